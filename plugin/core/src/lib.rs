@@ -1,1 +1,24 @@
-//! Under construction.
+//! Every decision of the cache, and nothing else: this crate is handed facts and `now`, and returns a value. It never
+//! reads a clock, calls a host, logs, or keeps a global; `routecache-filter` does what is decided here.
+//!
+//! In reading order: what the rules say ([`policy`], [`template`]), which of them a request meets ([`matching`]), what
+//! names a response ([`key`]), whether it may be stored and for how long ([`storing`], [`freshness`],
+//! [`cache_control`]), whether a stored one may be reused ([`request`]), what an entry is ([`entry`]), where entries live
+//! ([`worker_tier`], [`gateway_tier`], [`eviction`]), what a purge is ([`gateway_log`], [`purge_table`]), and what a
+//! response says of all that ([`cache_status`]).
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects
+    )
+)] // a panic in the VM ends every stream of its worker (C12)
+#![forbid(unsafe_code)]
+
+pub mod policy;
+pub mod template;

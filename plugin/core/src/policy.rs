@@ -1,0 +1,206 @@
+//! What the rules say, after they were checked: [`Policy`]. `routecache-config` builds it; nothing here can be wrong in
+//! a way that a request would notice.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::template::Template;
+
+/// A count of whole seconds: the `delta-seconds` of RFC 9111 §1.2.2.
+///
+/// Saturates at 2^31, so an enormous `max-age` means "for ever", never "now".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct DeltaSeconds(u32);
+
+impl DeltaSeconds {
+    /// 2^31, which RFC 9111 §1.2.2 offers for counts that are too large to hold.
+    pub const MAX: Self = Self(1 << 31);
+    /// None at all.
+    pub const ZERO: Self = Self(0);
+
+    /// So many seconds, at most [`DeltaSeconds::MAX`].
+    #[must_use]
+    pub fn saturating(seconds: u64) -> Self {
+        u32::try_from(seconds).map_or(Self::MAX, |seconds| Self(seconds.min(Self::MAX.0)))
+    }
+
+    /// Reads one or more ASCII digits; anything else, a sign too, is `None`.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        // Only digits are left, so the one way to fail is being too long.
+        let text = std::str::from_utf8(text).ok()?;
+        Some(text.parse().map_or(Self::MAX, Self::saturating))
+    }
+
+    /// The number of seconds.
+    #[must_use]
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+
+    /// The number of milliseconds.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        u64::from(self.0).saturating_mul(1000)
+    }
+}
+
+/// The checked rules of one filter instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Prefix and version: part of every key and tag.
+    pub namespace: Namespace,
+    /// The group tier; without one, this gateway stands alone.
+    pub bridge: Option<Bridge>,
+    /// Byte budgets.
+    pub limits: Limits,
+    /// The consistency window W, in milliseconds: how long after a purge elsewhere this gateway may still serve what it
+    /// purged, and how long it trusts what it holds without hearing the feed.
+    pub window_ms: u32,
+    /// How long the response to a write waits for the group to acknowledge its purge, in milliseconds.
+    pub purge_timeout_ms: u32,
+    /// In the order of the file.
+    pub rules: Vec<Rule>,
+}
+
+/// `prefix:version`, by which different services, and versions of one, share a store without meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Letters, digits, `.`, `_` and `-`.
+    pub prefix: String,
+    /// Letters, digits, `.`, `_` and `-`.
+    pub version: String,
+}
+
+impl std::fmt::Display for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.prefix, self.version)
+    }
+}
+
+/// Where the group tier is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// The name of the gateway's cluster for it.
+    pub cluster: String,
+    /// How long a request waits for a lookup, in milliseconds; at least 1, since a host takes 0 for "for ever".
+    pub timeout_ms: u32,
+}
+
+/// Byte budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The worker tier's, for each worker.
+    pub l0_bytes: u64,
+    /// The gateway tier's, for all workers together.
+    pub l1_bytes: u64,
+    /// The longest response body that is stored.
+    pub body_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { l0_bytes: 8 << 20, l1_bytes: 64 << 20, body_bytes_max: 1 << 20 }
+    }
+}
+
+/// One item of `routes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in the file.
+    pub name: String,
+    /// Upper-case; never empty.
+    pub methods: Vec<String>,
+    /// Lower-case host without port; none means every host.
+    pub host: Option<String>,
+    /// A path template in matchit's words: `/users/{user_id}`, `/files/{*path}`.
+    pub path: String,
+    /// What the rule does.
+    pub action: Action,
+}
+
+/// What a rule does with a request that it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Answers it from the cache, and stores the answers of the origin.
+    Cache(CacheRule),
+    /// Purges tags when it succeeded.
+    Purge(PurgeRule),
+}
+
+/// How responses are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRule {
+    /// Names the response, together with namespace, rule, scheme, method class, host and selected query.
+    pub key: Template,
+    /// Which query parameters count.
+    pub query: QuerySelection,
+    /// Freshness lifetime where the response doesn't say.
+    pub ttl: DeltaSeconds,
+    /// The tags of a response.
+    pub tags: Vec<Template>,
+}
+
+/// Which parameters of the query are part of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuerySelection {
+    /// Every one.
+    All,
+    /// These names only.
+    Include(Vec<String>),
+}
+
+/// What a successful write purges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeRule {
+    /// Filled with the captures of the write's path.
+    pub tags: Vec<Template>,
+}
+
+impl Rule {
+    /// A number that changes with whatever decides this rule's keys, tags and identity. An entry that carries another
+    /// one was stored under other rules, and is a miss.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut add = |text: &str| {
+            hash.update(&text.len().to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        add(&self.name);
+        add(self.host.as_deref().unwrap_or_default());
+        add(&self.path);
+        if let Action::Cache(cache) = &self.action {
+            add(cache.key.source());
+            match &cache.query {
+                QuerySelection::All => add("all"),
+                QuerySelection::Include(names) => names.iter().for_each(|name| add(name)),
+            }
+            add("tags");
+            cache.tags.iter().for_each(|tag| add(tag.source()));
+        }
+        hash.digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9111 §1.2.2: overflow is read as a very long time.
+    #[test]
+    fn a_count_too_large_to_hold_means_for_ever() {
+        for text in ["2147483648", "2147483649", "99999999999999999999"] {
+            assert_eq!(DeltaSeconds::parse(text.as_bytes()), Some(DeltaSeconds::MAX), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_but_digits_is_no_count() {
+        for text in ["", "-1", "+5", "1.5", " 5", "0x5", "\u{663}"] {
+            assert_eq!(DeltaSeconds::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}
