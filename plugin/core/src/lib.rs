@@ -20,5 +20,13 @@
 )] // a panic in the VM ends every stream of its worker (C12)
 #![forbid(unsafe_code)]
 
+pub mod cache_control;
+pub mod cache_status;
+pub mod entry;
+pub mod eviction;
+pub mod fields;
+pub mod key;
+pub mod matching;
 pub mod policy;
+pub mod storing;
 pub mod template;
