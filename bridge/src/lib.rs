@@ -1,1 +1,38 @@
-//! Under construction.
+//! The service between the filter and the store: it moves bytes, keeps the group's log of purges, and says of every
+//! entry whether a purge came after it. What is fresh, private or cacheable it doesn't know.
+//!
+//! Read from the outside in: [`Bridge`] serves HTTP, [`Service`] is the same as plain calls, [`Store`] is what holds the
+//! data, either [`RedisStore`] or [`MemStore`]; [`mem::Memory`] is the latter without threads or clock, for simulations.
+//! The words of the calls are those of the crate `bridge_api`; the protocol behind them is ARCHITECTURE.md's.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), routecache_bridge::Error> {
+//! use bridge_api::{LookupReply, LookupRequest};
+//! use routecache_bridge::{MemStore, Service};
+//!
+//! let service = Service::new(MemStore::new(64 << 20));
+//! let asked = LookupRequest { namespace: "shop:v1".into(), key: "menu".into(), tags: vec![], known: None };
+//! let (reply, _) = service.lookup(&asked).await?;
+//! assert!(matches!(reply, LookupReply::Miss { .. }));
+//! # Ok(()) }
+//! ```
+
+mod error;
+mod http;
+pub mod limits;
+pub mod mem;
+mod random;
+mod redis;
+mod server;
+mod service;
+mod store;
+mod url;
+mod waiting;
+
+pub use error::Error;
+pub use mem::MemStore;
+pub use redis::RedisStore;
+pub use server::{Bridge, Limits};
+pub use service::Service;
+pub use store::{Answer, Reading, Store, StoreError};
+pub use url::{StoreUrl, UnusableUrl};

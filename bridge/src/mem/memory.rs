@@ -1,0 +1,294 @@
+//! The purge protocol on plain data: no clock, no threads, so that a simulation can run it step by step.
+
+use std::collections::HashMap;
+
+use bridge_api::{
+    Continuity, FeedRecord, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply,
+    StoreRequest, Ticket,
+};
+use bytes::Bytes;
+
+use super::log::{Id, Log, id};
+use super::shelf::{Entry, Item, Name, Shelf};
+use crate::Reading;
+use crate::limits::{FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LOG_RECORDS_MAX};
+use crate::random::Random;
+
+/// How many groups have a log; of more, the one that was asked for longest ago loses its.
+const GROUPS_MAX: usize = 256;
+
+/// Entries, epochs and logs of all groups. Every call is handed the time: any clock that counts milliseconds and doesn't
+/// step back, the same for all calls.
+///
+/// Requests are taken as they are; [`crate::Service`] is what holds them to the bounds.
+///
+/// A clone is a replica that lags from then on: see [`fail_over_to`](Self::fail_over_to).
+#[derive(Debug)]
+pub struct Memory {
+    groups: HashMap<String, Group>,
+    shelf: Shelf,
+    log_records_max: usize,
+    log_bytes_max: usize,
+    uses: u64,
+    random: Random,
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    log: Log,
+    used: u64,
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        Self {
+            groups: self.groups.clone(),
+            shelf: self.shelf.clone(),
+            log_records_max: self.log_records_max,
+            log_bytes_max: self.log_bytes_max,
+            uses: self.uses,
+            random: Random::seeded(self.random.next()), // two copies must not give two records one number
+        }
+    }
+}
+
+impl Memory {
+    /// An empty store of this many bytes, an eighth of them for logs. The seed decides its random numbers; two lives of
+    /// one store must not have the same.
+    #[must_use]
+    pub fn new(bytes_max: usize, seed: u64) -> Self {
+        Self::with_random(bytes_max, Random::seeded(seed))
+    }
+
+    pub(super) fn with_random(bytes_max: usize, random: Random) -> Self {
+        let log_bytes_max = bytes_max / 8;
+        Self {
+            groups: HashMap::new(),
+            shelf: Shelf::new(bytes_max - log_bytes_max),
+            log_records_max: LOG_RECORDS_MAX,
+            log_bytes_max,
+            uses: 0,
+            random,
+        }
+    }
+
+    /// The same without what it held: every group gets a new era.
+    pub(super) fn emptied(&self) -> Self {
+        let empty = Self::with_random(0, Random::seeded(self.random.next()));
+        Self {
+            shelf: self.shelf.emptied(),
+            log_records_max: self.log_records_max,
+            log_bytes_max: self.log_bytes_max,
+            ..empty
+        }
+    }
+
+    /// Keeps fewer records per log than [`LOG_RECORDS_MAX`].
+    #[must_use]
+    pub fn with_log_records_max(mut self, records: usize) -> Self {
+        self.log_records_max = records.max(1);
+        self
+    }
+
+    /// Looks an entry up; the bytes are there for a hit only.
+    pub fn lookup(&mut self, request: &LookupRequest, now_ms: u64) -> (LookupReply, Bytes) {
+        let log = self.log(&request.namespace, now_ms);
+        if request.known.is_some_and(|known| log.lost(known)) {
+            return (LookupReply::Behind, Bytes::new());
+        }
+        let last = log.tail();
+        let ticket = Ticket { at: last.position, era: last.era };
+        match self.valid(request, ticket, now_ms) {
+            Some(entry) => {
+                let resident_ms = now_ms.saturating_sub(entry.stored_ms);
+                (LookupReply::Hit { ticket, tags: entry.tags, resident_ms }, entry.payload)
+            }
+            None => (LookupReply::Miss { ticket }, Bytes::new()),
+        }
+    }
+
+    fn valid(&mut self, request: &LookupRequest, now: Ticket, now_ms: u64) -> Option<Entry> {
+        let name = Name::Entry { namespace: request.namespace.clone(), key: request.key.clone() };
+        let Some(Item::Entry(entry)) = self.shelf.get(&name) else { return None };
+        let entry = entry.clone();
+        if now_ms.saturating_sub(entry.stored_ms) >= entry.keep_ms || entry.ticket.era != now.era {
+            self.shelf.remove(&name);
+            return None;
+        }
+        // The tags that the request names count too: it may know of one that the entry was stored without.
+        let mut tags = entry.tags.iter().chain(&request.tags);
+        tags.all(|tag| self.epoch(&request.namespace, tag).is_some_and(|epoch| epoch <= id(entry.ticket.at)))
+            .then_some(entry)
+    }
+
+    /// Stores an entry.
+    pub fn store(&mut self, request: &StoreRequest, payload: Bytes, now_ms: u64) -> StoreReply {
+        let StoreRequest { namespace, key, tags, ticket, keep_ms } = request;
+        if !self.settle(namespace, tags, *ticket, now_ms) {
+            return StoreReply::Void;
+        }
+        let name = Name::Entry { namespace: namespace.clone(), key: key.clone() };
+        if let Some(Item::Entry(held)) = self.shelf.get(&name)
+            && held.ticket.era == ticket.era
+            && id(held.ticket.at) > id(ticket.at)
+            && now_ms.saturating_sub(held.stored_ms) < held.keep_ms
+        {
+            return StoreReply::Newer;
+        }
+        let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
+        let entry = Entry { tags: tags.clone(), ticket: *ticket, stored_ms: now_ms, keep_ms, payload };
+        if self.shelf.put(name, Item::Entry(entry)) { StoreReply::Stored } else { StoreReply::Full }
+    }
+
+    /// Creates the epochs that are absent: as old as the ticket if the log proves that nothing purged the tag since, else
+    /// as new as the log's tail, the safe side. Says whether an entry with these tags and this ticket can ever be valid.
+    fn settle(&mut self, namespace: &str, tags: &[String], ticket: Ticket, now_ms: u64) -> bool {
+        let log = self.log(namespace, now_ms);
+        let tail = id(log.tail().position);
+        if log.tail().era != ticket.era || log.lost(ticket.at) {
+            return false;
+        }
+        // Tags since the ticket, if the log can tell. None of the records flushes: the era is still the ticket's.
+        let proof = log.find(ticket.at).and_then(|_| log.named_after(ticket.at));
+        let mut servable = true;
+        for tag in tags {
+            let epoch = self.epoch(namespace, tag).unwrap_or_else(|| {
+                let proven = proof.as_ref().is_some_and(|purged| !purged.contains(tag));
+                let epoch = if proven { id(ticket.at) } else { tail };
+                self.set_epoch(namespace, tag, epoch);
+                epoch
+            });
+            servable &= epoch <= id(ticket.at);
+        }
+        servable
+    }
+
+    /// Purges tags.
+    pub fn purge(&mut self, request: &PurgeRequest, now_ms: u64) -> PurgeReply {
+        let PurgeRequest { namespace, tags } = request;
+        self.log(namespace, now_ms);
+        let reply = self.append(namespace, now_ms, |log, random| {
+            let record = log.append(tags.clone(), now_ms, random);
+            PurgeReply { position: record.position, era: record.era }
+        });
+        for tag in tags {
+            self.set_epoch(namespace, tag, id(reply.position));
+        }
+        reply
+    }
+
+    /// Answers a poll that arrived at `arrived_ms`, or nothing as long as it should be held.
+    pub fn poll(&mut self, request: &FeedRequest, arrived_ms: u64, now_ms: u64) -> Option<FeedReply> {
+        let held_ms = now_ms.saturating_sub(arrived_ms);
+        let reading = self.read_log(request, now_ms);
+        (!reading.is_quiet() || held_ms >= request.hold_ms.min(HOLD_MS_MAX)).then(|| reading.into_reply(held_ms))
+    }
+
+    /// Reads the log after the request's cursor.
+    pub fn read_log(&mut self, request: &FeedRequest, now_ms: u64) -> Reading {
+        let log = self.log(&request.namespace, now_ms);
+        let begin = |continuity, cursor| Reading { continuity, records: Vec::new(), cursor, complete: true };
+        let tail = log.tail().position;
+        let Some(cursor) = request.cursor else { return begin(Continuity::First, tail) };
+        if log.lost(cursor) || request.known.is_some_and(|known| log.lost(known)) {
+            let flush = |log: &mut Log, random: &Random| log.flush(now_ms, random).position;
+            return begin(Continuity::Lost, self.append(&request.namespace, now_ms, flush));
+        }
+        let Some(applied) = log.find(cursor) else { return begin(Continuity::Trimmed, tail) };
+        if applied.era != log.tail().era {
+            return begin(Continuity::NewEra, tail);
+        }
+        let mut reading = begin(Continuity::Joined, cursor);
+        let mut bytes = 0;
+        for record in log.after(cursor) {
+            bytes += record.tags.iter().map(String::len).sum::<usize>();
+            let full = reading.records.len() >= FEED_RECORDS_MAX || bytes > FEED_BYTES_MAX;
+            if full && !reading.records.is_empty() {
+                reading.complete = false;
+                break;
+            }
+            reading.cursor = record.position;
+            reading.records.push(FeedRecord { position: record.position, tags: record.tags.clone() });
+        }
+        reading
+    }
+
+    /// The last record's id, if the group has a log.
+    #[must_use]
+    pub fn tail(&self, namespace: &str) -> Option<String> {
+        let last = self.groups.get(namespace)?.log.tail().position;
+        Some(format!("{}-{}", last.ms, last.seq))
+    }
+
+    /// Bytes held now; never more than the budget, but for one record per group.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shelf.bytes() + self.log_bytes()
+    }
+
+    /// Forgets a group's log, as an eviction would.
+    pub fn forget_log(&mut self, namespace: &str) {
+        self.groups.remove(namespace);
+    }
+
+    /// Forgets a tag's epoch, as an eviction would.
+    pub fn forget_epoch(&mut self, namespace: &str, tag: &str) {
+        self.shelf.remove(&Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() });
+    }
+
+    /// Forgets an entry, as an eviction would.
+    pub fn forget_entry(&mut self, namespace: &str, key: &str) {
+        self.shelf.remove(&Name::Entry { namespace: namespace.to_owned(), key: key.to_owned() });
+    }
+
+    /// Becomes what the replica is: whatever came after it was cloned is lost.
+    pub fn fail_over_to(&mut self, replica: &Self) {
+        *self = replica.clone();
+    }
+
+    fn log(&mut self, namespace: &str, now_ms: u64) -> &mut Log {
+        self.uses += 1;
+        if !self.groups.contains_key(namespace) && self.groups.len() >= GROUPS_MAX {
+            let oldest = self.groups.iter().min_by_key(|(_, group)| group.used).map(|(name, _)| name.clone());
+            oldest.map(|name| self.groups.remove(&name));
+        }
+        let fresh = || Group { log: Log::begin(now_ms, &self.random), used: 0 };
+        let group = self.groups.entry(namespace.to_owned()).or_insert_with(fresh);
+        group.used = self.uses;
+        &mut group.log
+    }
+
+    /// Appends to a log, and trims it to its number of records and to what its bytes may be.
+    fn append<T>(&mut self, namespace: &str, now_ms: u64, add: impl FnOnce(&mut Log, &Random) -> T) -> T {
+        let others = self.log_bytes() - self.groups.get(namespace).map_or(0, |group| group.log.bytes());
+        let fresh = || Group { log: Log::begin(now_ms, &self.random), used: self.uses };
+        let log = &mut self.groups.entry(namespace.to_owned()).or_insert_with(fresh).log;
+        let added = add(log, &self.random);
+        while log.len() > self.log_records_max || others + log.bytes() > self.log_bytes_max {
+            if log.trim() == 0 {
+                break;
+            }
+        }
+        added
+    }
+
+    fn log_bytes(&self) -> usize {
+        self.groups.values().map(|group| group.log.bytes()).sum()
+    }
+
+    fn epoch(&mut self, namespace: &str, tag: &str) -> Option<Id> {
+        let name = Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() };
+        match self.shelf.get(&name) {
+            Some(Item::Epoch(epoch)) => Some(*epoch),
+            _ => None,
+        }
+    }
+
+    fn set_epoch(&mut self, namespace: &str, tag: &str, epoch: Id) {
+        // One that doesn't fit is absent, hence a miss.
+        let name = Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() };
+        if !self.shelf.put(name.clone(), Item::Epoch(epoch)) {
+            self.shelf.remove(&name);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The store in memory: the whole protocol as plain calls on [`Memory`], and [`MemStore`] around it for the bridge.
+
+mod log;
+mod memory;
+mod shelf;
+mod store;
+
+pub use memory::Memory;
+pub use store::MemStore;

@@ -1,0 +1,81 @@
+//! [`Memory`] behind a lock and a clock.
+
+use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bridge_api::{FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply, StoreRequest};
+use bytes::Bytes;
+
+use super::Memory;
+use crate::random::Random;
+use crate::{Answer, Reading, Store};
+
+/// The store of `mem://`: gone when the process ends, which the log's new era tells every gateway.
+pub struct MemStore {
+    memory: Arc<Mutex<Memory>>,
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl MemStore {
+    /// An empty store of this many bytes, on the system's monotonic clock.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        // Ids look like Redis's and go on after a restart; from then on the wall clock may do what it likes.
+        let started = Instant::now();
+        let epoch_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let clock = move || u64::try_from(epoch_ms + started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self::with_clock(Arc::new(Mutex::new(Memory::with_random(bytes_max, Random::from_system()))), clock)
+    }
+
+    /// A store on data that others may see too, with a clock in milliseconds that doesn't step back.
+    pub fn with_clock(memory: Arc<Mutex<Memory>>, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { memory, clock: Box::new(clock) }
+    }
+
+    fn memory(&self) -> (MutexGuard<'_, Memory>, u64) {
+        // A call that panicked half-way may have left an epoch unset, so what it left isn't used again.
+        let memory = self.memory.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            let mut memory = poisoned.into_inner();
+            *memory = memory.emptied();
+            self.memory.clear_poison();
+            memory
+        });
+        (memory, (self.clock)())
+    }
+}
+
+impl Store for MemStore {
+    fn lookup<'a>(&'a self, request: &'a LookupRequest) -> Answer<'a, (LookupReply, Bytes)> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.lookup(request, now_ms))))
+    }
+
+    fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.store(request, payload, now_ms))))
+    }
+
+    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.purge(request, now_ms))))
+    }
+
+    fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.read_log(request, now_ms))))
+    }
+
+    fn tail<'a>(&'a self, namespace: &'a str) -> Answer<'a, Option<String>> {
+        let (memory, _) = self.memory();
+        Box::pin(ready(Ok(memory.tail(namespace))))
+    }
+
+    fn shared(&self) -> bool {
+        false
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+}

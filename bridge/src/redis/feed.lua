@@ -1,0 +1,35 @@
+-- KEYS[2] is a probe; ARGV[4…5] the gateway's cursor and ARGV[6…7] the newest position that it knows (id, unique; empty
+-- if none); ARGV[8] and ARGV[9] are how many records and how many bytes of tags an answer may hold.
+-- Answers continuity, the next cursor (id, unique), whether that is all, and the records (id, unique, tags).
+local cursor, cursor_unique, known, known_unique = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local count_max, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+
+-- A master that was deposed, or that refuses writes, must not feed: its silence would be taken for "nothing purged".
+redis.call('SET', KEYS[2], '1', 'PX', WEEK)
+
+local last = tail()
+redis.call('PEXPIRE', LOG, WEEK)
+local function start_at(record, continuity)
+  return { continuity, record[1], field(record, 'unique'), 1, {} }
+end
+
+if cursor == '' then return start_at(last, 'first') end
+if lost(cursor, cursor_unique) or known ~= '' and lost(known, known_unique) then
+  return start_at(flush(), 'lost') -- in the log, so that every gateway and every stored entry hears of it
+end
+local applied = find(cursor, cursor_unique)
+if not applied then return start_at(last, 'trimmed') end
+if field(applied, 'era') ~= field(last, 'era') then return start_at(last, 'new-era') end
+
+local records, bytes, complete = {}, 0, 1
+for i, record in ipairs(redis.call('XRANGE', LOG, '(' .. cursor, '+', 'COUNT', count_max + 1)) do
+  local tags = tags_of(record)
+  for _, tag in ipairs(tags) do bytes = bytes + #tag end
+  if i > 1 and (i > count_max or bytes > bytes_max) then
+    complete = 0
+    break
+  end
+  records[i] = { record[1], field(record, 'unique'), tags }
+  applied = record
+end
+return { 'joined', applied[1], field(applied, 'unique'), complete, records }

@@ -1,0 +1,52 @@
+-- What every script in the log's slot begins with. KEYS[1] is the group's log, a stream of purges; ARGV[1] and ARGV[2]
+-- are a unique number and an era that nobody has used yet, both hexadecimal; ARGV[3] is how many records the log keeps.
+local LOG, FRESH_UNIQUE, FRESH_ERA, RECORDS_MAX = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local WEEK = 7 * 24 * 3600 * 1000
+
+local function field(record, name)
+  for i = 1, #record[2], 2 do
+    if record[2][i] == name then return record[2][i + 1] end
+  end
+end
+
+local function tags_of(record)
+  local tags = {}
+  for i = 1, #record[2], 2 do
+    if record[2][i] == 'tag' then tags[#tags + 1] = record[2][i + 1] end
+  end
+  return tags
+end
+
+local function append(unique, era, tags)
+  local fields = { 'unique', unique, 'era', era }
+  for _, tag in ipairs(tags) do
+    fields[#fields + 1] = 'tag'
+    fields[#fields + 1] = tag
+  end
+  local id = redis.call('XADD', LOG, 'MAXLEN', '=', RECORDS_MAX, '*', unpack(fields))
+  redis.call('PEXPIRE', LOG, WEEK)
+  return { id, fields }
+end
+
+-- A record without tags that begins an era: whatever was stored under another one is void.
+local function flush()
+  return append(FRESH_UNIQUE, FRESH_ERA, {})
+end
+
+-- The last record. A log that is absent (new, evicted, expired) begins anew, and what it held nobody knows: a new era.
+local function tail()
+  return redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1] or flush()
+end
+
+local function find(id, unique)
+  local record = redis.call('XRANGE', LOG, id, id)[1]
+  if record and field(record, 'unique') == unique then return record end
+end
+
+-- Whether the log must have held this position and doesn't: history was lost. What is older than its first record may
+-- just have been trimmed.
+local function lost(id, unique)
+  if find(id, unique) then return false end
+  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+  return not before(id, first[1])
+end

@@ -1,0 +1,47 @@
+//! The scripts. Their text is fixed, and what users say comes in as arguments only.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, ToRedisArgs, cmd};
+
+/// A Lua script that Redis knows by its hash.
+pub(super) struct Script(redis::Script, &'static str);
+
+macro_rules! script {
+    ($(#[$doc:meta])* $name:ident = $($file:literal),+) => {
+        $(#[$doc])*
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            const TEXT: &str = concat!($(include_str!($file)),+);
+            Script(redis::Script::new(TEXT), TEXT)
+        });
+    };
+}
+
+script!(LOOKUP = "ids.lua", "log.lua", "lookup.lua");
+script!(SETTLE = "ids.lua", "log.lua", "settle.lua");
+script!(PURGE = "ids.lua", "log.lua", "purge.lua");
+script!(FEED = "ids.lua", "log.lua", "feed.lua");
+script!(PUT = "ids.lua", "put.lua");
+script!(GET = "get.lua");
+script!(TAIL = "tail.lua");
+
+impl Script {
+    /// All of them, for a server that has none yet.
+    pub(super) fn all() -> [&'static Self; 7] {
+        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &TAIL]
+    }
+
+    /// Makes the server know it.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.1);
+        load
+    }
+
+    /// Runs it on keys of one slot.
+    pub(super) fn call(&self, keys: &[String], arguments: impl ToRedisArgs) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(self.0.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
+        call
+    }
+}

@@ -1,0 +1,158 @@
+//! The calls, whoever makes them: bounds first, then the store, and for a feed the waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bridge_api::{
+    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply, StoreRequest,
+};
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_namespace, check_tags};
+use crate::waiting::Waiting;
+use crate::{Error, Store, StoreError};
+
+/// The bridge as plain calls. Cloning is cheap and gives another handle to the same.
+#[derive(Clone)]
+pub struct Service {
+    store: Arc<dyn Store>,
+    waiting: Arc<Waiting>,
+    stopping: watch::Sender<bool>,
+    /// Whether the last call to the store failed: the log tells of changes, not of each call.
+    failing: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// The calls on this store.
+    pub fn new(store: impl Store) -> Self {
+        let store: Arc<dyn Store> = Arc::new(store);
+        Self {
+            waiting: Arc::new(Waiting::new(Arc::clone(&store))),
+            store,
+            stopping: watch::Sender::new(false),
+            failing: Arc::default(),
+        }
+    }
+
+    /// Looks an entry up; the bytes are a hit's payload.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure.
+    pub async fn lookup(&self, request: &LookupRequest) -> Result<(LookupReply, Bytes), Error> {
+        check_namespace(&request.namespace)?;
+        check_key(&request.key)?;
+        check_tags(&request.tags)?;
+        self.noted(self.store.lookup(request).await)
+    }
+
+    /// Stores an entry.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: then it may have been stored or not, and either is safe.
+    pub async fn store(&self, mut request: StoreRequest, payload: Bytes) -> Result<StoreReply, Error> {
+        check_namespace(&request.namespace)?;
+        check_key(&request.key)?;
+        check_tags(&request.tags)?;
+        if request.keep_ms == 0 {
+            return Err(Error::Malformed("`keep_ms` is 0; don't store what isn't to be kept".to_owned()));
+        }
+        request.keep_ms = request.keep_ms.min(KEEP_MS_MAX);
+        self.noted(self.store.store(&request, payload).await)
+    }
+
+    /// Purges tags, and wakes the polls that are held here.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: then it may have been purged or not, so repeat it.
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<PurgeReply, Error> {
+        check_namespace(&request.namespace)?;
+        check_tags(&request.tags)?;
+        if request.tags.is_empty() {
+            return Err(Error::Malformed("the purge names no tag".to_owned()));
+        }
+        let reply = self.noted(self.store.purge(request).await)?;
+        self.waiting.wake(&request.namespace);
+        Ok(reply)
+    }
+
+    /// Reads the log after a cursor, holding the answer while there is nothing to tell.
+    ///
+    /// Every answer is this call's own reading: what runs in the background only wakes it, so that a background task
+    /// that hangs delays purges by at most the hold time, and never makes an old log look heard.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure at any of the readings.
+    pub async fn feed(&self, request: &FeedRequest) -> Result<FeedReply, Error> {
+        check_namespace(&request.namespace)?;
+        let arrived = Instant::now();
+        let ends = arrived + Duration::from_millis(request.hold_ms.min(HOLD_MS_MAX));
+        let mut stopping = self.stopping.subscribe();
+        let place = self.waiting.enter(&request.namespace);
+        loop {
+            let woken = place.woken(); // before the reading, so that nothing comes between the two unnoticed
+            let read_at = Instant::now();
+            let reading = self.noted(self.store.read_log(request).await)?;
+            if reading.continuity == Continuity::Lost {
+                self.waiting.wake(&request.namespace); // the reading began a new era
+            }
+            let answer = |reading: crate::Reading| {
+                let held = read_at.duration_since(arrived).as_millis();
+                reading.into_reply(u64::try_from(held).unwrap_or(u64::MAX))
+            };
+            if !reading.is_quiet() || read_at >= ends {
+                return Ok(answer(reading));
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep_until(ends) => {}
+                _ = stopping.wait_for(|stop| *stop) => return Ok(answer(reading)),
+            }
+        }
+    }
+
+    /// Asks the store whether it answers.
+    ///
+    /// # Errors
+    ///
+    /// The store's failure.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.noted(self.store.ready().await)
+    }
+
+    /// Ends all held polls, and every later one at once, with what they last read.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves when [`stop`](Self::stop) has been called.
+    pub(crate) async fn stopped(&self) {
+        // An error would mean that the sender is gone, and `self` holds it.
+        let _ = self.stopping.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    fn noted<T>(&self, outcome: Result<T, StoreError>) -> Result<T, Error> {
+        match &outcome {
+            Ok(_) => {
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the store answers again");
+                }
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = error;
+                if self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(error, "the store still fails");
+                } else {
+                    tracing::warn!(error, "the store fails; lookups are misses until it answers");
+                }
+            }
+        }
+        outcome.map_err(Error::from)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a store does: each call is one step of the purge protocol, whole or not at all.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bridge_api::{
+    Continuity, FeedRecord, FeedReply, FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest,
+    StoreReply, StoreRequest,
+};
+use bytes::Bytes;
+
+/// What a store's calls return: a boxed future, so that [`Store`] can be a trait object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Holds entries, epochs and the log of each group. Requests have passed the bounds of [`crate::limits`].
+pub trait Store: Send + Sync + 'static {
+    /// Judges the entry against the log and the epochs of all its tags; its bytes are there for a hit only.
+    fn lookup<'a>(&'a self, request: &'a LookupRequest) -> Answer<'a, (LookupReply, Bytes)>;
+
+    /// Keeps an entry, creating the epochs that its tags lack.
+    fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply>;
+
+    /// Appends to the log and sets the epochs, as one unit.
+    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply>;
+
+    /// Reads the log after the request's cursor, now; `hold_ms` is somebody else's. Also writes, so that a store that
+    /// lost its mastership fails instead.
+    fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading>;
+
+    /// The id of the log's last record, for whoever waits until it changes. Nothing is decided by it.
+    fn tail<'a>(&'a self, namespace: &'a str) -> Answer<'a, Option<String>>;
+
+    /// Whether other bridges write to the same store, so that changes must be looked for.
+    fn shared(&self) -> bool;
+
+    /// Whether the store answers.
+    fn ready(&self) -> Answer<'_, ()>;
+}
+
+/// The log after a cursor, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether the log goes on from the cursor.
+    pub continuity: Continuity,
+    /// What came after it, oldest first.
+    pub records: Vec<FeedRecord>,
+    /// The next cursor.
+    pub cursor: Position,
+    /// False if there is more than one answer may hold.
+    pub complete: bool,
+}
+
+impl Reading {
+    /// The log goes on, and nothing has come: what a poll is held for.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.continuity == Continuity::Joined && self.records.is_empty()
+    }
+
+    /// The answer to a poll whose last reading this is; `held_ms` from its arrival to the start of this reading, never
+    /// later: what was appended since then may be missing here.
+    #[must_use]
+    pub fn into_reply(self, held_ms: u64) -> FeedReply {
+        let Self { continuity, records, cursor, complete } = self;
+        FeedReply { continuity, records, cursor, held_ms, complete }
+    }
+}
+
+/// Why a store gave no answer. What it did is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It took too long.
+    #[error("no answer from Redis at {at} within {} ms", within.as_millis())]
+    Timeout {
+        /// Host and port.
+        at: String,
+        /// The command timeout.
+        within: Duration,
+    },
+    /// It can't be reached, refuses, or speaks nonsense.
+    #[error("Redis at {at} failed")]
+    Redis {
+        /// Host and port.
+        at: String,
+        /// What the client or the server said.
+        source: redis::RedisError,
+    },
+}
