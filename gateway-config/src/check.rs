@@ -1,0 +1,139 @@
+//! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
+
+use routecache_core::policy::{Bridge, Limits, Namespace, Policy};
+
+use crate::Environment;
+use crate::mistake::{Mistake, Wanted, What};
+use crate::rule;
+use crate::tree::{Kind, Node};
+use crate::ttl::Buckets;
+use crate::vocabulary::{BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, Words};
+use crate::walk::{At, Fields, Found, Range};
+
+/// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
+const BRIDGE_TIMEOUT: Range = Range { low: (1, "`1ms`"), high: (10_000, "`10s`") };
+const BRIDGE_TIMEOUT_DEFAULT_MS: u32 = 50;
+
+/// Below a tenth of a second the feed would be polled without pause; beyond a minute nobody would call it consistent.
+const WINDOW: Range = Range { low: (100, "`100ms`"), high: (60_000, "`60s`") };
+const WINDOW_DEFAULT_MS: u32 = 1000;
+
+/// How long the response to a write may wait for the group.
+const PURGE_TIMEOUT: Range = Range { low: (1, "`1ms`"), high: (10_000, "`10s`") };
+const PURGE_TIMEOUT_DEFAULT_MS: u32 = 250;
+
+/// The worker tier lives in a VM's memory, of which hosts give at most 1 GiB.
+const L0_BYTES: Range = Range { low: (64 << 10, "`64KiB`"), high: (512 << 20, "`512MiB`") };
+
+/// The gateway tier lives in the gateway's own memory.
+const L1_BYTES: Range = Range { low: (1 << 20, "`1MiB`"), high: (16 << 30, "`16GiB`") };
+
+/// A host passes at most 32 MiB from the bridge to the filter, in one piece.
+const BODY_BYTES: Range = Range { low: (1 << 10, "`1KiB`"), high: (16 << 20, "`16MiB`") };
+
+/// Checks everything; a policy comes out only when nothing is wrong.
+pub(crate) fn policy(root: &Node, env: Environment<'_>) -> Result<Policy, Vec<Mistake>> {
+    let mut found = Found::default();
+    let policy = At::root(root).fields(&ROOT, &mut found).map(|fields| whole(&fields, env, &mut found));
+    match policy {
+        Some(policy) if found.mistakes.is_empty() => Ok(policy),
+        _ => Err(found.mistakes),
+    }
+}
+
+fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy {
+    if let Some(version) = fields.get("version") {
+        check_version(version, found);
+    }
+    let buckets = Buckets::read(fields.get("ttl"), env, found);
+    Policy {
+        namespace: namespace(fields.get("namespace"), env, found),
+        bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
+        limits: fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default(),
+        window_ms: only_duration(fields.get("consistency"), &CONSISTENCY, "window", &WINDOW, found)
+            .unwrap_or(WINDOW_DEFAULT_MS),
+        purge_timeout_ms: only_duration(fields.get("purge"), &PURGE, "timeout", &PURGE_TIMEOUT, found)
+            .unwrap_or(PURGE_TIMEOUT_DEFAULT_MS),
+        rules: rule::all(fields, &buckets, found),
+    }
+}
+
+fn check_version(at: &At<'_>, found: &mut Found) {
+    match &at.node.kind {
+        Kind::Integer(1) => {}
+        Kind::Integer(_) | Kind::Float(_) => found.add(at, What::UnknownVersion(at.said())),
+        _ => at.wanted(Wanted::Version, found),
+    }
+}
+
+/// The environment wins, so that one file serves every stage of a deployment.
+fn namespace(at: Option<&At<'_>>, env: Environment<'_>, found: &mut Found) -> Namespace {
+    let fields = at.and_then(|at| at.fields(&NAMESPACE, found));
+    let mut word = |field: &str, variable: &str, default: &str| {
+        let at = fields.as_ref().and_then(|fields| fields.get(field));
+        let written = at.and_then(|at| {
+            let text = at.text(found)?;
+            word_or_mistake(text, at.said()).map_err(|what| found.add(at, what)).ok()
+        });
+        let given = env(variable).and_then(|text| {
+            let said = format!("{variable}={}", crate::tree::shorten(&text));
+            word_or_mistake(&text, said).map_err(|what| found.add_environment(what)).ok()
+        });
+        given.or(written).unwrap_or_else(|| default.to_owned())
+    };
+    Namespace { prefix: word("prefix", "CACHE_PREFIX", "svc"), version: word("version", "CACHE_VERSION", "v1") }
+}
+
+/// A short name that can stand between separators in keys, headers and metrics.
+pub(crate) fn word_or_mistake(text: &str, said: String) -> Result<String, What> {
+    const CHARS_MAX: usize = 64;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text.len() > CHARS_MAX || !text.bytes().all(fits) {
+        return Err(What::BadWord { said, chars_max: CHARS_MAX });
+    }
+    Ok(text.to_owned())
+}
+
+fn bridge(at: &At<'_>, found: &mut Found) -> Option<Bridge> {
+    /// Envoy's own limit is far higher; longer than this is a slip.
+    const CLUSTER_BYTES_MAX: usize = 256;
+    let fields = at.fields(&BRIDGE, found)?;
+    let timeout = fields.get("timeout").and_then(|at| at.duration_ms(&BRIDGE_TIMEOUT, found));
+    let cluster = fields.need("cluster", "cluster: routecache-bridge", found)?;
+    let name = cluster.text(found)?;
+    if name.is_empty() || name.len() > CLUSTER_BYTES_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        found.add(cluster, What::BadCluster { said: cluster.said() });
+        return None;
+    }
+    Some(Bridge { cluster: name.to_owned(), timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS) })
+}
+
+fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
+    let fields = at.fields(&LIMITS, found)?;
+    let default = Limits::default();
+    let mut size = |name: &str, range: &Range, default: u64| {
+        fields.get(name).and_then(|at| at.size_bytes(range, found)).unwrap_or(default)
+    };
+    let limits = Limits {
+        l0_bytes: size("l0_bytes", &L0_BYTES, default.l0_bytes),
+        l1_bytes: size("l1_bytes", &L1_BYTES, default.l1_bytes),
+        body_bytes_max: size("body_bytes_max", &BODY_BYTES, default.body_bytes_max),
+    };
+    if limits.body_bytes_max > limits.l1_bytes / 4 {
+        // Either may be a default; whichever was written is shown.
+        let written = fields.get("body_bytes_max").or(fields.get("l1_bytes")).unwrap_or(&fields.at);
+        found.add(written, What::BodyTooLarge { body: limits.body_bytes_max, l1: limits.l1_bytes });
+    }
+    Some(limits)
+}
+
+/// A map with a single field, which is a duration.
+fn only_duration(
+    at: Option<&At<'_>>,
+    words: &'static Words,
+    field: &str,
+    range: &Range,
+    found: &mut Found,
+) -> Option<u32> {
+    at?.fields(words, found)?.get(field)?.duration_ms(range, found)
+}

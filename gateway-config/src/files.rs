@@ -1,0 +1,87 @@
+//! Rules as people keep them: YAML files, whose mistakes are shown with the line that they mean.
+
+use std::fmt;
+
+use routecache_core::policy::Policy;
+use serde_json::Value;
+
+use crate::mistake::{Mistake, Mistakes};
+use crate::tree::{Kind, Node, Span};
+use crate::{Environment, check, yaml};
+
+/// A file without mistakes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What the filter would make of it.
+    pub policy: Policy,
+    /// The same structure as JSON: what the filter is given.
+    pub json: Value,
+}
+
+/// Reads a YAML (or JSON) file. Its name is only used to tell mistakes.
+///
+/// # Errors
+///
+/// Every mistake in the rules and in the environment, in the order of the file.
+pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Loaded, Mistakes> {
+    let loaded = yaml::parse(text).and_then(|root| {
+        let policy = check::policy(&root, env).map_err(Mistakes::new)?;
+        Ok(Loaded { policy, json: json(&root) })
+    });
+    loaded.map_err(|mut mistakes| {
+        mistakes.list.sort_by_key(|mistake| mistake.span.map_or((usize::MAX, 0), |span| (span.line, span.column)));
+        mistakes.file = Some(File { name: file_name.to_owned(), text: text.to_owned() });
+        mistakes
+    })
+}
+
+fn json(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(value) => Value::Bool(*value),
+        Kind::Integer(value) => Value::from(*value),
+        Kind::Float(value) => Value::from(*value),
+        Kind::Text(text) => Value::from(text.as_str()),
+        Kind::List(items) => items.iter().map(json).collect(),
+        Kind::Map(entries) => entries.iter().map(|entry| (entry.name.clone(), json(&entry.value))).collect(),
+    }
+}
+
+/// A file that mistakes are shown in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) name: String,
+    text: String,
+}
+
+impl File {
+    /// The place and the mistake, the line with a caret below what is meant, and the mend.
+    pub(crate) fn show(&self, mistake: &Mistake, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match mistake.span {
+            Some(span) => {
+                writeln!(f, "{}:{}:{}: {mistake}", self.name, span.line, span.column)?;
+                self.show_line(span, f)?;
+            }
+            None if mistake.path.is_empty() => writeln!(f, "{}: {mistake}", self.name)?,
+            None => writeln!(f, "{}: {mistake}", mistake.path)?,
+        }
+        writeln!(f, "    {}", mistake.what.mend())
+    }
+
+    fn show_line(&self, span: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Rules may stand on one enormous line; of that, only the surroundings are shown.
+        const CHARS_MAX: usize = 110;
+        const CHARS_BEFORE: usize = 50;
+        let Some(line) = self.text.lines().nth(span.line.saturating_sub(1)) else { return Ok(()) };
+        let before = span.column.saturating_sub(1);
+        let skipped = if line.chars().count() > CHARS_MAX { before.saturating_sub(CHARS_BEFORE) } else { 0 };
+        // One column for each character: a tab or worse would move the caret away.
+        let shown: String =
+            line.chars().skip(skipped).take(CHARS_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect();
+        let (number, indent) = (span.line.to_string(), before.saturating_sub(skipped));
+        let room = shown.trim_end().chars().count().saturating_sub(indent);
+        let carets = "^".repeat(span.length.min(room).max(1));
+        let gutter = " ".repeat(number.len());
+        writeln!(f, "{gutter} |\n{number} | {}\n{gutter} | {}{carets}", shown.trim_end(), " ".repeat(indent))
+    }
+}

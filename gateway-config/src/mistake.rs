@@ -1,0 +1,382 @@
+//! What can be wrong with rules, where it is, and how to mend it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use routecache_core::template::TemplateMistake;
+
+use crate::path::PathMistake;
+use crate::tree::Span;
+
+/// Everything that is wrong with one set of rules; never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistakes {
+    /// In the order of the file where places are known, else in the order of the checks.
+    pub list: Vec<Mistake>,
+    /// The file, where there is one: places then are shown with the line they mean.
+    #[cfg(feature = "files")]
+    pub(crate) file: Option<crate::files::File>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistake {
+    /// The way to it, such as `routes[1].cache.ttl`; empty for the whole.
+    pub path: String,
+    /// The rule that it belongs to, by name.
+    pub rule: Option<String>,
+    /// The place in the text, where that is known.
+    pub span: Option<Span>,
+    /// What it is.
+    pub what: What,
+}
+
+/// The kinds of mistake. `said` quotes what was written, such as `ttl: 5 min`.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are what the messages below say of them")]
+pub enum What {
+    /// Not JSON at all.
+    NotJson(String),
+    /// Not YAML at all.
+    NotYaml(String),
+    /// No bytes at all.
+    Nothing,
+    /// A list where text belongs, and the like.
+    WrongKind {
+        said: String,
+        is: &'static str,
+        wanted: Wanted,
+    },
+    /// A name that the language doesn't have.
+    UnknownField {
+        field: String,
+        similar: Option<&'static str>,
+        below: Option<&'static str>,
+        known: &'static [&'static str],
+    },
+    /// A name or value that the language has, but this version doesn't do yet.
+    NotSupportedYet(String),
+    /// A name that comes twice in one map.
+    Twice(String),
+    /// A field that must be there.
+    Missing {
+        field: &'static str,
+        example: &'static str,
+    },
+    /// Another version of the language.
+    UnknownVersion(String),
+    /// Characters that a name can't have.
+    BadWord {
+        said: String,
+        chars_max: usize,
+    },
+    /// A bucket whose name couldn't be told from a duration.
+    BadBucketName(String),
+    NotADuration {
+        said: String,
+    },
+    NotWholeSeconds {
+        said: String,
+    },
+    NotASize {
+        said: String,
+    },
+    OutOfRange {
+        said: String,
+        low: &'static str,
+        high: &'static str,
+    },
+    /// A `ttl` that is neither a bucket nor a duration.
+    NoSuchBucket {
+        said: String,
+        similar: Option<String>,
+        buckets: String,
+    },
+    /// A body that would crowd everything else out of the gateway tier.
+    BodyTooLarge {
+        body: u64,
+        l1: u64,
+    },
+    BadCluster {
+        said: String,
+    },
+    NoRoutes,
+    /// Two rules of one name.
+    NameTaken {
+        name: String,
+        first: String,
+    },
+    NoAction,
+    TwoActions,
+    BadMethod {
+        method: String,
+        similar: Option<&'static str>,
+    },
+    /// A method that a cache rule can't have yet.
+    CacheMethod(String),
+    /// A safe method in a purge rule.
+    SafeMethod(String),
+    /// A list without items where one must be.
+    EmptyList(&'static str),
+    TooMany {
+        field: &'static str,
+        max: usize,
+    },
+    TooLong {
+        field: &'static str,
+        bytes_max: usize,
+    },
+    HostWithPort {
+        host: String,
+        mended: String,
+    },
+    BadHost(String),
+    Path(PathMistake),
+    Template {
+        template: String,
+        mistake: TemplateMistake,
+    },
+    /// A path that can't be its own key.
+    PathAsKey(TemplateMistake),
+    NoSuchCapture {
+        name: String,
+        similar: Option<String>,
+        captures: String,
+    },
+    CaptureLeftOut {
+        name: String,
+        key: String,
+    },
+    /// Something that a tag can't be made of.
+    NotInTags(String),
+    /// A key that can't be the tag as well.
+    KeyAsTag(String),
+    ReservedTag(String),
+}
+
+/// What belongs at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is its own explanation, in `Wanted::mend`")]
+pub enum Wanted {
+    Map,
+    List,
+    Text,
+    TextOrList,
+    Duration,
+    Ttl,
+    Size,
+    Version,
+}
+
+impl Wanted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Map => "a map",
+            Self::List => "a list",
+            Self::Text => "text",
+            Self::TextOrList => "text or a list",
+            Self::Duration => "a duration",
+            Self::Ttl => "a bucket or a duration",
+            Self::Size => "a size",
+            Self::Version => "the number 1",
+        }
+    }
+
+    fn mend(self) -> &'static str {
+        match self {
+            Self::Map => "write fields below it, or `{}` for the defaults",
+            Self::List => "write `[first, second]`, even around a single item",
+            Self::Text => "write text; put it in quotes if it looks like something else",
+            Self::TextOrList => "write a template, such as `\"user:{user_id}\"`, or a list of them",
+            Self::Duration => "write the number and its unit together, such as `50ms`, `5m` or `1h`",
+            Self::Ttl => "write a bucket, such as `short`, or a duration, such as `5m`",
+            Self::Size => "write the number and its unit together, such as `64KiB` or `8MiB`",
+            Self::Version => "write `version: 1`",
+        }
+    }
+}
+
+impl Mistake {
+    pub(crate) fn new(path: impl Into<String>, span: Option<Span>, what: What) -> Self {
+        Self { path: path.into(), rule: None, span, what }
+    }
+}
+
+impl Mistakes {
+    pub(crate) fn new(list: Vec<Mistake>) -> Self {
+        Self {
+            list,
+            #[cfg(feature = "files")]
+            file: None,
+        }
+    }
+}
+
+impl From<Mistake> for Mistakes {
+    fn from(mistake: Mistake) -> Self {
+        Self::new(vec![mistake])
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    /// Each mistake with its place and mend, and at last their number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in &self.list {
+            #[cfg(feature = "files")]
+            if let Some(file) = &self.file {
+                file.show(mistake, f)?;
+                continue;
+            }
+            match mistake.span {
+                Some(span) => write!(f, "{}:{}: ", span.line, span.column)?,
+                None if mistake.path.is_empty() => f.write_str("rules: ")?,
+                None => write!(f, "{}: ", mistake.path)?,
+            }
+            writeln!(f, "{mistake}")?;
+            writeln!(f, "    {}", mistake.what.mend())?;
+        }
+        let count = self.list.len();
+        write!(f, "{count} mistake{}", if count == 1 { "" } else { "s" })?;
+        #[cfg(feature = "files")]
+        if let Some(file) = &self.file {
+            write!(f, " in {}", file.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Mistake {
+    /// The rule and what is wrong, in one line, without place and mend.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rule) = &self.rule {
+            write!(f, "rule `{rule}`: ")?;
+        }
+        self.what.fmt(f)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson(detail) => write!(f, "this is not JSON: {detail}"),
+            Self::NotYaml(detail) => write!(f, "this is not YAML: {detail}"),
+            Self::Nothing => f.write_str("there are no rules"),
+            Self::WrongKind { said, is, wanted } => write!(f, "`{said}` is {is}, not {}", wanted.name()),
+            Self::UnknownField { field, .. } => write!(f, "`{field}` is unknown"),
+            Self::NotSupportedYet(what) => write!(f, "`{what}` is not supported yet"),
+            Self::Twice(name) => write!(f, "`{name}` is given twice"),
+            Self::Missing { field, .. } => write!(f, "`{field}` is missing"),
+            Self::UnknownVersion(said) => write!(f, "`{said}` is unknown"),
+            Self::BadWord { said, .. } => write!(f, "`{said}` can't be a name"),
+            Self::BadBucketName(name) => write!(f, "`{name}` can't be the name of a bucket"),
+            Self::NotADuration { said } => write!(f, "`{said}` is not a duration"),
+            Self::NotWholeSeconds { said } => write!(f, "`{said}` is not a whole number of seconds"),
+            Self::NotASize { said } => write!(f, "`{said}` is not a size"),
+            Self::OutOfRange { said, .. } => write!(f, "`{said}` is out of range"),
+            Self::NoSuchBucket { said, .. } => write!(f, "`{said}` is neither a bucket nor a duration"),
+            Self::BodyTooLarge { body, l1 } => {
+                write!(f, "a body of {body} bytes is more than a quarter of the {l1} bytes of the gateway tier")
+            }
+            Self::BadCluster { said } => write!(f, "`{said}` can't be the name of a cluster"),
+            Self::NoRoutes => f.write_str("`routes` is empty, so nothing would ever be cached"),
+            Self::NameTaken { name, first } => write!(f, "`{name}` is already the name of `{first}`"),
+            Self::NoAction => f.write_str("the rule neither caches nor purges"),
+            Self::TwoActions => f.write_str("the rule has both `cache` and `purge`"),
+            Self::BadMethod { method, .. } => write!(f, "`{method}` is not an HTTP method that we know"),
+            Self::CacheMethod(method) => write!(f, "`{method}` in a cache rule is not supported yet"),
+            Self::SafeMethod(method) => write!(f, "`{method}` changes nothing, so it can't purge"),
+            Self::EmptyList(field) => write!(f, "`{field}` is empty"),
+            Self::TooMany { field, max } => write!(f, "`{field}` has more than {max} items"),
+            Self::TooLong { field, bytes_max } => write!(f, "`{field}` is longer than {bytes_max} bytes"),
+            Self::HostWithPort { host, .. } => write!(f, "`{host}` names a port"),
+            Self::BadHost(host) => write!(f, "`{host}` is not a host name"),
+            Self::Path(mistake) => mistake.fmt(f),
+            Self::Template { template, mistake } => write!(f, "`{template}`: {mistake}"),
+            Self::PathAsKey(mistake) => write!(f, "without `key` the path is the key, and it can't be: {mistake}"),
+            Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
+            Self::CaptureLeftOut { name, key } => {
+                write!(f, "the key `{key}` leaves out `{{{name}}}`, so different paths would share one response")
+            }
+            Self::NotInTags(name) => write!(f, "`{{{name}}}` can't be part of a tag"),
+            Self::KeyAsTag(name) => {
+                write!(f, "without `tags` the key is the tag, and `{{{name}}}` can't be part of a tag")
+            }
+            Self::ReservedTag(tag) => write!(f, "`{tag}` begins with `!`, which is kept for tags that every entry has"),
+        }
+    }
+}
+
+impl What {
+    /// How to mend it.
+    #[must_use]
+    pub fn mend(&self) -> Cow<'static, str> {
+        const WRITE_A_DURATION: &str = "write the number and its unit together, such as `5m` or `300s`";
+        Cow::Borrowed(match self {
+            Self::NotJson(_) => "give the rules as one JSON object, such as what `routecache render` writes",
+            Self::NotYaml(_) => {
+                "look for a missing quote: templates need quotes inside `{ }` and `[ ]`, such as `\"/users/{user_id}\"`"
+            }
+            Self::Nothing => "give the plugin its rules as `configuration`, at least `routes`",
+            Self::WrongKind { wanted, .. } => wanted.mend(),
+            Self::UnknownField { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::UnknownField { below: Some(below), .. } => return format!("it belongs below `{below}`").into(),
+            Self::UnknownField { known: [], .. } => "leave it out",
+            Self::UnknownField { known, .. } => return format!("the fields here are {}", listed(known)).into(),
+            Self::NotSupportedYet(_) => "leave it out for now",
+            Self::Twice(_) => "keep one of them",
+            Self::Missing { example, .. } => return format!("add it, such as `{example}`").into(),
+            Self::UnknownVersion(_) => "write `version: 1`, or use a newer routecache",
+            Self::BadWord { chars_max, .. } => {
+                return format!("use letters, digits, `.`, `_` and `-`, at least one and at most {chars_max}").into();
+            }
+            Self::BadBucketName(_) => "begin with a letter; then letters, digits, `_` and `-`, at most 64",
+            Self::NotADuration { .. } => WRITE_A_DURATION,
+            Self::NotWholeSeconds { .. } => "lifetimes are counted in whole seconds, such as `1s`",
+            Self::NotASize { .. } => "write the number and its unit together, such as `64KiB` or `8MiB`",
+            Self::OutOfRange { low, high, .. } => return format!("use at least {low} and at most {high}").into(),
+            Self::NoSuchBucket { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::NoSuchBucket { buckets, .. } => {
+                return format!("write a duration, such as `5m`, or one of the buckets {buckets}").into();
+            }
+            Self::BodyTooLarge { .. } => "lower `body_bytes_max`, or raise `l1_bytes` to four times as much",
+            Self::BadCluster { .. } => "write the name that the gateway gives the bridge's cluster, without spaces",
+            Self::NoRoutes => "add a rule, such as `{ name: user, match: { path: \"/users/{user_id}\" }, cache: {} }`",
+            Self::NameTaken { .. } => "give each rule a name of its own",
+            Self::NoAction => "add `cache: {}` for reads, or `purge: { tags: [\"…\"] }` for writes",
+            Self::TwoActions => "make it two rules: one for reads, one for writes",
+            Self::BadMethod { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::BadMethod { .. } => "write it in capitals, as in the request: `POST`, `PUT`, `PATCH`, `DELETE`, …",
+            Self::CacheMethod(_) => "cache `GET` and `HEAD`",
+            Self::SafeMethod(_) => "name the methods of writes, such as `[POST, PUT, PATCH, DELETE]`",
+            Self::EmptyList(_) => "name at least one, or leave the field out for its default",
+            Self::TooMany { .. } => "leave some out, or make it several rules",
+            Self::TooLong { .. } => "shorten it",
+            Self::HostWithPort { mended, .. } => {
+                return format!("write `{mended}`: a rule holds for every port").into();
+            }
+            Self::BadHost(_) => "write a name such as `api.example.com`",
+            Self::Path(mistake) => mistake.mend(),
+            Self::Template { mistake, .. } => mistake.mend(),
+            Self::PathAsKey(_) => "write a `key`, such as `\"user:{user_id}\"`",
+            Self::NoSuchCapture { similar: Some(similar), .. } => {
+                return format!("did you mean `{{{similar}}}`?").into();
+            }
+            Self::NoSuchCapture { captures, .. } if captures.is_empty() => {
+                "the path has no captures; use `query.<name>` or `host`"
+            }
+            Self::NoSuchCapture { captures, .. } => return format!("the path captures {captures}").into(),
+            Self::CaptureLeftOut { name, .. } => return format!("add `{{{name}}}` to the key").into(),
+            Self::NotInTags(_) => "use captures, `query.<name>` and `host`: what a later write can name too",
+            Self::KeyAsTag(_) => "write `tags`",
+            Self::ReservedTag(_) => "begin with something else",
+        })
+    }
+}
+
+/// Names in quotes, with commas.
+pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,108 @@
+//! The words of the rules language: which fields each map has, and which are known but not built yet.
+
+/// The fields of one kind of map.
+pub(crate) struct Words {
+    /// Those that work.
+    pub(crate) now: &'static [&'static str],
+    /// Those that are refused with "not supported yet".
+    pub(crate) later: &'static [&'static str],
+    /// The maps below, with the fields under which they stand: a field is easily written a level too high.
+    pub(crate) below: &'static [(&'static str, &'static Words)],
+}
+
+impl Words {
+    /// Every field, built or not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.now.iter().chain(self.later).copied()
+    }
+
+    /// The field below which `name` is one.
+    pub(crate) fn place_of(&self, name: &str) -> Option<&'static str> {
+        self.below.iter().find(|(_, words)| words.all().any(|word| word == name)).map(|(field, _)| *field)
+    }
+}
+
+/// The file itself.
+pub(crate) const ROOT: Words = Words {
+    now: &["version", "namespace", "ttl", "bridge", "limits", "consistency", "purge", "routes"],
+    later: &["client_directives", "mode", "resources"],
+    below: &[
+        ("namespace", &NAMESPACE),
+        ("bridge", &BRIDGE),
+        ("limits", &LIMITS),
+        ("consistency", &CONSISTENCY),
+        ("purge", &PURGE),
+        ("an item of `routes`", &ROUTE),
+    ],
+};
+
+/// `namespace`.
+pub(crate) const NAMESPACE: Words = Words { now: &["prefix", "version"], later: &[], below: &[] };
+
+/// `bridge`.
+pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout"], later: &["token_env"], below: &[] };
+
+/// `limits`.
+pub(crate) const LIMITS: Words =
+    Words { now: &["l0_bytes", "l1_bytes", "body_bytes_max"], later: &["recache_concurrency"], below: &[] };
+
+/// `consistency`.
+pub(crate) const CONSISTENCY: Words = Words { now: &["window"], later: &["on_feed_loss"], below: &[] };
+
+/// `purge` of the whole file.
+pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge"], below: &[] };
+
+/// An item of `routes`.
+pub(crate) const ROUTE: Words = Words {
+    now: &["name", "match", "cache", "purge"],
+    later: &["recache", "client_directives", "mode"],
+    below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE)],
+};
+
+/// `match`.
+pub(crate) const MATCH: Words =
+    Words { now: &["methods", "host", "path"], later: &["header", "query", "cookie"], below: &[] };
+
+/// `cache`.
+pub(crate) const CACHE: Words = Words {
+    now: &["key", "query", "ttl", "tags"],
+    later: &[
+        "ttl_by_status",
+        "origin_cache_control",
+        "override",
+        "vary",
+        "early",
+        "stale_while_revalidate",
+        "stale_if_error",
+        "sliding",
+        "lock",
+        "lock_wait",
+        "revalidate_after",
+        "when",
+        "unless",
+        "min_uses",
+        "bypass",
+        "jitter",
+        "protect_origin",
+        "client_cache_control",
+        "client_directives",
+        "cookies",
+        "origin",
+        "identity",
+        "body_bytes_max",
+        "mode",
+    ],
+    below: &[("query", &QUERY)],
+};
+
+/// `cache.query`.
+pub(crate) const QUERY: Words = Words { now: &["include"], later: &["exclude", "strip"], below: &[] };
+
+/// `purge` of a rule.
+pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags"], later: &["soft"], below: &[] };
+
+/// A tag that is a map. None of it is built yet.
+pub(crate) const TAG: Words = Words { now: &[], later: &["header", "json", "request_json", "as"], below: &[] };
+
+/// A `ttl` that is a map. None of it is built yet.
+pub(crate) const TTL: Words = Words { now: &[], later: &["header", "json"], below: &[] };
