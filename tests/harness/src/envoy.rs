@@ -1,0 +1,194 @@
+//! A real Envoy.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::process::Process;
+use crate::{Client, Connection, Error, Port, Request, Response, Result, programs};
+
+/// What to start.
+#[derive(Debug)]
+pub struct EnvoyConfig {
+    /// The complete configuration. Its first listener is on `listen`, its admin interface on `admin`.
+    pub yaml: String,
+    /// Where clients connect.
+    pub listen: Port,
+    /// Where the admin interface is.
+    pub admin: Port,
+    /// Worker threads; each has a VM of its own.
+    pub concurrency: u32,
+    /// Variables of its environment, for the VM configuration's `host_env_keys`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl EnvoyConfig {
+    /// Two workers, on two new ports that `yaml` is told: `(listen, admin)`.
+    ///
+    /// # Errors
+    ///
+    /// When no ports are free.
+    pub fn new(yaml: impl FnOnce(SocketAddr, SocketAddr) -> String) -> Result<Self> {
+        let (listen, admin) = (Port::claim()?, Port::claim()?);
+        let yaml = yaml(listen.address(), admin.address());
+        Ok(Self { yaml, listen, admin, concurrency: 2, environment: Vec::new() })
+    }
+}
+
+/// A running Envoy; dropping it ends it.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    config: EnvoyConfig,
+    _folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts it and waits until it takes requests.
+    ///
+    /// # Errors
+    ///
+    /// When there is no Envoy, or it refuses the configuration: [`Error::Ended`] holds what it says.
+    pub async fn start(config: EnvoyConfig) -> Result<Self> {
+        let folder = TempDir::with_prefix("routecache-envoy-").map_err(Error::io("make a temporary folder"))?;
+        let file = write(folder.path(), &config.yaml)?;
+        let mut command = Command::new(programs::envoy()?);
+        command.arg("--config-path").arg(file).args(["--disable-hot-restart", "--log-level", "info"]);
+        command.args(["--concurrency", &config.concurrency.to_string()]);
+        command.envs(config.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start("envoy", command)?;
+        let admin = Client::new(config.admin.address());
+        let ready = async || matches!(admin.get("/ready").await, Ok(answer) if answer.status == 200);
+        process.ready(ready).await?;
+        Ok(Self { process, config, _folder: folder })
+    }
+
+    /// `envoy --mode validate`.
+    ///
+    /// # Errors
+    ///
+    /// What Envoy says against the configuration, or that there is no Envoy.
+    pub async fn validate(yaml: &str) -> Result<()> {
+        let folder = TempDir::with_prefix("routecache-envoy-").map_err(Error::io("make a temporary folder"))?;
+        let file = write(folder.path(), yaml)?;
+        let mut command = Command::new(programs::envoy()?);
+        command.args(["--mode", "validate", "--config-path"]).arg(file).kill_on_drop(true);
+        let Output { status, stdout, stderr } = command.output().await.map_err(Error::io("start envoy"))?;
+        if status.success() {
+            return Ok(());
+        }
+        let log = [stdout, stderr].concat();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        Err(Error::Ended { name: "envoy --mode validate".into(), status: status.to_string(), log })
+    }
+
+    /// A client of the first listener.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.config.listen.address())
+    }
+
+    /// Sends a GET on a new connection: whichever worker the system picks answers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn get(&self, path: &str) -> Result<Response> {
+        self.client().get(path).await
+    }
+
+    /// Sends a request on a new connection.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn send(&self, request: Request) -> Result<Response> {
+        self.client().send(request).await
+    }
+
+    /// The address of the first listener.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.config.listen.address()
+    }
+
+    /// Opens a connection that is served by that worker, counted from 0. A connection stays with its worker.
+    ///
+    /// The system spreads connections over the workers as it likes, so this opens them until Envoy's statistics say
+    /// that one fell to the worker. It is only exact while nobody else connects.
+    ///
+    /// # Errors
+    ///
+    /// When Envoy has no such worker or doesn't answer.
+    pub async fn worker(&self, worker: u32) -> Result<Connection> {
+        for _ in 0..200 {
+            let before = self.accepted(worker).await?;
+            let all_before = self.accepted_by_all().await?;
+            let connection = self.client().connect().await?;
+            let start = Instant::now();
+            while self.accepted_by_all().await? == all_before && start.elapsed() < Duration::from_secs(5) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            if self.accepted(worker).await? > before {
+                return Ok(connection);
+            }
+        }
+        Err(Error::Unexpected(format!("200 connections, and none fell to worker {worker} of {}", self.address())))
+    }
+
+    /// The value of a counter or gauge, 0 if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// When the admin interface doesn't answer.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        let all = self.admin("/stats").await?;
+        let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok());
+        Ok(value.unwrap_or(0))
+    }
+
+    /// The body of a GET to the admin interface.
+    ///
+    /// # Errors
+    ///
+    /// When it doesn't answer.
+    pub async fn admin(&self, path: &str) -> Result<String> {
+        let answer = Client::new(self.config.admin.address()).get(path).await?;
+        Ok(answer.text())
+    }
+
+    /// What it has said lately.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log().last()
+    }
+
+    /// Ends it and waits until it is gone.
+    pub async fn stop(mut self) {
+        self.process.stop().await;
+    }
+
+    async fn accepted(&self, worker: u32) -> Result<u64> {
+        self.stat(&format!("listener.{}.worker_{worker}.downstream_cx_total", self.stat_name())).await
+    }
+
+    async fn accepted_by_all(&self) -> Result<u64> {
+        self.stat(&format!("listener.{}.downstream_cx_total", self.stat_name())).await
+    }
+
+    fn stat_name(&self) -> String {
+        self.address().to_string().replace(':', "_")
+    }
+}
+
+fn write(folder: &Path, yaml: &str) -> Result<PathBuf> {
+    let file = folder.join("envoy.yaml");
+    fs::write(&file, yaml).map_err(Error::io(format!("write {}", file.display())))?;
+    Ok(file)
+}

@@ -1,0 +1,139 @@
+//! A child process that can't outlive us, and what it says.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::{Error, Result};
+
+/// Lines kept of what a program says.
+const LOG_LINES: usize = 400;
+
+/// How long a server may take to become ready, on a busy machine of two cores.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end after SIGTERM before it is killed.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: Log,
+}
+
+impl Process {
+    /// Starts `command` and collects what it says on both outputs.
+    pub(crate) fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
+        let name = name.into();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        bind_to_us(&mut command);
+        let mut child = command.spawn().map_err(Error::io(format!("start {name}")))?;
+        let log = Log::default();
+        log.collect(child.stdout.take());
+        log.collect(child.stderr.take());
+        Ok(Self { name, child, log })
+    }
+
+    /// Waits until `ready` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] or [`Error::NotReady`], with the program's last lines.
+    pub(crate) async fn ready(&mut self, mut ready: impl AsyncFnMut() -> bool) -> Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < READY_WITHIN {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                sleep(Duration::from_millis(50)).await; // its last words may still be in the pipe
+                return Err(Error::Ended { name: self.name.clone(), status: status.to_string(), log: self.log.last() });
+            }
+            if ready().await {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Err(Error::NotReady { name: self.name.clone(), after: READY_WITHIN, log: self.log.last() })
+    }
+
+    /// Sends a signal; a process that is gone already doesn't mind.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Asks it to end, and kills it if it doesn't; whether it ended by itself.
+    pub(crate) async fn stop(&mut self) -> bool {
+        self.signal(Signal::CONT); // one that is held can't hear
+        self.signal(Signal::TERM);
+        let ended = timeout(END_WITHIN, self.child.wait()).await.is_ok();
+        if !ended {
+            let _ = self.child.kill().await;
+        }
+        ended
+    }
+
+    /// Kills it, as a crash would, and waits until its port is free.
+    pub(crate) async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// What it has said.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("── {}, the last it said ──\n{}", self.name, self.log.last());
+        }
+    }
+}
+
+/// What a program has said, the last [`LOG_LINES`] lines of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Log {
+    /// The lines kept.
+    pub(crate) fn last(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| format!("    {line}\n")).collect()
+    }
+
+    fn collect(&self, output: Option<impl AsyncRead + Unpin + Send + 'static>) {
+        let Some(output) = output else { return };
+        let log = self.clone();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(output).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut kept = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == LOG_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+    }
+}
+
+/// Ends the program when the thread that starts it ends: a test's, or a runtime's.
+fn bind_to_us(command: &mut Command) {
+    // On another system it is left to `kill_on_drop`, which a `kill -9` of ours would miss.
+    #[cfg(target_os = "linux")]
+    // SAFETY: runs between fork and exec, where only async-signal-safe calls are allowed; this is one system call.
+    unsafe {
+        use rustix::process::set_parent_process_death_signal;
+        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from));
+    }
+}
