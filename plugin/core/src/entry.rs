@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache_status::CacheStatus;
 use crate::fields::{self, Fields};
+use crate::wire::{Reader, put_len, put_text};
 
 const MARK: &[u8; 4] = b"rce1";
 
@@ -169,7 +170,7 @@ impl Entry {
     }
 
     fn read(bytes: Vec<u8>) -> Option<Self> {
-        let mut reader = Reader { bytes: &bytes, at: 0 };
+        let mut reader = Reader::new(&bytes);
         if reader.take(MARK.len())? != MARK {
             return None;
         }
@@ -180,8 +181,8 @@ impl Entry {
         let (position, era) = (reader.u64()?, reader.u64()?);
         let (received_ms, age_ms, lifetime_ms, fingerprint) =
             (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
-        let status = u16::from_le_bytes(reader.take(2)?.try_into().ok()?);
-        let key = reader.text()?;
+        let status = reader.u16()?;
+        let key = reader.range()?;
         std::str::from_utf8(bytes.get(key.clone())?).ok()?;
         let count = reader.len()?;
         let mut tags = Vec::with_capacity(count.min(1024));
@@ -192,16 +193,14 @@ impl Entry {
         let mut vary = Vec::with_capacity(count.min(64));
         for _ in 0..count {
             let name = reader.text()?;
-            let present = reader.take(1)? == [1];
+            let present = reader.u8()? == 1;
             let value = reader.text()?;
-            vary.push((bytes.get(name)?.to_vec(), present.then(|| bytes.get(value).map(<[u8]>::to_vec)).flatten()));
+            vary.push((name.to_vec(), present.then(|| value.to_vec())));
         }
-        let header = reader.text()?;
+        let header = reader.range()?;
         Fields::decode(bytes.get(header.clone())?)?;
-        let body = reader.text()?;
-        if reader.at != bytes.len() {
-            return None;
-        }
+        let body = reader.range()?;
+        reader.done()?;
         let ticket = Ticket { era, position };
         let vary = VaryKey(vary);
         Some(Self {
@@ -355,47 +354,6 @@ fn seal(bytes: &mut [u8]) {
     let checksum = bytes.get(12..).map(xxh3_64).unwrap_or_default().to_le_bytes();
     if let Some(place) = bytes.get_mut(4..12) {
         place.copy_from_slice(&checksum);
-    }
-}
-
-fn put_len(out: &mut Vec<u8>, len: usize) -> Option<()> {
-    out.extend(u32::try_from(len).ok()?.to_le_bytes());
-    Some(())
-}
-
-fn put_text(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
-    put_len(out, text.len())?;
-    out.extend_from_slice(text);
-    Some(())
-}
-
-/// Reads forward, and stops at the end of the bytes.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(len)?;
-        let taken = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(taken)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn len(&mut self) -> Option<usize> {
-        usize::try_from(u32::from_le_bytes(self.take(4)?.try_into().ok()?)).ok()
-    }
-
-    fn text(&mut self) -> Option<std::ops::Range<usize>> {
-        let len = self.len()?;
-        let start = self.at;
-        self.take(len)?;
-        Some(start..self.at)
     }
 }
 

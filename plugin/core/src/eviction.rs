@@ -91,6 +91,11 @@ impl<V> S3Fifo<V> {
         self.held.get(&hash).map(|held| &held.value)
     }
 
+    /// Likewise, to be changed.
+    pub fn peek_mut(&mut self, hash: u64) -> Option<&mut V> {
+        self.held.get_mut(&hash).map(|held| &mut held.value)
+    }
+
     /// Puts a value in, in place of one with the same hash; returns what had to leave. A value larger than the whole
     /// budget leaves at once.
     pub fn insert(&mut self, hash: u64, value: V, bytes: u64) -> Vec<V> {
@@ -191,7 +196,8 @@ impl<V> S3Fifo<V> {
         }
     }
 
-    fn evict(&mut self) -> Option<V> {
+    /// Takes out what the policy can spare most; `None` when nothing is held.
+    pub fn evict(&mut self) -> Option<V> {
         if self.small_bytes > self.bytes_max / 10 || self.main_bytes == 0 {
             self.evict_small().or_else(|| self.evict_main())
         } else {

@@ -24,6 +24,9 @@ pub const KEY_BYTES_MAX: usize = 8 << 10;
 /// Longest tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 512;
 
+/// The implicit tag of every entry.
+pub const TAG_ALL: &str = "!all";
+
 /// The whole cache key; compared in full on every hit (C7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(String);
@@ -122,7 +125,7 @@ pub fn entry_tags(
     let host = host_of(target.authority);
     let mut rule_tag = String::from("!rule:");
     escape(rule.name.as_bytes(), b"", &mut rule_tag);
-    tags.extend([url_tag(target), format!("!host:{host}"), rule_tag, String::from("!all")]);
+    tags.extend([url_tag(target), format!("!host:{host}"), rule_tag, String::from(TAG_ALL)]);
     tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX).then_some(tags).ok_or(NoKey::TooLong)
 }
 

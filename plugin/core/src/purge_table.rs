@@ -1,0 +1,177 @@
+//! What one worker knows of the gateway's log: [`PurgeTable`], the position of each tag's last purge.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::entry::{Entry, Ticket};
+use crate::gateway_log::{GatewayLog, GroupPosition, Head};
+
+/// Tags whose last purge is remembered one by one; beyond, the older half is forgotten and the floor goes up.
+const TAGS_MAX: usize = 1 << 16;
+
+/// A worker's copy of the log, brought up to date whenever the head has moved.
+#[derive(Debug, Default)]
+pub struct PurgeTable {
+    era: Option<u64>,
+    position: u64,
+    /// Entries with an older ticket can't be judged, and count as purged.
+    floor: u64,
+    last: HashMap<u64, u64>,
+    pending: HashSet<u64>,
+    known: Option<GroupPosition>,
+}
+
+impl PurgeTable {
+    /// Whether this table is up to date with `head`.
+    #[must_use]
+    pub fn is_at(&self, head: &Head) -> bool {
+        self.era == Some(head.era) && self.position == head.seq
+    }
+
+    /// Brings the table up to date.
+    pub fn follow(&mut self, log: &GatewayLog) {
+        let start = log.ring_start();
+        if self.era != Some(log.era) {
+            // A new VM, or a new era: nothing is known of what was purged before the ring begins.
+            *self = Self { era: Some(log.era), position: start, floor: start, ..Self::default() };
+        }
+        if self.position < start {
+            self.floor = self.floor.max(start);
+        }
+        for (position, record) in (start.saturating_add(1)..).zip(&log.ring) {
+            if let (true, Some(tag)) = (position > self.position, record.tag) {
+                self.last.insert(tag, position);
+            }
+        }
+        self.position = log.seq;
+        self.pending =
+            log.pending.iter().flat_map(|pending| &pending.tags).map(|tag| crate::key::tag_hash(tag)).collect();
+        self.known = log.known.max(log.cursor);
+        if self.last.len() > TAGS_MAX {
+            self.forget_half();
+        }
+    }
+
+    fn forget_half(&mut self) {
+        let mut positions: Vec<u64> = self.last.values().copied().collect();
+        positions.sort_unstable();
+        let middle = positions.get(positions.len() / 2).copied().unwrap_or(self.position);
+        self.last.retain(|_, position| *position > middle);
+        self.floor = self.floor.max(middle);
+    }
+
+    /// The ticket of a lookup that begins now; `None` before the first [`PurgeTable::follow`].
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.era.map(|era| Ticket { era, position: self.position })
+    }
+
+    /// Whether none of the tags was purged after the ticket.
+    #[must_use]
+    pub fn is_valid(&self, ticket: Ticket, tags: &[u64]) -> bool {
+        Some(ticket.era) == self.era
+            && ticket.position >= self.floor
+            && tags.iter().all(|tag| self.last.get(tag).is_none_or(|purged| *purged <= ticket.position))
+    }
+
+    /// Whether the entry may still be served, as far as purges go.
+    #[must_use]
+    pub fn admits(&self, entry: &Entry) -> bool {
+        self.is_valid(entry.ticket(), entry.tags())
+    }
+
+    /// Whether a purge of one of the tags is on its way to the group: then the group isn't asked (C5).
+    #[must_use]
+    pub fn is_pending(&self, tags: &[u64]) -> bool {
+        !self.pending.is_empty() && tags.iter().any(|tag| self.pending.contains(tag))
+    }
+
+    /// The newest position of the group's log that this gateway has seen.
+    #[must_use]
+    pub fn known(&self) -> Option<GroupPosition> {
+        self.known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway_log::{Applied, Change, Pending, Record};
+
+    fn purge(log: &GatewayLog, tags: impl IntoIterator<Item = u64>) -> GatewayLog {
+        let records = tags.into_iter().map(|tag| Record { tag: Some(tag), group: None }).collect();
+        match log.apply(&Change { records, ..Change::default() }, 2) {
+            Applied::Changed(log) => log,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn table(log: &GatewayLog) -> PurgeTable {
+        let mut table = PurgeTable::default();
+        table.follow(log);
+        table
+    }
+
+    /// C1.
+    #[test]
+    fn what_began_before_a_purge_of_its_tag_is_not_served_after_it() {
+        let log = purge(&GatewayLog::new(1), [7]);
+        let mut table = table(&log);
+        let before = table.ticket().unwrap();
+        table.follow(&purge(&log, [8]));
+        assert!(!table.is_valid(before, &[7, 8]));
+        assert!(table.is_valid(before, &[7]));
+        assert!(table.is_valid(table.ticket().unwrap(), &[8]));
+    }
+
+    #[test]
+    fn a_worker_that_fell_behind_the_ring_drops_what_it_cannot_judge() {
+        let log = GatewayLog::new(1);
+        let mut table = table(&log);
+        let old = table.ticket().unwrap();
+        let log = purge(&purge(&log, [7]), 1000..2000);
+        table.follow(&log);
+        assert!(!table.is_valid(old, &[7]) && !table.is_valid(old, &[5]));
+    }
+
+    #[test]
+    fn a_new_worker_trusts_only_what_the_ring_covers() {
+        let log = purge(&GatewayLog::new(1), 0..2000);
+        let table = table(&log);
+        assert!(!table.is_valid(Ticket { era: 1, position: 10 }, &[9999]));
+        assert!(table.is_valid(Ticket { era: 1, position: 1999 }, &[9999]));
+    }
+
+    #[test]
+    fn another_era_voids_everything() {
+        let log = GatewayLog::new(1);
+        let mut table = table(&log);
+        let before = table.ticket().unwrap();
+        table.follow(&GatewayLog { seq: 1, ..GatewayLog::new(2) });
+        assert!(!table.is_valid(before, &[]));
+    }
+
+    #[test]
+    fn a_pending_purge_keeps_its_tags_from_the_group() {
+        let pend = Pending { operation: 1, tags: vec!["a".into()], sent_ms: 0 };
+        let Applied::Changed(log) = GatewayLog::new(1).apply(&Change { pend: Some(pend), ..Change::default() }, 2)
+        else {
+            panic!()
+        };
+        let table = table(&log);
+        assert!(table.is_pending(&[crate::key::tag_hash("a")]) && !table.is_pending(&[crate::key::tag_hash("b")]));
+    }
+
+    /// C13.
+    #[test]
+    fn the_table_is_bounded_and_forgetting_only_costs_misses() {
+        let mut table = PurgeTable::default();
+        let mut log = GatewayLog::new(1);
+        for round in 0..200 {
+            log = purge(&log, (0..500).map(|tag| round * 500 + tag));
+            table.follow(&log);
+            assert!(table.last.len() <= TAGS_MAX);
+        }
+        assert!(!table.is_valid(Ticket { era: 1, position: 1 }, &[0]));
+        assert!(table.is_valid(table.ticket().unwrap(), &[0]));
+    }
+}
