@@ -111,6 +111,7 @@ fn bridge(at: &At<'_>, found: &mut Found) -> Option<Bridge> {
 fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
     let fields = at.fields(&LIMITS, found)?;
     let default = Limits::default();
+    let mistakes_before = found.mistakes.len();
     let mut size = |name: &str, range: &Range, default: u64| {
         fields.get(name).and_then(|at| at.size_bytes(range, found)).unwrap_or(default)
     };
@@ -119,7 +120,7 @@ fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
         l1_bytes: size("l1_bytes", &L1_BYTES, default.l1_bytes),
         body_bytes_max: size("body_bytes_max", &BODY_BYTES, default.body_bytes_max),
     };
-    if limits.body_bytes_max > limits.l1_bytes / 4 {
+    if found.mistakes.len() == mistakes_before && limits.body_bytes_max > limits.l1_bytes / 4 {
         // Either may be a default; whichever was written is shown.
         let written = fields.get("body_bytes_max").or(fields.get("l1_bytes")).unwrap_or(&fields.at);
         found.add(written, What::BodyTooLarge { body: limits.body_bytes_max, l1: limits.l1_bytes });

@@ -24,6 +24,8 @@ pub struct Loaded {
 ///
 /// Every mistake in the rules and in the environment, in the order of the file.
 pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Loaded, Mistakes> {
+    // Editors on Windows begin files with a byte order mark, which the parser would take for content.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let loaded = yaml::parse(text).and_then(|root| {
         let policy = check::policy(&root, env).map_err(Mistakes::new)?;
         Ok(Loaded { policy, json: json(&root) })

@@ -12,7 +12,7 @@ pub(crate) fn read(at: &At<'_>, found: &mut Found) -> Option<String> {
 
 fn normalised(text: &str) -> Result<String, What> {
     if text.contains('*') {
-        return Err(What::NotSupportedYet(shorten(text)));
+        return Err(What::WildcardHost(shorten(text)));
     }
     let host = text.to_ascii_lowercase();
     let (name, port) = host
@@ -83,6 +83,6 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(normalised("*.example.com"), Err(What::NotSupportedYet("*.example.com".into())));
+        assert_eq!(normalised("*.example.com"), Err(What::WildcardHost("*.example.com".into())));
     }
 }

@@ -39,6 +39,11 @@ pub enum What {
     NotJson(String),
     /// Not YAML at all.
     NotYaml(String),
+    /// YAML that can't be rules.
+    UnusableYaml {
+        detail: &'static str,
+        mend: &'static str,
+    },
     /// No bytes at all.
     Nothing,
     /// A list where text belongs, and the like.
@@ -126,12 +131,16 @@ pub enum What {
         field: &'static str,
         bytes_max: usize,
     },
+    /// `*.example.com`.
+    WildcardHost(String),
     HostWithPort {
         host: String,
         mended: String,
     },
     BadHost(String),
     Path(PathMistake),
+    /// A path that passed our checks, but not the router's.
+    Unroutable(String),
     Template {
         template: String,
         mistake: TemplateMistake,
@@ -230,7 +239,7 @@ impl fmt::Display for Mistakes {
                 continue;
             }
             match mistake.span {
-                Some(span) => write!(f, "{}:{}: ", span.line, span.column)?,
+                Some(span) => write!(f, "rules:{}:{}: ", span.line, span.column)?,
                 None if mistake.path.is_empty() => f.write_str("rules: ")?,
                 None => write!(f, "{}: ", mistake.path)?,
             }
@@ -262,6 +271,7 @@ impl fmt::Display for What {
         match self {
             Self::NotJson(detail) => write!(f, "this is not JSON: {detail}"),
             Self::NotYaml(detail) => write!(f, "this is not YAML: {detail}"),
+            Self::UnusableYaml { detail, .. } => f.write_str(detail),
             Self::Nothing => f.write_str("there are no rules"),
             Self::WrongKind { said, is, wanted } => write!(f, "`{said}` is {is}, not {}", wanted.name()),
             Self::UnknownField { field, .. } => write!(f, "`{field}` is unknown"),
@@ -290,9 +300,11 @@ impl fmt::Display for What {
             Self::EmptyList(field) => write!(f, "`{field}` is empty"),
             Self::TooMany { field, max } => write!(f, "`{field}` has more than {max} items"),
             Self::TooLong { field, bytes_max } => write!(f, "`{field}` is longer than {bytes_max} bytes"),
+            Self::WildcardHost(host) => write!(f, "`{host}`: a wildcard in a host is not supported yet"),
             Self::HostWithPort { host, .. } => write!(f, "`{host}` names a port"),
             Self::BadHost(host) => write!(f, "`{host}` is not a host name"),
             Self::Path(mistake) => mistake.fmt(f),
+            Self::Unroutable(why) => f.write_str(why),
             Self::Template { template, mistake } => write!(f, "`{template}`: {mistake}"),
             Self::PathAsKey(mistake) => write!(f, "without `key` the path is the key, and it can't be: {mistake}"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
@@ -316,9 +328,10 @@ impl What {
         Cow::Borrowed(match self {
             Self::NotJson(_) => "give the rules as one JSON object, such as what `routecache render` writes",
             Self::NotYaml(_) => {
-                "look for a missing quote: templates need quotes inside `{ }` and `[ ]`, such as `\"/users/{user_id}\"`"
+                "check indentation and quotes: inside `{ }` and `[ ]` templates need quotes, such as `\"/users/{user_id}\"`"
             }
-            Self::Nothing => "give the plugin its rules as `configuration`, at least `routes`",
+            Self::UnusableYaml { mend, .. } => mend,
+            Self::Nothing => "write at least one rule below `routes`",
             Self::WrongKind { wanted, .. } => wanted.mend(),
             Self::UnknownField { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
             Self::UnknownField { below: Some(below), .. } => return format!("it belongs below `{below}`").into(),
@@ -353,11 +366,13 @@ impl What {
             Self::EmptyList(_) => "name at least one, or leave the field out for its default",
             Self::TooMany { .. } => "leave some out, or make it several rules",
             Self::TooLong { .. } => "shorten it",
+            Self::WildcardHost(_) => "write a rule for each host",
             Self::HostWithPort { mended, .. } => {
                 return format!("write `{mended}`: a rule holds for every port").into();
             }
             Self::BadHost(_) => "write a name such as `api.example.com`",
             Self::Path(mistake) => mistake.mend(),
+            Self::Unroutable(_) => "write plain segments and captures, such as `/users/{user_id}`",
             Self::Template { mistake, .. } => mistake.mend(),
             Self::PathAsKey(_) => "write a `key`, such as `\"user:{user_id}\"`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {

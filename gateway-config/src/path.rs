@@ -43,7 +43,7 @@ impl fmt::Display for PathMistake {
             Self::RestNotLast => f.write_str("`{*…}` must be the whole last segment of the path"),
             Self::Twice(name) => write!(f, "the path captures `{{{name}}}` twice"),
             Self::NotPath(char) => write!(f, "`{char}` can't be part of a path"),
-            Self::BadChar(char) => write!(f, "`{}` never stands in a path as it is", char.escape_default()),
+            Self::BadChar(char) => write!(f, "`{}` never stands in a path as it is", char.escape_debug()),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use routecache_core::matching::Router;
 use routecache_core::policy::{Action, CacheRule, PurgeRule, QuerySelection, Rule};
 use routecache_core::template::{Source, Template};
 
 use crate::check::word_or_mistake;
 use crate::mistake::{Wanted, What, listed};
 use crate::suggest::nearest;
-use crate::tree::Kind;
+use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
 use crate::vocabulary::{CACHE, MATCH, QUERY, ROUTE, ROUTE_PURGE, TAG};
 use crate::walk::{At, Fields, Found};
@@ -44,7 +45,7 @@ type Names<'a> = BTreeMap<&'a str, String>;
 
 fn rule<'a>(at: &At<'a>, buckets: &Buckets, names: &mut Names<'a>, found: &mut Found) -> Option<Rule> {
     // Known before anything is said about the rule.
-    found.rule = name_in(at).map(crate::tree::shorten);
+    found.rule = name_in(at).map(shorten);
     let fields = at.fields(&ROUTE, found)?;
     let name = fields.need("name", "name: user", found).and_then(|at| name(at, names, found));
     let matching = fields.need("match", "match: { path: \"/users/{user_id}\" }", found);
@@ -70,7 +71,13 @@ fn rule<'a>(at: &At<'a>, buckets: &Buckets, names: &mut Names<'a>, found: &mut F
             return None;
         }
     };
-    Some(Rule { name: name?, methods, host, path: path?.text.to_owned(), action: action? })
+    let path = path?;
+    let rule = Rule { name: name?, methods, host, path: path.text.to_owned(), action: action? };
+    // What the router finds wrong with a single path is told here, with its place, rather than when the filter starts.
+    if let Err((_, mistake)) = Router::new(std::slice::from_ref(&rule)) {
+        found.add(&path.at, What::Unroutable(mistake.to_string()));
+    }
+    Some(rule)
 }
 
 /// The rule's name, if there is something like it.
@@ -261,7 +268,7 @@ fn template<'a>(at: &At<'a>, path: Option<&Path<'_>>, found: &mut Found) -> Opti
     let template = match Template::parse(text) {
         Ok(template) => template,
         Err(error) => {
-            let what = What::Template { template: crate::tree::shorten(text), mistake: error.what };
+            let what = What::Template { template: shorten(text), mistake: error.what };
             found.add_part(at, text, error.at, error.len, what);
             return None;
         }

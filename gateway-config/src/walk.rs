@@ -3,7 +3,7 @@
 use crate::mistake::{Mistake, Wanted, What};
 use crate::quantity::{NoQuantity, duration_ms, size_bytes};
 use crate::suggest::nearest;
-use crate::tree::{Entry, Kind, Node, Span};
+use crate::tree::{Entry, Kind, Node, Span, shorten};
 use crate::vocabulary::Words;
 
 /// The mistakes seen so far, and the rule being looked at.
@@ -62,7 +62,11 @@ impl<'a> At<'a> {
 
     /// What was written here, for messages: `ttl: 5 min`, or the value alone in a list.
     pub(crate) fn said(&self) -> String {
-        if self.name.is_empty() { self.node.shown() } else { format!("{}: {}", self.name, self.node.shown()) }
+        match (self.name, &self.node.kind) {
+            ("", _) => self.node.shown(),
+            (name, Kind::Null) => shorten(name),
+            (name, _) => format!("{}: {}", shorten(name), self.node.shown()),
+        }
     }
 
     /// Notes that something else belongs here.
@@ -127,7 +131,7 @@ impl<'a> At<'a> {
             } else {
                 let below = words.place_of(name);
                 let similar = nearest(name, words.all()).filter(|_| below.is_none());
-                What::UnknownField { field: crate::tree::shorten(name), similar, below, known: words.now }
+                What::UnknownField { field: shorten(name), similar, below, known: words.now }
             };
             found.add_name(entry, what);
             false

@@ -21,9 +21,8 @@ const ALIASED_NODES_MAX: usize = 100_000;
 
 /// Reads a file with one document.
 pub(crate) fn parse(text: &str) -> Result<Node, Mistakes> {
-    // Editors on Windows begin files with a byte order mark, which the parser would take for content.
-    let mut reading = Reading::default();
-    for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+    let mut reading = Reading { chars: text.chars().collect(), ..Reading::default() };
+    for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| scan_mistake(&error))?;
         reading.event(event, span)?;
     }
@@ -33,6 +32,8 @@ pub(crate) fn parse(text: &str) -> Result<Node, Mistakes> {
 /// What has been read of the document.
 #[derive(Default)]
 struct Reading {
+    /// The text; the parser counts in characters.
+    chars: Vec<char>,
     /// The lists and maps around the next node, the innermost last.
     open: Vec<Open>,
     anchored: BTreeMap<usize, Node>,
@@ -58,13 +59,13 @@ impl Reading {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) if self.root.is_some() => {
-                Err(not_yaml(span, "a second document begins here, and rules are one"))
+                Err(unusable(span, "a second document begins here; rules are a single one", "keep one of them"))
             }
             Event::DocumentStart(_) => Ok(()),
             Event::Scalar(text, style, anchor, tag) => {
-                let kind =
-                    scalar(text, style, tag.as_ref()).ok_or_else(|| not_yaml(span, "the value doesn't fit its tag"))?;
-                self.node(Node { kind, span: Some(place(span)) }, anchor)
+                let kind = scalar(text, style, tag.as_ref())
+                    .ok_or_else(|| unusable(span, "the value doesn't fit its tag", "leave the tag out"))?;
+                self.node(Node { kind, span: Some(self.place(span.start, span.end)) }, anchor)
             }
             Event::SequenceStart(anchor, _) => self.open(span, anchor, Collection::List(Vec::new())),
             Event::MappingStart(anchor, _) => self.open(span, anchor, Collection::Map(Vec::new(), None)),
@@ -74,25 +75,33 @@ impl Reading {
                     Collection::List(items) => Kind::List(items),
                     Collection::Map(entries, _) => Kind::Map(entries),
                 };
-                self.node(Node { kind, span: Some(place(YamlSpan::new(start, span.end))) }, anchor)
+                self.node(Node { kind, span: Some(self.place(start, span.end)) }, anchor)
             }
             Event::Alias(anchor) => {
                 let named = self.anchored.get(&anchor);
-                let mut node =
-                    named.cloned().ok_or_else(|| not_yaml(span, "the alias stands inside of what it names"))?;
+                let mut node = named.cloned().ok_or_else(|| {
+                    unusable(span, "the alias stands inside of what it names", "write out what you mean")
+                })?;
                 self.aliased_nodes = self.aliased_nodes.saturating_add(size(&node));
                 if self.aliased_nodes > ALIASED_NODES_MAX {
-                    return Err(not_yaml(span, "aliases copy too much"));
+                    return Err(unusable(span, "aliases copy too much", "write out what you mean"));
                 }
-                node.span = Some(place(span));
+                node.span = Some(self.place(span.start, span.end));
                 self.node(node, 0)
             }
         }
     }
 
+    /// The place of a node. The parser's marks may lie behind the white space that follows.
+    fn place(&self, start: Marker, end: Marker) -> Span {
+        let written = self.chars.get(start.index()..end.index()).unwrap_or_default();
+        let blanks = written.iter().rev().take_while(|char| char.is_whitespace()).count();
+        Span { length: written.len().saturating_sub(blanks), ..point(start) }
+    }
+
     fn open(&mut self, span: YamlSpan, anchor: usize, what: Collection) -> Result<(), Mistakes> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(not_yaml(span, "this is nested too deeply"));
+            return Err(unusable(span, "this is nested too deeply", "no rule needs more than a few levels"));
         }
         self.open.push(Open { start: span.start, anchor, what });
         Ok(())
@@ -109,8 +118,9 @@ impl Reading {
             Some(Collection::Map(entries, name)) => match name.take() {
                 Some((name, span)) => entries.push(Entry { name, span, value: node }),
                 None if matches!(node.kind, Kind::List(_) | Kind::Map(_)) => {
-                    let detail = "a list or map can't be a name; is a template without quotes?";
-                    return Err(Mistake::new("", node.span, What::NotYaml(detail.to_owned())).into());
+                    let detail = "a list or map stands where a name belongs";
+                    let mend = "put templates in quotes, such as `\"{user_id}\"`";
+                    return Err(Mistake::new("", node.span, What::UnusableYaml { detail, mend }).into());
                 }
                 None => *name = Some((node.shown(), node.span)),
             },
@@ -141,19 +151,15 @@ fn size(node: &Node) -> usize {
     below.saturating_add(1)
 }
 
-fn place(span: YamlSpan) -> Span {
-    Span {
-        line: span.start.line(),
-        column: span.start.col().saturating_add(1),
-        length: span.end.index().saturating_sub(span.start.index()),
-    }
+/// A place without length.
+fn point(at: Marker) -> Span {
+    Span { line: at.line(), column: at.col().saturating_add(1), length: 1 }
 }
 
-fn not_yaml(span: YamlSpan, detail: &str) -> Mistakes {
-    Mistake::new("", Some(place(span)), What::NotYaml(detail.to_owned())).into()
+fn unusable(span: YamlSpan, detail: &'static str, mend: &'static str) -> Mistakes {
+    Mistake::new("", Some(point(span.start)), What::UnusableYaml { detail, mend }).into()
 }
 
 fn scan_mistake(error: &ScanError) -> Mistakes {
-    let at = *error.marker();
-    not_yaml(YamlSpan::new(at, at), error.info())
+    Mistake::new("", Some(point(*error.marker())), What::NotYaml(error.info().to_owned())).into()
 }

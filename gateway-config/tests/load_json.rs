@@ -195,10 +195,10 @@ routes[1].purge.tags[0]: rule `menu`: `{day}` is not a capture of the rule's pat
 #[test]
 fn broken_json_is_told_with_line_and_column() {
     for (text, message) in [
-        ("{\n  \"routes\": [,]\n}", "2:14: this is not JSON: expected value"),
-        ("{\"routes\": [", "1:12: this is not JSON: EOF while parsing a list"),
-        ("\n\u{12}", "2:1: this is not JSON: expected value"),
-        ("{} {}", "1:4: this is not JSON: trailing characters"),
+        ("{\n  \"routes\": [,]\n}", "rules:2:14: this is not JSON: expected value"),
+        ("{\"routes\": [", "rules:1:12: this is not JSON: EOF while parsing a list"),
+        ("\n\u{12}", "rules:2:1: this is not JSON: expected value"),
+        ("{} {}", "rules:1:4: this is not JSON: trailing characters"),
     ] {
         let mistakes = mistakes(text);
         assert!(mistakes.starts_with(message), "{mistakes}");
