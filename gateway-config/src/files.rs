@@ -37,7 +37,8 @@ pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Lo
     })
 }
 
-fn json(node: &Node) -> Value {
+/// The same structure, without places.
+pub(crate) fn json(node: &Node) -> Value {
     match &node.kind {
         Kind::Null => Value::Null,
         Kind::Bool(value) => Value::Bool(*value),

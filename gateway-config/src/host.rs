@@ -10,7 +10,8 @@ pub(crate) fn read(at: &At<'_>, found: &mut Found) -> Option<String> {
     normalised(text).map_err(|what| found.add(at, what)).ok()
 }
 
-fn normalised(text: &str) -> Result<String, What> {
+/// The same of any host, such as a service's.
+pub(crate) fn normalised(text: &str) -> Result<String, What> {
     if text.contains('*') {
         return Err(What::WildcardHost(shorten(text)));
     }

@@ -29,6 +29,8 @@ mod mistake;
 mod path;
 mod protobuf;
 mod quantity;
+#[cfg(feature = "render")]
+pub mod render;
 mod rule;
 mod suggest;
 pub mod tree;

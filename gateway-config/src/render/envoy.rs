@@ -1,0 +1,254 @@
+//! A complete bootstrap for Envoy 1.40.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::Value;
+
+use super::Address;
+use super::emit::{indented, item, json, quoted, text};
+use crate::VARIABLES;
+
+/// What the rules don't say about an Envoy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnvoyOptions {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The origin.
+    pub upstream: Address,
+    /// The bridge. None where the gateway defines the cluster that the rules name in another way; it isn't looked at
+    /// where the rules name none.
+    pub bridge: Option<Address>,
+    /// Envoy's own interface for statistics and debugging. It can end the process, so keep it to loopback.
+    pub admin: Option<SocketAddr>,
+    /// The filter's file, as Envoy finds it.
+    pub wasm: String,
+    /// Variables of the VM, on top of those of Envoy's own environment that the rules language knows.
+    pub environment: Vec<(String, String)>,
+    /// HTTP filters in front of the cache: authentication, authorisation, rate limits.
+    pub filters_before: Vec<Value>,
+    /// Clusters that those filters need.
+    pub clusters: Vec<Value>,
+    /// One JSON line for each request on standard output.
+    pub access_log: bool,
+}
+
+impl Default for EnvoyOptions {
+    fn default() -> Self {
+        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            listen: loopback(10000),
+            upstream: loopback(8080).into(),
+            bridge: Some(loopback(8390).into()),
+            admin: Some(loopback(9901)),
+            wasm: "routecache.wasm".to_owned(),
+            environment: Vec::new(),
+            filters_before: Vec::new(),
+            clusters: Vec::new(),
+            access_log: true,
+        }
+    }
+}
+
+/// Writes the bootstrap around checked rules ([`crate::Loaded::json`]).
+#[must_use]
+pub fn envoy(rules: &Value, options: &EnvoyOptions) -> String {
+    let mut out = HEAD.to_owned();
+    if let Some(admin) = options.admin {
+        out += &format!("\nadmin:\n  address: {}\n", socket(&admin.into()));
+    }
+    out += "\nstatic_resources:\n  listeners:\n";
+    out += &indented(&listener(rules, options), 4);
+    out += "\n\n  clusters:\n";
+    out += &indented(&clusters(rules, options).join("\n\n"), 4);
+    out.push('\n');
+    out
+}
+
+const HEAD: &str = "\
+# Envoy 1.40 with routecache, written by `routecache render --target envoy`.
+#
+#   envoy --mode validate --config-path THIS_FILE
+#   envoy --config-path THIS_FILE --concurrency 2
+";
+
+fn listener(rules: &Value, options: &EnvoyOptions) -> String {
+    let address = socket(&options.listen.into());
+    let access_log = if options.access_log { indented(ACCESS_LOG, 12) + "\n" } else { String::new() };
+    let mut filters: Vec<String> = options.filters_before.iter().map(item).collect();
+    filters.push(routecache(rules, options));
+    filters.push(ROUTER.to_owned());
+    let filters = indented(&filters.join("\n"), 14);
+    format!(
+        "\
+- name: ingress
+  address: {address}
+  filter_chains:
+    - filters:
+        - name: envoy.filters.network.http_connection_manager
+          typed_config:
+            \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+            stat_prefix: ingress
+            codec_type: AUTO
+
+            # This Envoy faces clients: it sets X-Forwarded-For, and drops internal headers that they send.
+            use_remote_address: true
+
+            # One spelling for one resource, before any filter looks at the path: otherwise `/users/7`, `//users/7`
+            # and `/x/../users/7` would be stored apart, and a purge of one would leave the others.
+            normalize_path: true
+            merge_slashes: true
+            path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT
+
+            # The origin answers `Expect: 100-continue`, so that a write which it refuses is seen to be refused.
+            proxy_100_continue: true
+{access_log}
+            http_filters:
+              # Order matters. Whatever decides who may see a response (authentication, authorisation) stands before
+              # routecache, or hits would be served past it; so does what must see every request, such as rate limits.
+{filters}
+
+            route_config:
+              name: ingress
+              virtual_hosts:
+                - name: origin
+                  domains: [\"*\"]
+                  routes:
+                    - match: {{ prefix: / }}
+                      route: {{ cluster: origin, timeout: 15s }}"
+    )
+}
+
+/// What the cache did is in the response already; here it is for those who only have the log.
+const ACCESS_LOG: &str = r#"
+access_log:
+  - name: envoy.access_loggers.stdout
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+      log_format:
+        json_format:
+          time: "%START_TIME%"
+          method: "%REQ(:METHOD)%"
+          authority: "%REQ(:AUTHORITY)%"
+          path: "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"
+          status: "%RESPONSE_CODE%"
+          details: "%RESPONSE_CODE_DETAILS%"
+          flags: "%RESPONSE_FLAGS%"
+          duration_ms: "%DURATION%"
+          bytes_sent: "%BYTES_SENT%"
+          # Empty for a hit: the origin wasn't asked.
+          upstream: "%UPSTREAM_HOST%"
+          # RFC 9211: where a hit came from, or why a request was forwarded.
+          cache_status: "%RESP(CACHE-STATUS)%""#;
+
+const ROUTER: &str = r#"
+- name: envoy.filters.http.router
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"#;
+
+fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
+    let vm_id = text(&vm_id(rules, options));
+    let wasm = text(&options.wasm);
+    let environment = indented(&environment(options), 8);
+    let rules = indented(&json(rules), 10);
+    format!(
+        "\
+- name: routecache
+  typed_config:
+    \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+    config:
+      name: routecache
+      root_id: routecache
+      # If the VM of a worker ever fails, a new one is made at the next request. FAIL_OPEN would let writes pass
+      # without purging; FAIL_CLOSED would answer 503 until Envoy is restarted.
+      failure_policy: FAIL_RELOAD
+      vm_config:
+        # Filters of one vm_id share what they store. It holds the namespace, so a new `namespace.version` starts empty
+        # and the memory of the old one is given back.
+        vm_id: {vm_id}
+        runtime: envoy.wasm.runtime.v8
+        code:
+          local:
+            filename: {wasm}
+{environment}
+      # The rules, as `routecache check` found them good.
+      configuration:
+        \"@type\": type.googleapis.com/google.protobuf.StringValue
+        value: |
+{rules}"
+    )
+}
+
+/// Changes with the namespace, and with nothing else.
+fn vm_id(rules: &Value, options: &EnvoyOptions) -> String {
+    let word = |variable: &str, field: &str, default: &str| {
+        let given = options.environment.iter().find(|(name, _)| name == variable).map(|(_, value)| value.as_str());
+        let written = || rules.pointer(field).and_then(Value::as_str);
+        given.or_else(written).unwrap_or(default).to_owned()
+    };
+    let prefix = word("CACHE_PREFIX", "/namespace/prefix", "svc");
+    let version = word("CACHE_VERSION", "/namespace/version", "v1");
+    format!("routecache.{prefix}.{version}")
+}
+
+/// A variable may be given here or come from Envoy's environment; Envoy refuses both at once.
+fn environment(options: &EnvoyOptions) -> String {
+    let given = |variable: &str| options.environment.iter().any(|(name, _)| name == variable);
+    let inherited: Vec<_> = VARIABLES.into_iter().filter(|variable| !given(variable)).collect();
+    let mut out = "environment_variables:\n".to_owned();
+    if !inherited.is_empty() {
+        out += "  # Taken from Envoy's own environment where they are set; they win over the rules.\n";
+        out += &format!("  host_env_keys: [{}]\n", inherited.join(", "));
+    }
+    if !options.environment.is_empty() {
+        out += "  key_values:\n";
+        for (name, value) in &options.environment {
+            out += &format!("    {}: {}\n", text(name), quoted(value));
+        }
+    }
+    out
+}
+
+fn clusters(rules: &Value, options: &EnvoyOptions) -> Vec<String> {
+    let mut clusters = vec![cluster("origin", &options.upstream, "connect_timeout: 1s")];
+    if let Some(name) = rules.pointer("/bridge/cluster").and_then(Value::as_str) {
+        match &options.bridge {
+            Some(address) => clusters.push(cluster(name, address, BRIDGE)),
+            None => clusters.push(format!("# `{name}`, the bridge's cluster, is defined elsewhere.")),
+        }
+    }
+    clusters.extend(options.clusters.iter().map(item));
+    clusters
+}
+
+const BRIDGE: &str = "\
+# Requests wait for the bridge at most `bridge.timeout`, and go to the origin without it: better to fail soon.
+connect_timeout: 0.25s
+circuit_breakers:
+  thresholds:
+    # A slow bridge costs so many connections and no more; what is over counts as a miss.
+    - { max_connections: 256, max_pending_requests: 256, max_requests: 1024, max_retries: 1 }";
+
+fn cluster(name: &str, address: &Address, settings: &str) -> String {
+    let name = text(name);
+    // Without a preference Envoy would take `::1` alone for a `localhost` that has both.
+    let resolution =
+        if address.is_ip() { "type: STATIC" } else { "type: STRICT_DNS\n  dns_lookup_family: V4_PREFERRED" };
+    let socket = socket(address);
+    let settings = indented(settings, 2);
+    format!(
+        "\
+- name: {name}
+  {resolution}
+{settings}
+  load_assignment:
+    cluster_name: {name}
+    endpoints:
+      - lb_endpoints:
+          - endpoint:
+              address: {socket}"
+    )
+}
+
+fn socket(address: &Address) -> String {
+    format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", text(&address.host), address.port)
+}

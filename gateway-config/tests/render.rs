@@ -1,0 +1,129 @@
+//! What Envoy is given. Envoy itself validates it in the end-to-end tests; here it must be YAML that says what it should.
+#![cfg(all(feature = "files", feature = "render"))]
+
+use routecache_config::render::{Address, EnvoyOptions, NoAddress, envoy};
+use routecache_config::{load_json, load_yaml};
+use saphyr::{LoadableYamlNode, Yaml};
+use serde_json::{Value, json};
+
+const RULES: &str = include_str!("../examples/users-and-orders.yaml");
+
+fn unset(_: &str) -> Option<String> {
+    None
+}
+
+fn rules() -> Value {
+    load_yaml(RULES, "rules.yaml", &unset).unwrap().json
+}
+
+/// Parses what was rendered with another reader than our own.
+fn as_json(yaml: &Yaml<'_>) -> Value {
+    match yaml {
+        Yaml::Mapping(map) => {
+            map.iter().map(|(name, value)| (name.as_str().unwrap().to_owned(), as_json(value))).collect()
+        }
+        Yaml::Sequence(items) => items.iter().map(as_json).collect(),
+        other => match (other.as_bool(), other.as_integer(), other.as_floating_point(), other.as_str()) {
+            (Some(value), ..) => json!(value),
+            (_, Some(value), ..) => json!(value),
+            (_, _, Some(value), _) => json!(value),
+            (_, _, _, Some(value)) => json!(value),
+            _ => Value::Null,
+        },
+    }
+}
+
+fn rendered(options: &EnvoyOptions) -> Value {
+    let text = envoy(&rules(), options);
+    as_json(&Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))[0])
+}
+
+fn http_filters(bootstrap: &Value) -> &Vec<Value> {
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    bootstrap.pointer(&format!("{manager}/http_filters")).and_then(Value::as_array).unwrap()
+}
+
+fn names(list: &[Value]) -> Vec<&str> {
+    list.iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_filter_stands_behind_what_decides_who_may_see_a_response() {
+    let filters_before =
+        vec![json!({ "name": "auth", "typed_config": { "@type": "x/y.Z", "deny": ["a b", 1, true] } })];
+    let bootstrap = rendered(&EnvoyOptions { filters_before: filters_before.clone(), ..EnvoyOptions::default() });
+    assert_eq!(names(http_filters(&bootstrap)), ["auth", "routecache", "envoy.filters.http.router"]);
+    assert_eq!(http_filters(&bootstrap)[0], filters_before[0]);
+}
+
+#[test]
+fn the_filter_gets_the_rules_that_were_checked() {
+    let bootstrap = rendered(&EnvoyOptions::default());
+    let config = &http_filters(&bootstrap)[0]["typed_config"]["config"];
+    let given = config["configuration"]["value"].as_str().unwrap();
+    assert_eq!(load_json(given.as_bytes(), &unset), Ok(load_yaml(RULES, "rules.yaml", &unset).unwrap().policy));
+    assert_eq!(config["vm_config"]["vm_id"], "routecache.demo.v1");
+    assert_eq!(config["vm_config"]["code"]["local"]["filename"], "routecache.wasm");
+}
+
+/// Envoy refuses a variable that is both given and inherited.
+#[test]
+fn a_variable_is_given_or_inherited() {
+    let environment = vec![("CACHE_PREFIX".to_owned(), "a \"b\"".to_owned()), ("LEVEL".to_owned(), "1".to_owned())];
+    let bootstrap = rendered(&EnvoyOptions { environment, ..EnvoyOptions::default() });
+    let vm = &http_filters(&bootstrap)[0]["typed_config"]["config"]["vm_config"];
+    let inherited = ["CACHE_VERSION", "CACHE_TTL_SHORT", "CACHE_TTL_DEFAULT", "CACHE_TTL_LONG"];
+    assert_eq!(vm["environment_variables"]["host_env_keys"], json!(inherited));
+    assert_eq!(vm["environment_variables"]["key_values"], json!({ "CACHE_PREFIX": "a \"b\"", "LEVEL": "1" }));
+}
+
+#[test]
+fn the_bridge_has_a_cluster_where_the_rules_name_one() {
+    let clusters = |rules: &Value, options: &EnvoyOptions| {
+        let text = envoy(rules, options);
+        as_json(&Yaml::load_from_str(&text).unwrap()[0])["static_resources"]["clusters"].as_array().unwrap().clone()
+    };
+    let options = EnvoyOptions { bridge: Some("bridge.internal:8390".parse().unwrap()), ..EnvoyOptions::default() };
+    let with = clusters(&rules(), &options);
+    assert_eq!(names(&with), ["origin", "routecache-bridge"]);
+    assert_eq!((&with[0]["type"], &with[1]["type"]), (&json!("STATIC"), &json!("STRICT_DNS")));
+    assert_eq!(names(&clusters(&rules(), &EnvoyOptions { bridge: None, ..options.clone() })), ["origin"]);
+    assert_eq!(names(&clusters(&json!({ "routes": [] }), &options)), ["origin"]);
+    let more = vec![json!({ "name": "auth" })];
+    assert_eq!(
+        names(&clusters(&rules(), &EnvoyOptions { clusters: more, ..options })),
+        ["origin", "routecache-bridge", "auth"]
+    );
+}
+
+#[test]
+fn admin_and_access_log_can_be_left_out() {
+    let with = rendered(&EnvoyOptions::default());
+    assert_eq!(with["admin"]["address"]["socket_address"]["port_value"], 9901);
+    assert!(with.to_string().contains("%RESP(CACHE-STATUS)%"));
+    let without = rendered(&EnvoyOptions { admin: None, access_log: false, ..EnvoyOptions::default() });
+    assert_eq!(without.get("admin"), None);
+    assert!(!without.to_string().contains("CACHE-STATUS"));
+}
+
+#[test]
+fn addresses_are_host_and_port() {
+    for text in ["127.0.0.1:80", "[::1]:80", "localhost:80", "orders.default.svc:8080"] {
+        assert!(text.parse::<Address>().is_ok(), "{text}");
+    }
+    for text in ["", "localhost", "localhost:", ":80", "localhost:0", "localhost:65536", "http://localhost:80", "a b:1"]
+    {
+        assert_eq!(text.parse::<Address>(), Err(NoAddress), "{text}");
+    }
+}
+
+/// The whole text, comments too: `UPDATE_GOLDEN=1` writes it.
+#[test]
+fn the_whole_reads_like_this() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/render/users-and-orders.envoy.yaml");
+    let text = envoy(&rules(), &EnvoyOptions::default());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&golden).unwrap_or_default(), "{}", golden.display());
+}
