@@ -248,16 +248,20 @@ impl Response {
     /// A header field's lines, joined as RFC 9110 §5.3 joins them; empty when there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> String {
-        let lines = self.headers.get_all(name).iter();
-        let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect();
-        lines.join(", ")
+        joined(&self.headers, name)
     }
 
     /// What `Cache-Status` says of our cache; [`CacheStatus::default`] when it says nothing.
     #[must_use]
     pub fn cache_status(&self) -> CacheStatus {
-        CacheStatus::parse(&self.header("cache-status"))
+        CacheStatus::of(&self.headers)
     }
+}
+
+fn joined(headers: &HeaderMap, name: &str) -> String {
+    let lines = headers.get_all(name).iter();
+    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect();
+    lines.join(", ")
 }
 
 /// The `routecache` member of a `Cache-Status` field (RFC 9211).
@@ -276,6 +280,12 @@ pub struct CacheStatus {
 }
 
 impl CacheStatus {
+    /// What the header fields of an answer say of our cache.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self::parse(&joined(headers, "cache-status"))
+    }
+
     /// Reads our own member. None of what we write holds a quoted `,` or `;`.
     fn parse(field: &str) -> Self {
         let mut status = Self::default();

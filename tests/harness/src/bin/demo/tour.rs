@@ -20,6 +20,7 @@ const BRIDGE_TIMEOUT: Duration = Duration::from_millis(50 + 200);
 /// `purge.timeout` of the rules, and what a busy machine may add.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250 + 200);
 
+const USERS: &str = "/users";
 const USER_1: &str = "/users/1";
 const USER_2: &str = "/users/2";
 const USER_12: &str = "/users/12";
@@ -58,19 +59,22 @@ async fn lists(stage: &mut Stage, table: &mut Table) -> Result<()> {
     ask(stage, table, "A/0", Request::get(ORDERS_1), miss(1)).await?;
     ask(stage, table, "A/0", Request::get("/users/1/orders?size=2&page=1"), hit("worker", 1)).await?;
     ask(stage, table, "A/0", Request::get("/users/1/orders?page=2&size=2"), miss(1)).await?;
-    table.chapter("Other users are other entries.");
+    table.chapter("Other users are other entries, and all of them another one.");
+    ask(stage, table, "A/0", Request::get(USERS), miss(None)).await?;
+    ask(stage, table, "A/0", Request::get(USERS), hit("worker", None)).await?;
     ask(stage, table, "A/0", Request::get(USER_2), miss(1)).await?;
     ask(stage, table, "A/0", Request::get(ORDERS_2), miss(1)).await?;
     ask(stage, table, "A/0", Request::get(USER_12), miss(1)).await
 }
 
 async fn write(stage: &mut Stage, table: &mut Table) -> Result<()> {
-    table.chapter("A write purges all that carries its user's tag, the lists too, before its answer is released.");
+    table.chapter("A write purges what carries its tags, lists too, on both workers, before its answer is released.");
     ask(stage, table, "A/0", Request::put(USER_1, &json!({ "name": "Augusta" })), purged(2)).await?;
     ask(stage, table, "A/1", Request::get(USER_1), miss(2)).await?;
     ask(stage, table, "A/0", Request::get(USER_1), hit("gateway", 2)).await?;
     ask(stage, table, "A/0", Request::get(ORDERS_1), miss(2)).await?;
     ask(stage, table, "A/0", Request::get("/users/1/orders?page=2&size=2"), miss(2)).await?;
+    ask(stage, table, "A/1", Request::get(USERS), miss(None)).await?;
     table.chapter("It purges nothing else: not user 2, and not user 12, whose number begins with 1.");
     ask(stage, table, "A/0", Request::get(USER_2), hit("worker", 1)).await?;
     ask(stage, table, "A/0", Request::get(ORDERS_2), hit("worker", 1)).await?;
@@ -192,12 +196,12 @@ async fn settled(gateway: &Gateway) -> Result<()> {
     Err(Error::Unexpected(format!("gateway {name} doesn't hear the bridge within 10 s\n{}", gateway.envoy.log())))
 }
 
-fn miss(version: u64) -> Expected {
-    Expected { status: 200, cache: Cache::Forwarded("uri-miss", None), version: Some(version) }
+fn miss(version: impl Into<Option<u64>>) -> Expected {
+    Expected { status: 200, cache: Cache::Forwarded("uri-miss", None), version: version.into() }
 }
 
-fn hit(tier: &'static str, version: u64) -> Expected {
-    Expected { status: 200, cache: Cache::Hit(tier), version: Some(version) }
+fn hit(tier: &'static str, version: impl Into<Option<u64>>) -> Expected {
+    Expected { status: 200, cache: Cache::Hit(tier), version: version.into() }
 }
 
 fn purged(version: u64) -> Expected {

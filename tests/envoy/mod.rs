@@ -1,0 +1,11 @@
+//! The shipped filter in a real Envoy, with a real bridge and a real Redis.
+//!
+//! Each test has servers of its own, which end with it.
+
+mod bridge_lost;
+mod configuration;
+mod hits;
+mod misses;
+mod privacy;
+mod purges;
+mod stage;
