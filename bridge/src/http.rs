@@ -135,11 +135,5 @@ fn refuse(call: &'static str, error: &Error) -> Response {
     // What the store does is told by the service, when it changes.
     tracing::debug!(call, status = error.status().as_u16(), %error, "refused");
     let body = Body::from(encode(&error.refusal(), b""));
-    let mut response =
-        (error.status(), [(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], body).into_response();
-    if matches!(error, Error::TooLarge(_) | Error::Slow(_)) {
-        // The rest of the body is never read.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    (error.status(), [(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], body).into_response()
 }

@@ -39,15 +39,15 @@ struct Arguments {
     store_timeout_ms: u64,
 
     /// Connections at once
-    #[arg(long, default_value_t = Limits::default().connections, value_name = "COUNT")]
+    #[arg(long, default_value_t = Limits::default().connections, value_parser = amount, value_name = "COUNT")]
     max_connections: usize,
 
     /// Calls at once, held polls among them
-    #[arg(long, default_value_t = Limits::default().requests, value_name = "COUNT")]
+    #[arg(long, default_value_t = Limits::default().requests, value_parser = amount, value_name = "COUNT")]
     max_requests: usize,
 
     /// Bytes of a request's body, hence of an entry
-    #[arg(long, default_value_t = Limits::default().body_bytes, value_name = "BYTES")]
+    #[arg(long, default_value_t = Limits::default().body_bytes, value_parser = amount, value_name = "BYTES")]
     max_body_bytes: usize,
 
     /// How the log on standard error is written; RUST_LOG says how much
@@ -103,6 +103,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         connections: arguments.max_connections,
         requests: arguments.max_requests,
         body_bytes: arguments.max_body_bytes,
+        ..Limits::default()
     });
 
     // Before the port is told: whoever reads it may send a signal at once.
@@ -134,6 +135,12 @@ fn store_url(arguments: &Arguments) -> String {
     let variable = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
     let url = arguments.store.clone().or_else(|| variable("CACHE_URL")).or_else(|| variable("REDIS_URL"));
     url.unwrap_or_else(|| "mem://".to_owned())
+}
+
+/// A number of things, at least one.
+fn amount(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=1 << 40).contains(number));
+    number.ok_or_else(|| "write a whole number of at least 1".to_owned())
 }
 
 fn told(what: &str, error: &dyn std::error::Error) -> String {

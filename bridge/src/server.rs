@@ -14,10 +14,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Service, Store, http};
 
-/// How long a connection may be silent before or within the head of a request, in HTTP/1.1 also between two requests.
-/// Gateways keep theirs open for less (the bridge cluster of `routecache render`), so that they never send into a close.
-const SILENCE: Duration = Duration::from_secs(75);
-
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -36,11 +32,14 @@ pub struct Limits {
     pub requests: usize,
     /// Bytes of a request's body, hence of an entry.
     pub body_bytes: usize,
+    /// How long a connection may be silent before or within the head of a request, in HTTP/1.1 also between two. Gateways
+    /// should close theirs earlier, so that they never send into a close.
+    pub silence: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1024, requests: 1024, body_bytes: 8 << 20 }
+        Self { connections: 1024, requests: 1024, body_bytes: 8 << 20, silence: Duration::from_secs(75) }
     }
 }
 
@@ -86,7 +85,12 @@ impl Bridge {
                 accepted = accept(&listener, &places) => accepted,
                 () = &mut stop => break,
             };
-            let connection = Connection { service: self.service.clone(), router: router.clone(), place };
+            let connection = Connection {
+                service: self.service.clone(),
+                router: router.clone(),
+                silence: self.limits.silence,
+                place,
+            };
             tokio::spawn(connection.run(stream, drain.watcher()));
         }
         drop(listener);
@@ -113,6 +117,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 struct Connection {
     service: Service,
     router: Router,
+    silence: Duration,
     place: OwnedSemaphorePermit,
 }
 
@@ -120,7 +125,7 @@ impl Connection {
     async fn run(self, stream: TcpStream, drain: Watcher) {
         let _place = self.place;
         let began = tokio::select! {
-            began = timeout(SILENCE, version_shows(&stream)) => matches!(began, Ok(Ok(()))),
+            began = timeout(self.silence, version_shows(&stream)) => matches!(began, Ok(Ok(()))),
             () = self.service.stopped() => false,
         };
         if !began {
@@ -128,11 +133,11 @@ impl Connection {
         }
         let _ = stream.set_nodelay(true); // only slower without
         let mut server = auto::Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(HEAD_BYTES_MAX);
+        server.http1().timer(TokioTimer::new()).header_read_timeout(self.silence).max_buf_size(HEAD_BYTES_MAX);
         server
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(SILENCE)
+            .keep_alive_interval(self.silence)
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
         let service = TowerToHyperService::new(self.router);

@@ -27,7 +27,7 @@ use redis::{ErrorKind, Pipeline, RedisError, cmd};
 
 use self::connection::Connection;
 use self::entry::Head;
-use crate::limits::{FEED_BYTES_MAX, FEED_RECORDS_MAX, LOG_RECORDS_MAX, PROOF_RECORDS_MAX};
+use crate::limits::{FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LOG_RECORDS_MAX, PROOF_RECORDS_MAX};
 use crate::random::Random;
 use crate::{Answer, Reading, Store, StoreError};
 
@@ -62,7 +62,7 @@ type RawSeen = Option<(String, String, String, Vec<Option<String>>)>;
 type RawReading = (String, String, String, bool, Vec<(String, String, Vec<String>)>);
 
 impl RedisStore {
-    /// A store that connects at its first call, and gives none of them longer than `within`.
+    /// A store that connects at its first call, and gives none of them longer than `within`. Made within a Tokio runtime.
     ///
     /// # Errors
     ///
@@ -152,7 +152,8 @@ impl RedisStore {
         if !servable {
             return Ok(StoreReply::Void);
         }
-        let head = Head { ticket: *ticket, keep_ms: *keep_ms, tags: tags.clone(), key: key.clone() };
+        let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
+        let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone() };
         let value = entry::write(&head, payload);
         let name = entry::name(namespace, key);
         let mut put = Pipeline::new();

@@ -1,0 +1,120 @@
+//! The program: arguments, environment, signals, log.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use crate::support::{BridgeProcess, RedisServer, signal, within};
+
+fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let Output { status, stderr, stdout } = Command::new(env!("CARGO_BIN_EXE_routecache-bridge"))
+        .args(arguments)
+        .env_remove("CACHE_URL")
+        .env_remove("REDIS_URL")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert!(!status.success());
+    assert!(stdout.is_empty());
+    String::from_utf8(stderr).unwrap()
+}
+
+/// One answer, read to the end of its connection.
+pub fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_tells_where_it_listens_and_ends_well_on_either_signal() {
+    for name in ["-TERM", "-INT"] {
+        let mut bridge = BridgeProcess::start(&["--store", "mem://"]);
+        assert!(ask(bridge.address, "GET", "/readyz", "").contains("200 OK"));
+        assert!(bridge.log().contains(&format!("listening on {}", bridge.address)), "{}", bridge.log());
+        let first = ask(bridge.address, "POST", "/v1/feed", r#"{"namespace":"n","hold_ms":0}"#);
+        let cursor = first.split("\"cursor\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let address = bridge.address;
+        let held = std::thread::spawn(move || {
+            ask(address, "POST", "/v1/feed", &format!(r#"{{"namespace":"n","hold_ms":30000,"cursor":"{cursor}"}}"#))
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let began = Instant::now();
+        signal(&bridge.child, name);
+        let answer = held.join().unwrap();
+        assert!(answer.contains("200 OK") && answer.contains(r#""continuity":"joined","records":[]"#), "{answer}");
+        assert!(bridge.child.wait().unwrap().success());
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn it_listens_on_loopback_unless_told_otherwise() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        let told = refused(&["--listen", address], &[]);
+        assert!(told.contains("no authentication yet") && told.contains("--allow-remote"), "{told}");
+    }
+}
+
+#[test]
+fn what_it_can_not_use_it_refuses_and_says_how_to_mend_it() {
+    for url in ["rediss://h", "redis+cluster://h", "redis://a:1,b:2"] {
+        assert!(refused(&["--store", url], &[]).contains("not supported yet"), "{url}");
+    }
+    assert!(refused(&["--store", "mem://?bytes=1"], &[]).contains("mem://?bytes=256MiB"));
+    assert!(refused(&["--store-timeout-ms", "0"], &[]).contains("1..=60000"));
+    for flag in ["--max-connections", "--max-requests", "--max-body-bytes"] {
+        assert!(refused(&[flag, "0"], &[]).contains("at least 1"), "{flag}");
+    }
+}
+
+#[test]
+fn the_store_comes_from_the_flag_else_cache_url_else_redis_url() {
+    let told = |arguments: &[&str], variables: &[(&str, &str)]| refused(arguments, variables);
+    let (cache, redis) = (("CACHE_URL", "cache-url://"), ("REDIS_URL", "redis-url://"));
+    assert!(told(&["--store", "flag://"], &[cache, redis]).contains("flag://"));
+    assert!(told(&[], &[cache, redis]).contains("cache-url://"));
+    assert!(told(&[], &[("CACHE_URL", ""), redis]).contains("redis-url://"));
+}
+
+#[test]
+fn a_password_is_never_logged() {
+    for url in ["rediss://user:hush@h", "redis://user:hush@h:port", "redis://user:hush@a,b", "hush@"] {
+        for told in [refused(&["--store", url], &[]), refused(&[], &[("CACHE_URL", url)])] {
+            assert!(!told.contains("hush"), "{told}");
+        }
+    }
+    let server = RedisServer::start();
+    let url = format!("redis://user:hush@127.0.0.1:{}", server.port);
+    let bridge = BridgeProcess::start(&["--store", &url, "--log-format", "json"]);
+    assert!(ask(bridge.address, "GET", "/readyz", "").contains("503"), "the server knows no such user");
+    let log = bridge.log();
+    assert!(log.contains("WARN") && !log.contains("hush"), "{log}");
+    let help = Command::new(env!("CARGO_BIN_EXE_routecache-bridge"))
+        .arg("--help")
+        .envs([("CACHE_URL", &url), ("REDIS_URL", &url)])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("no authentication yet") && !help.contains("hush"));
+}
+
+#[test]
+fn the_log_is_json_when_asked() {
+    let bridge = BridgeProcess::start(&["--log-format", "json"]);
+    within(Duration::from_secs(5), || bridge.log().lines().count() >= 1);
+    for line in bridge.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["message"], format!("listening on {}", bridge.address));
+        assert_eq!(line["level"], "INFO");
+    }
+}

@@ -1,0 +1,227 @@
+//! What only a Redis server can do to us, or we to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_api::{Continuity, FeedRequest, LookupReply, PurgeRequest, StoreReply, StoreRequest};
+use bytes::Bytes;
+use redis::{Commands, cmd};
+use routecache_bridge::{RedisStore, Store};
+
+use crate::support::{NAMESPACE, RedisServer, Rig};
+
+/// How often each command has been called, from outside or by a script.
+fn calls(rig: &Rig) -> BTreeMap<String, u64> {
+    let stats: String = rig.redis_do(|redis| cmd("INFO").arg("commandstats").query(redis));
+    let call = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    stats.lines().filter_map(call).collect()
+}
+
+fn more_calls(rig: &Rig, before: &BTreeMap<String, u64>, name: &str) -> u64 {
+    calls(rig).get(name).copied().unwrap_or(0) - before.get(name).copied().unwrap_or(0)
+}
+
+/// `pipelined`: a replica has the record and the epochs, or neither.
+#[tokio::test]
+async fn a_purge_is_one_script_whatever_carries_its_tags() {
+    let rig = Rig::redis();
+    rig.purge(&["warm-up"]).await;
+    for entries in [1, 50] {
+        for entry in 0..entries {
+            rig.fill(&format!("k{entry}"), &["a"]).await;
+        }
+        let before = calls(&rig);
+        rig.purge(&["a"]).await;
+        for (command, count) in [("evalsha", 1), ("xadd", 1), ("set", 1), ("multi", 0), ("del", 0), ("unlink", 0)] {
+            assert_eq!(more_calls(&rig, &before, command), count, "{command} with {entries} entries");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_only_reads() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a", "response-only"]).await;
+    let before = calls(&rig);
+    assert!(rig.hits("k", &["a"]).await);
+    for command in ["set", "xadd", "pexpire", "expire", "del"] {
+        assert_eq!(more_calls(&rig, &before, command), 0, "{command}");
+    }
+    assert_eq!(more_calls(&rig, &before, "evalsha"), 3, "log and entry in one pipeline, then the response's tags");
+}
+
+#[tokio::test]
+async fn every_key_dies_within_a_week_and_no_name_of_a_user_is_its_slot() {
+    const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+    let rig = Rig::redis();
+    let ticket = rig.ticket().await;
+    assert_eq!(rig.put_for(u64::MAX, "{k}", &["{t}"], ticket, b"x").await, StoreReply::Stored);
+    rig.purge(&["{other}"]).await;
+    rig.poll(None, None).await;
+    let mut keys: Vec<String> = rig.redis_do(|redis| redis.keys("*"));
+    keys.sort();
+    let entry = keys.remove(0);
+    assert!(entry.starts_with("routecache:shop:v1:entry:") && !entry.contains('{'), "{entry}");
+    assert_eq!(
+        keys,
+        ["epoch:{other}", "epoch:{t}", "log", "probe"].map(|name| format!("routecache:{{shop:v1}}:{name}"))
+    );
+    for key in keys.iter().chain([&entry]) {
+        let left_ms: i64 = rig.redis_do(|redis| redis.pttl(key));
+        assert!((1..=WEEK_MS).contains(&left_ms), "{key}: {left_ms}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_none_of_ours_are_a_miss_and_removed() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    let name: String = rig.redis_do(|redis| redis.keys::<_, Vec<String>>("routecache:*:entry:*")).remove(0);
+    let good: Vec<u8> = rig.redis_do(|redis| redis.get(&name));
+    let mut flipped = good.clone();
+    flipped[40] ^= 1;
+    let mut next_version = good.clone();
+    next_version[0] += 1;
+    for bad in [b"".to_vec(), b"garbage".to_vec(), good[..good.len() - 1].to_vec(), flipped, next_version] {
+        rig.redis_do(|redis| redis.pset_ex::<_, _, ()>(&name, &bad, 60_000));
+        assert!(!rig.hits("k", &["a"]).await);
+        assert!(!rig.redis_do(|redis| redis.exists::<_, bool>(&name)), "{bad:?}");
+    }
+    rig.fill("k", &["a"]).await;
+}
+
+/// Two keys may share a hash.
+#[tokio::test]
+async fn another_keys_entry_is_a_miss() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    let k: String = rig.redis_do(|redis| redis.keys::<_, Vec<String>>("routecache:*:entry:*")).remove(0);
+    rig.fill("l", &["a"]).await;
+    let names: Vec<String> = rig.redis_do(|redis| redis.keys("routecache:*:entry:*"));
+    let l = names.into_iter().find(|name| *name != k).unwrap();
+    rig.redis_do(|redis| cmd("COPY").arg(&l).arg(&k).arg("REPLACE").exec(redis));
+    assert!(!rig.hits("k", &["a"]).await);
+    assert!(rig.hits("l", &["a"]).await);
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_scripts_is_taught_them_again() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    for _ in 0..2 {
+        rig.redis_do(|redis| cmd("SCRIPT").arg("FLUSH").exec(redis));
+        assert!(rig.hits("k", &["a"]).await);
+        rig.redis_do(|redis| cmd("SCRIPT").arg("FLUSH").exec(redis));
+        rig.purge(&["b"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_keeps_nothing_and_a_purge_that_it_refuses_is_an_error() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    let (ticket, cursor) = (rig.ticket().await, rig.cursor().await);
+    rig.redis_do(|redis| cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(redis));
+    assert!(rig.hits("k", &["a"]).await, "a lookup only reads");
+    assert_eq!(rig.put("k2", &["a"], ticket).await, StoreReply::Full);
+    let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
+    assert!(rig.store.purge(&purge).await.is_err());
+    let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
+    assert!(rig.store.read_log(&feed).await.is_err());
+    rig.redis_do(|redis| cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).exec(redis));
+    assert_eq!(rig.put("k2", &["a"], ticket).await, StoreReply::Stored);
+    assert!(rig.poll(Some(cursor), None).await.is_quiet(), "the refused purge has left no trace");
+}
+
+/// `no_probe`: its silence would be taken for "nothing was purged".
+#[tokio::test]
+async fn a_deposed_master_does_not_feed() {
+    let rig = Rig::redis();
+    let cursor = rig.cursor().await;
+    rig.redis_do(|redis| cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(redis));
+    let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
+    assert!(rig.store.read_log(&feed).await.is_err());
+    assert!(rig.store.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }).await.is_err());
+    rig.redis_do(|redis| cmd("REPLICAOF").arg("NO").arg("ONE").exec(redis));
+    assert_eq!(rig.poll(Some(cursor), None).await.continuity, Continuity::Joined);
+}
+
+#[tokio::test]
+async fn a_log_that_is_something_else_is_an_error_and_not_a_hit() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:log", "x"));
+    let asked = bridge_api::LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], known: None };
+    assert!(rig.store.lookup(&asked).await.is_err());
+}
+
+#[tokio::test]
+async fn several_bridges_on_one_server_agree() {
+    let server = Arc::new(RedisServer::start());
+    let (one, two) = (Rig::on_redis(&server, 1000, NAMESPACE), Rig::on_redis(&server, 1000, NAMESPACE));
+    one.fill("k", &["a"]).await;
+    assert!(two.hits("k", &["a"]).await);
+    let cursor = two.cursor().await;
+    let purged = one.purge(&["a"]).await.position;
+    assert!(!two.hits("k", &["a"]).await);
+    assert_eq!(two.poll(Some(cursor), Some(purged)).await.cursor, purged);
+}
+
+/// Nothing half-old is served while entries are read and replaced at the same time: the body names its ticket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let server = Arc::new(RedisServer::start());
+    let store: Arc<RedisStore> = Arc::new(RedisStore::new(&server.url(), Duration::from_secs(5)).unwrap());
+    let origin = Arc::new(AtomicU64::new(0));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let lookup =
+        bridge_api::LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec!["a".into()], known: None };
+    let mut tasks = Vec::new();
+    for _ in 0..6 {
+        let (store, lookup) = (Arc::clone(&store), lookup.clone());
+        let (origin, acknowledged) = (Arc::clone(&origin), Arc::clone(&acknowledged));
+        tasks.push(tokio::spawn(async move {
+            let mut hits = 0;
+            for _ in 0..400 {
+                let bound = acknowledged.load(Ordering::SeqCst);
+                let (reply, body) = store.lookup(&lookup).await.unwrap();
+                match reply {
+                    LookupReply::Hit { .. } => {
+                        let version: u64 = std::str::from_utf8(&body).unwrap().parse().unwrap();
+                        assert!(version >= bound, "served {version} after the purge of {bound} was acknowledged");
+                        hits += 1;
+                    }
+                    LookupReply::Miss { ticket } => {
+                        let version = origin.load(Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec!["a".into()]);
+                        let request = StoreRequest { namespace, key, tags, ticket, keep_ms: 60_000 };
+                        store.store(&request, Bytes::from(version.to_string())).await.unwrap();
+                    }
+                    LookupReply::Behind => panic!("nothing was lost"),
+                }
+            }
+            hits
+        }));
+    }
+    let purger = tokio::spawn(async move {
+        let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
+        for version in 1..=100 {
+            origin.store(version, Ordering::SeqCst);
+            store.purge(&purge).await.unwrap();
+            acknowledged.store(version, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut hits = 0;
+    for task in tasks {
+        hits += task.await.unwrap();
+    }
+    purger.await.unwrap();
+    assert!(hits > 100, "only {hits} hits show nothing");
+}

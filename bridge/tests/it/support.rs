@@ -1,0 +1,341 @@
+//! Real servers that end with the test, and both stores behind one set of words.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use bridge_api::{
+    FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest, StoreReply, StoreRequest, Ticket,
+};
+use bytes::Bytes;
+use redis::{Commands, Connection};
+use routecache_bridge::mem::Memory;
+use routecache_bridge::{MemStore, Reading, RedisStore, Store};
+use tempfile::TempDir;
+
+pub const NAMESPACE: &str = "shop:v1";
+pub const HOUR: u64 = 3_600_000;
+const MEM_BYTES: usize = 64 << 20;
+
+/// A `redis-server` of this test's own, on a free port of loopback, keeping nothing on disk.
+pub struct RedisServer {
+    child: Child,
+    pub port: u16,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let child = spawn_redis(port, &folder);
+        let server = Self { child, port, folder };
+        server.wait();
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection beside the bridge's, for what an operator or a disaster would do.
+    pub fn connect(&self) -> Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, empty.
+    pub fn revive(&mut self) {
+        self.child = spawn_redis(self.port, &self.folder);
+        self.wait();
+    }
+
+    fn wait(&self) {
+        let client = redis::Client::open(self.url()).unwrap();
+        let ping = |mut connection: Connection| redis::cmd("PING").query::<String>(&mut connection);
+        within(Duration::from_secs(10), || client.get_connection().and_then(ping).is_ok());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn_redis(port: u16, folder: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("these tests need a Redis server: apt-get install redis-server")
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until it holds, for something that happens in another process.
+pub fn within(limit: Duration, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < limit, "hasn't happened within {limit:?}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// A bridge as a process, ended with the test.
+pub struct BridgeProcess {
+    pub child: Child,
+    pub address: SocketAddr,
+    folder: TempDir,
+}
+
+impl BridgeProcess {
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port_file = folder.path().join("port");
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_routecache-bridge"))
+            .args(["--listen", "127.0.0.1:0", "--port-file"])
+            .arg(&port_file)
+            .args(arguments)
+            .env_remove("CACHE_URL")
+            .env_remove("REDIS_URL")
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let port = || std::fs::read_to_string(&port_file).ok()?.strip_suffix('\n')?.parse::<u16>().ok();
+        within(Duration::from_secs(10), || port().is_some());
+        Self { child, address: ([127, 0, 0, 1], port().unwrap()).into(), folder }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for BridgeProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A store under test, and what may befall it.
+pub struct Rig {
+    pub store: Arc<dyn Store>,
+    kind: Kind,
+    namespace: String,
+}
+
+enum Kind {
+    Mem { memory: Arc<Mutex<Memory>>, now_ms: Arc<AtomicU64> },
+    Redis { connection: Mutex<Connection>, _server: Arc<RedisServer> },
+}
+
+/// What a replica had when it last heard from its master.
+pub enum Replica {
+    Mem(Memory),
+    Redis(Vec<(Vec<u8>, Vec<u8>, i64)>),
+}
+
+impl Rig {
+    pub fn mem() -> Self {
+        Self::mem_with_log(1000)
+    }
+
+    pub fn mem_with_log(records: usize) -> Self {
+        let memory = Arc::new(Mutex::new(Memory::new(MEM_BYTES, 1).with_log_records_max(records)));
+        let now_ms = Arc::new(AtomicU64::new(1_000_000));
+        let clock = Arc::clone(&now_ms);
+        let store = MemStore::with_clock(Arc::clone(&memory), move || clock.fetch_add(1, Ordering::Relaxed));
+        Self { store: Arc::new(store), kind: Kind::Mem { memory, now_ms }, namespace: NAMESPACE.into() }
+    }
+
+    pub fn redis() -> Self {
+        Self::redis_with_log(1000)
+    }
+
+    pub fn redis_with_log(records: usize) -> Self {
+        Self::on_redis(&Arc::new(RedisServer::start()), records, NAMESPACE)
+    }
+
+    pub fn on_redis(server: &Arc<RedisServer>, records: usize, namespace: &str) -> Self {
+        let store = RedisStore::new(&server.url(), Duration::from_secs(2)).unwrap().with_log_records_max(records);
+        let kind = Kind::Redis { connection: Mutex::new(server.connect()), _server: Arc::clone(server) };
+        Self { store: Arc::new(store), kind, namespace: namespace.into() }
+    }
+
+    pub async fn ask(&self, key: &str, tags: &[&str], known: Option<Position>) -> (LookupReply, Bytes) {
+        let request = LookupRequest { namespace: self.namespace.clone(), key: key.into(), tags: owned(tags), known };
+        self.store.lookup(&request).await.unwrap()
+    }
+
+    pub async fn lookup(&self, key: &str, tags: &[&str]) -> LookupReply {
+        self.ask(key, tags, None).await.0
+    }
+
+    pub async fn hits(&self, key: &str, tags: &[&str]) -> bool {
+        matches!(self.lookup(key, tags).await, LookupReply::Hit { .. })
+    }
+
+    /// The ticket of a fill that begins now.
+    pub async fn ticket(&self) -> Ticket {
+        match self.lookup("nothing has this key", &[]).await {
+            LookupReply::Miss { ticket } => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn put(&self, key: &str, tags: &[&str], ticket: Ticket) -> StoreReply {
+        self.put_for(HOUR, key, tags, ticket, b"body").await
+    }
+
+    pub async fn put_for(&self, keep_ms: u64, key: &str, tags: &[&str], ticket: Ticket, body: &[u8]) -> StoreReply {
+        let (namespace, key) = (self.namespace.clone(), key.into());
+        let request = StoreRequest { namespace, key, tags: owned(tags), ticket, keep_ms };
+        self.store.store(&request, Bytes::copy_from_slice(body)).await.unwrap()
+    }
+
+    /// A whole fill, from lookup to store.
+    pub async fn fill(&self, key: &str, tags: &[&str]) {
+        let ticket = self.ticket().await;
+        assert_eq!(self.put(key, tags, ticket).await, StoreReply::Stored);
+        assert!(self.hits(key, tags).await);
+    }
+
+    pub async fn purge(&self, tags: &[&str]) -> PurgeReply {
+        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags) };
+        self.store.purge(&request).await.unwrap()
+    }
+
+    pub async fn poll(&self, cursor: Option<Position>, known: Option<Position>) -> Reading {
+        let request = FeedRequest { namespace: self.namespace.clone(), cursor, known, hold_ms: 0 };
+        self.store.read_log(&request).await.unwrap()
+    }
+
+    /// The cursor of a gateway that has just begun.
+    pub async fn cursor(&self) -> Position {
+        self.poll(None, None).await.cursor
+    }
+
+    /// Lets time go by: at once for the store in memory.
+    pub async fn pass(&self, ms: u64) {
+        match &self.kind {
+            Kind::Mem { now_ms, .. } => {
+                now_ms.fetch_add(ms, Ordering::Relaxed);
+            }
+            Kind::Redis { .. } => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+
+    pub fn forget_epoch(&self, tag: &str) {
+        match &self.kind {
+            Kind::Mem { memory, .. } => memory.lock().unwrap().forget_epoch(&self.namespace, tag),
+            Kind::Redis { .. } => self.delete(&format!("routecache:{{{}}}:epoch:{tag}", self.namespace)),
+        }
+    }
+
+    /// As an eviction would; what begins anew does so in another millisecond.
+    pub async fn forget_log(&self) {
+        match &self.kind {
+            Kind::Mem { memory, .. } => memory.lock().unwrap().forget_log(&self.namespace),
+            Kind::Redis { .. } => self.delete(&self.log_key()),
+        }
+        self.pass(2).await;
+    }
+
+    pub fn replica(&self) -> Replica {
+        match &self.kind {
+            Kind::Mem { memory, .. } => Replica::Mem(memory.lock().unwrap().clone()),
+            Kind::Redis { connection, .. } => {
+                let mut connection = connection.lock().unwrap();
+                let keys: Vec<Vec<u8>> = connection.keys(self.all_keys()).unwrap();
+                let held = |key: Vec<u8>| {
+                    let value = redis::cmd("DUMP").arg(&key).query(&mut *connection).unwrap();
+                    let left_ms = connection.pttl(&key).unwrap();
+                    (key, value, left_ms)
+                };
+                Replica::Redis(keys.into_iter().map(held).collect())
+            }
+        }
+    }
+
+    /// The replica becomes master; what came after it is lost. The outage takes a moment.
+    pub async fn fail_over_to(&self, replica: &Replica) {
+        match (&self.kind, replica) {
+            (Kind::Mem { memory, .. }, Replica::Mem(replica)) => memory.lock().unwrap().fail_over_to(replica),
+            (Kind::Redis { connection, .. }, Replica::Redis(held)) => {
+                let mut connection = connection.lock().unwrap();
+                let keys: Vec<Vec<u8>> = connection.keys(self.all_keys()).unwrap();
+                if !keys.is_empty() {
+                    connection.del::<_, ()>(keys).unwrap();
+                }
+                for (key, value, left_ms) in held {
+                    redis::cmd("RESTORE").arg(key).arg(left_ms).arg(value).exec(&mut connection).unwrap();
+                }
+            }
+            _ => panic!("a replica of another store"),
+        }
+        self.pass(2).await;
+    }
+
+    /// Appends a record that happens to get this position's id, as the next one after a failover may.
+    pub async fn take_id(&self, lost: Position) {
+        match &self.kind {
+            Kind::Mem { now_ms, .. } => {
+                now_ms.store(lost.ms, Ordering::Relaxed);
+                let taken = self.purge(&["other"]).await.position;
+                assert_eq!((taken.ms, taken.seq), (lost.ms, lost.seq));
+            }
+            Kind::Redis { connection, .. } => {
+                let era = self.ticket().await.era.to_string();
+                let fields = [("unique", "1"), ("era", &*era), ("tag", "other")];
+                let id = format!("{}-{}", lost.ms, lost.seq);
+                connection.lock().unwrap().xadd::<_, _, _, _, ()>(self.log_key(), id, &fields).unwrap();
+            }
+        }
+    }
+
+    /// On Redis only.
+    pub fn redis_do<T>(&self, work: impl FnOnce(&mut Connection) -> redis::RedisResult<T>) -> T {
+        match &self.kind {
+            Kind::Mem { .. } => panic!("there is no Redis here"),
+            Kind::Redis { connection, .. } => work(&mut connection.lock().unwrap()).unwrap(),
+        }
+    }
+
+    fn delete(&self, key: &str) {
+        self.redis_do(|redis| redis.del::<_, ()>(key));
+    }
+
+    fn log_key(&self) -> String {
+        format!("routecache:{{{}}}:log", self.namespace)
+    }
+
+    fn all_keys(&self) -> String {
+        format!("routecache:*{}*", self.namespace)
+    }
+}
+
+pub fn owned(tags: &[&str]) -> Vec<String> {
+    tags.iter().map(|tag| (*tag).to_owned()).collect()
+}
