@@ -1,1 +1,34 @@
-//! Under construction.
+//! The filter: carries out, in a Proxy-Wasm host, what `routecache-core` decides.
+//!
+//! In reading order: [`stream`] is one request and its response; [`root`] is what goes on behind them (configuration,
+//! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`shared`] (what
+//! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects
+)] // a panic ends every stream of the worker (C12)
+#![deny(unsafe_code)] // but for `host`
+#![expect(missing_docs, reason = "the macro of the SDK exports a function without any")]
+
+mod bridge;
+mod host;
+mod root;
+mod shared;
+mod stream;
+mod worker;
+
+use std::hash::{BuildHasher, RandomState};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));
+}}
+
+/// A random number; the standard library seeds its hash maps from the host's `random_get`, and no hash map needs more.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}

@@ -239,6 +239,12 @@ impl Entry {
         Self::new(&parts)
     }
 
+    /// The entry as the group keeps it: as old as it is now, and under no gateway's ticket.
+    #[must_use]
+    pub fn for_group(&self, now_ms: u64) -> Option<Self> {
+        self.adopted(Ticket { era: 0, position: 0 }, now_ms.saturating_sub(self.received_ms), 0, &self.tags)
+    }
+
     /// The whole entry, as every tier keeps it.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -99,7 +99,7 @@ impl<V> S3Fifo<V> {
     /// Puts a value in, in place of one with the same hash; returns what had to leave. A value larger than the whole
     /// budget leaves at once.
     pub fn insert(&mut self, hash: u64, value: V, bytes: u64) -> Vec<V> {
-        let mut gone: Vec<V> = self.remove(hash).into_iter().collect();
+        let mut gone: Vec<V> = self.take(hash).into_iter().collect();
         if bytes > self.bytes_max {
             gone.push(value);
             return gone;
@@ -128,6 +128,12 @@ impl<V> S3Fifo<V> {
 
     /// Takes a value out.
     pub fn remove(&mut self, hash: u64) -> Option<V> {
+        let value = self.take(hash);
+        self.sweep();
+        value
+    }
+
+    fn take(&mut self, hash: u64) -> Option<V> {
         let held = self.held.remove(&hash)?;
         let queue = if held.in_main { &mut self.main_bytes } else { &mut self.small_bytes };
         *queue = queue.saturating_sub(held.bytes);
@@ -143,6 +149,12 @@ impl<V> S3Fifo<V> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.small_bytes.saturating_add(self.main_bytes)
+    }
+
+    /// The budget, in bytes.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     /// Values held.
@@ -216,7 +228,7 @@ impl<V> S3Fifo<V> {
                 self.main.push_back((hash, stamp));
             } else {
                 self.remember(hash, self.held.len().max(16));
-                return self.remove(hash);
+                return self.take(hash);
             }
         }
         None
@@ -229,7 +241,7 @@ impl<V> S3Fifo<V> {
                 held.uses = held.uses.saturating_sub(1);
                 self.main.push_back((hash, stamp));
             } else {
-                return self.remove(hash);
+                return self.take(hash);
             }
         }
         None

@@ -85,6 +85,12 @@ impl PurgeTable {
         !self.pending.is_empty() && tags.iter().any(|tag| self.pending.contains(tag))
     }
 
+    /// Whether any purge is on its way to the group.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The newest position of the group's log that this gateway has seen.
     #[must_use]
     pub fn known(&self) -> Option<GroupPosition> {

@@ -1,4 +1,4 @@
-//! What to do with a request ([`Engine::plan`]), and whether a stored response answers it ([`Reading::reuse`]).
+//! What to do with a request ([`Engine::plan`]), and whether a stored response answers it ([`Name::reuse`]).
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::entry::Entry;
 use crate::fields::Fields;
 use crate::key::{self, CacheKey, NoKey, TAG_ALL, Target};
 use crate::matching::{Match, PathMistake, Router, normal_path};
-use crate::policy::{Action, CacheRule, Policy, Rule};
+use crate::policy::{Action, CacheRule, DeltaSeconds, Policy, Rule};
 
 /// Fields by which a client says who it is. A response to such a request is made for that client until a rule says
 /// otherwise, so nothing is stored and nothing stored is served (C8; RFC 9111 §3.5 for `Authorization`).
@@ -89,15 +89,23 @@ impl From<NoKey> for Bypass {
 /// A request that may be answered from the cache.
 #[derive(Debug)]
 pub struct Reading<'r, 'p> {
-    /// Names the response.
-    pub key: CacheKey,
+    /// What finds the response.
+    pub name: Name,
     /// Whether it is a GET, so that the origin's answer may be stored; a HEAD is answered from what GET stored.
     pub stores: bool,
     rule: &'r Rule,
     cache: &'r CacheRule,
-    fingerprint: u64,
     found: Match<'r, 'p>,
     asked: Asked<'p>,
+}
+
+/// What finds a stored response: its key, and the rule as it was when it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The whole cache key.
+    pub key: CacheKey,
+    /// [`Rule::fingerprint`] of the rule.
+    pub fingerprint: u64,
 }
 
 /// What is stored under a key, held against a request.
@@ -109,17 +117,11 @@ pub enum Reuse {
     No(Forward),
 }
 
-impl<'r> Reading<'r, '_> {
-    /// The rule that answers.
+impl Reading<'_, '_> {
+    /// The freshness lifetime that the rule gives where the origin gives none.
     #[must_use]
-    pub fn rule(&self) -> (&'r Rule, &'r CacheRule) {
-        (self.rule, self.cache)
-    }
-
-    /// Of that rule.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+    pub fn ttl(&self) -> DeltaSeconds {
+        self.cache.ttl
     }
 
     /// All tags of the response, implicit ones too.
@@ -130,7 +132,9 @@ impl<'r> Reading<'r, '_> {
     pub fn tags(&self) -> Result<Vec<String>, Bypass> {
         Ok(key::entry_tags(self.rule, self.cache, &self.asked.target(), &self.found)?)
     }
+}
 
+impl Name {
     /// Whether an entry that a tier holds for this key's hash answers the request, purges aside.
     #[must_use]
     pub fn reuse(&self, entry: &Entry, request: &Fields<'_>, now_ms: u64) -> Reuse {
@@ -274,7 +278,7 @@ impl Engine {
         let fingerprint = self.fingerprints.get(found.rule).copied().unwrap_or_default();
         let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.target(), &found)?;
         let stores = asked.method == "GET";
-        Ok(Reading { key, stores, rule, cache, fingerprint, found, asked })
+        Ok(Reading { name: Name { key, fingerprint }, stores, rule, cache, found, asked })
     }
 
     fn add_purges(&self, found: &[Match<'_, '_>], target: &Target<'_>, tags: &mut Vec<String>) {
@@ -303,11 +307,11 @@ pub fn write_purges(status: u16) -> bool {
 mod tests {
     use super::*;
     use crate::entry::{Parts, Ticket, VaryKey};
-    use crate::policy::{DeltaSeconds, Limits, Namespace, PurgeRule, QuerySelection};
+    use crate::policy::{Limits, Namespace, PurgeRule, QuerySelection};
     use crate::template::Template;
 
     fn engine() -> Engine {
-        let template = |text| Template::parse(text).unwrap();
+        let template = |text: &str| Template::parse(text).unwrap();
         let methods = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect();
         let cache = CacheRule {
             key: template("user:{id}"),
@@ -376,7 +380,7 @@ mod tests {
     fn a_head_has_the_key_of_its_get() {
         let engine = engine();
         let key = |method| match engine.plan(&fields(method, "/users/7", &[]), true) {
-            Plan::Read(reading) => (reading.key.as_str().to_owned(), reading.stores),
+            Plan::Read(reading) => (reading.name.key.as_str().to_owned(), reading.stores),
             other => panic!("{other:?}"),
         };
         assert_eq!(key("GET"), ("svc:v1 user http GET h user:7 ".to_owned(), true));
@@ -440,11 +444,11 @@ mod tests {
             })
             .unwrap()
         };
-        let (key, print) = (reading.key.as_str(), reading.fingerprint());
-        assert_eq!(reading.reuse(&entry(key, print, b"accept"), &request, 999), Reuse::Fresh);
-        assert_eq!(reading.reuse(&entry(key, print, b"accept"), &request, 1000), Reuse::No(Forward::Stale));
-        assert_eq!(reading.reuse(&entry(key, print, b"x"), &request, 0), Reuse::No(Forward::VaryMiss));
-        assert_eq!(reading.reuse(&entry(key, print ^ 1, b""), &request, 0), Reuse::No(Forward::UriMiss));
-        assert_eq!(reading.reuse(&entry("other", print, b""), &request, 0), Reuse::No(Forward::UriMiss));
+        let (key, print) = (reading.name.key.as_str(), reading.name.fingerprint);
+        assert_eq!(reading.name.reuse(&entry(key, print, b"accept"), &request, 999), Reuse::Fresh);
+        assert_eq!(reading.name.reuse(&entry(key, print, b"accept"), &request, 1000), Reuse::No(Forward::Stale));
+        assert_eq!(reading.name.reuse(&entry(key, print, b"x"), &request, 0), Reuse::No(Forward::VaryMiss));
+        assert_eq!(reading.name.reuse(&entry(key, print ^ 1, b""), &request, 0), Reuse::No(Forward::UriMiss));
+        assert_eq!(reading.name.reuse(&entry("other", print, b""), &request, 0), Reuse::No(Forward::UriMiss));
     }
 }

@@ -1,0 +1,52 @@
+//! Calls to the bridge: how they are sent, and what counts as its answer.
+
+use std::time::Duration;
+
+use bridge_api::{CONTENT_TYPE, MARKER, Position, VERSION};
+use proxy_wasm::hostcalls::dispatch_http_call;
+use routecache_core::fields::Fields;
+use routecache_core::gateway_log::GroupPosition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::host::{self, Buffer, Map};
+
+/// Sends a call; returns its token, or `None` if the host refused it on the spot (no such cluster, nothing healthy).
+pub fn call<T: Serialize>(cluster: &str, path: &str, head: &T, payload: &[u8], timeout: Duration) -> Option<u32> {
+    let header = vec![
+        (":method", "POST"),
+        (":path", path),
+        (":authority", "routecache-bridge"),
+        (":scheme", "http"),
+        ("content-type", CONTENT_TYPE),
+    ];
+    dispatch_http_call(cluster, header, Some(&bridge_api::encode(head, payload)), Vec::new(), timeout).ok()
+}
+
+/// The body of the bridge's answer to the call whose callback this is.
+///
+/// `None` for everything that isn't a 200 with the bridge's mark: a host makes answers of its own that look real when a
+/// call fails (Envoy: 503, 504).
+pub fn answer(header_count: usize, body_len: usize) -> Option<Vec<u8>> {
+    (header_count > 0).then_some(())?;
+    let header = host::header_map(Map::CallResponse)?;
+    let header = Fields::decode(&header)?;
+    let marked = header.only(MARKER) == Some(VERSION.as_bytes());
+    (marked && header.first(":status") == Some(b"200")).then_some(())?;
+    host::buffer(Buffer::CallResponseBody, body_len)
+}
+
+/// Reads an answer; `None` if it isn't what was asked for.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Option<(T, &[u8])> {
+    bridge_api::decode(body).ok()
+}
+
+/// A position as the core has it.
+pub fn to_core(position: Position) -> GroupPosition {
+    GroupPosition { ms: position.ms, seq: position.seq, unique: position.unique }
+}
+
+/// A position as the bridge has it.
+pub fn to_api(position: GroupPosition) -> Position {
+    Position { ms: position.ms, seq: position.seq, unique: position.unique }
+}

@@ -1,0 +1,354 @@
+//! What goes on behind the streams: configuration, the feed of the group's log, and the calls that streams leave behind.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, PurgeRequest, STORE};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use routecache_core::cache_status::{CacheStatus, Forward};
+use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
+use routecache_core::key::tag_hash;
+use routecache_core::policy::{Bridge, Policy};
+use routecache_core::request::Engine;
+
+use crate::bridge;
+use crate::host::{self, Buffer, Direction, Level, Map};
+use crate::random;
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::worker::{Job, Worker};
+
+/// How long beyond its hold a poll of the feed may take before it counts as failed.
+const FEED_GRACE_MS: u64 = 250;
+
+/// How long a store may take. Nobody waits for it.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long after it was sent a purge that wasn't acknowledged is sent again.
+const PURGE_RETRY_MS: u64 = 1000;
+
+/// One configuration of the filter on one worker.
+pub struct Instance {
+    /// The rules.
+    pub engine: Engine,
+    /// Prefix and version.
+    pub namespace: String,
+    /// What all VMs of the gateway share.
+    pub shared: Shared,
+    /// What this VM holds.
+    pub worker: Rc<RefCell<Worker>>,
+}
+
+impl Instance {
+    fn new(engine: Engine) -> Self {
+        let policy = engine.policy();
+        let namespace = policy.namespace.to_string();
+        let worker = Worker::of(&namespace, policy.limits.l0_bytes);
+        Self { shared: Shared::new(policy), namespace, worker, engine }
+    }
+
+    /// The rules.
+    pub fn policy(&self) -> &Policy {
+        self.engine.policy()
+    }
+
+    /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
+    pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
+        self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
+    }
+
+    /// Purges tags in the gateway, at once, and leaves it to the root context to purge them in the group. The response of
+    /// `stream` is to be held until that is done.
+    pub fn purge(&self, tags: Vec<String>, stream: Option<u32>) -> Purged {
+        let operation = random();
+        let grouped = self.policy().bridge.is_some();
+        let pend = grouped.then(|| Pending { operation, tags: tags.clone(), sent_ms: host::monotonic_ms() });
+        let change = Change { records: records(&tags, None), pend, ..Change::default() };
+        let mut worker = self.worker.borrow_mut();
+        let recorded = self.shared.change(&change, None);
+        if recorded.is_err() {
+            // Without shared data no worker serves anything (`Worker::follow`), so nothing stale either; the group still
+            // hears of it.
+            host::log(
+                Level::Error,
+                &format!("routecache: the gateway's shared data refused a purge of {}", tags.join(", ")),
+            );
+        }
+        if !grouped {
+            return if recorded.is_ok() { Purged::Here } else { Purged::Failed };
+        }
+        if let Some(stream) = stream {
+            worker.held.insert(stream);
+        }
+        worker.leave(Job::Purge { operation, tags, stream });
+        Purged::Held
+    }
+}
+
+/// What became of a purge in the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purged {
+    /// Done; there is no group.
+    Here,
+    /// Done, and on its way to the group: hold the response.
+    Held,
+    /// Shared data refused it, and there is no group.
+    Failed,
+}
+
+/// See the module.
+pub struct Root {
+    id: u32,
+    instance: Option<Rc<Instance>>,
+    calls: HashMap<u32, Call>,
+    /// Tells this context from others that might poll the feed.
+    name: u64,
+}
+
+/// A call to the bridge that is under way.
+enum Call {
+    Store,
+    Purge { operation: u64, tags: Vec<String>, stream: Option<u32> },
+    Feed { started_ms: u64, cursor: Option<GroupPosition>, known: Option<GroupPosition> },
+}
+
+impl Root {
+    /// A root context without configuration.
+    pub fn new(id: u32) -> Self {
+        Self { id, instance: None, calls: HashMap::new(), name: random() }
+    }
+
+    fn configure(&mut self, configuration: &[u8]) -> Result<(), String> {
+        let policy = routecache_config::load_json(configuration, &|name| std::env::var(name).ok())
+            .map_err(|mistakes| mistakes.to_string())?;
+        let engine = Engine::new(policy).map_err(|bad| bad.to_string())?;
+        let window_ms = u64::from(engine.policy().window_ms);
+        if engine.policy().bridge.is_some() {
+            host::set_tick_period(Duration::from_millis((window_ms / 4).max(20)));
+        }
+        self.instance = Some(Rc::new(Instance::new(engine)));
+        Ok(())
+    }
+
+    /// Sends what streams left.
+    fn work(&mut self, instance: &Instance, bridge: &Bridge) {
+        let jobs = instance.worker.borrow_mut().take_jobs();
+        for job in jobs {
+            match job {
+                Job::Store { request, payload } => {
+                    if let Some(token) = bridge::call(&bridge.cluster, STORE, &request, &payload, STORE_TIMEOUT) {
+                        self.calls.insert(token, Call::Store);
+                    }
+                }
+                Job::Purge { operation, tags, stream } => self.send_purge(instance, bridge, operation, tags, stream),
+            }
+        }
+    }
+
+    fn send_purge(
+        &mut self,
+        instance: &Instance,
+        bridge: &Bridge,
+        operation: u64,
+        tags: Vec<String>,
+        stream: Option<u32>,
+    ) {
+        let request = PurgeRequest { namespace: instance.namespace.clone(), tags };
+        let timeout = Duration::from_millis(instance.policy().purge_timeout_ms.into());
+        match bridge::call(&bridge.cluster, PURGE, &request, &[], timeout) {
+            Some(token) => {
+                self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
+            }
+            None => self.release(instance, stream, "purge-pending"),
+        }
+    }
+
+    /// Lets the response to a write go to its client.
+    fn release(&self, instance: &Instance, stream: Option<u32>, detail: &'static str) {
+        let Some(stream) = stream.filter(|stream| instance.worker.borrow_mut().held.remove(stream)) else { return };
+        if host::become_context(stream) {
+            let status = CacheStatus::Forwarded { why: Forward::Method, stored: false, detail: Some(detail) };
+            host::add_header(Map::Response, "cache-status", &status.to_string());
+            host::resume(Direction::Response);
+            host::become_context(self.id);
+        }
+    }
+
+    /// The group has a purge in its log. The tags are recorded once more: what was filled between the two records may have
+    /// come from the group's older data.
+    fn purge_acknowledged(&self, instance: &Instance, operation: u64, tags: &[String], reply: &PurgeReply) {
+        let position = bridge::to_core(reply.position);
+        let change = Change {
+            records: records(tags, Some(position)),
+            settle: Some(operation),
+            known: Some(position),
+            ..Change::default()
+        };
+        if instance.shared.change(&change, None).is_err() {
+            host::log(Level::Error, "routecache: the gateway's shared data refused to record an acknowledged purge");
+        }
+    }
+
+    /// Sends purges again that weren't acknowledged in time, whichever VM sent them first (C5).
+    fn retry_purges(&mut self, instance: &Instance, bridge: &Bridge, now_ms: u64) {
+        if !instance.worker.borrow().purges.has_pending() {
+            return;
+        }
+        let due = |pending: &Pending| pending.sent_ms.saturating_add(PURGE_RETRY_MS) <= now_ms;
+        let log = instance.shared.log();
+        let overdue: Vec<Pending> = log.into_iter().flat_map(|log| log.pending).filter(due).collect();
+        if overdue.is_empty() {
+            return;
+        }
+        let operations = overdue.iter().map(|pending| pending.operation).collect();
+        if instance.shared.change(&Change { resent: Some((operations, now_ms)), ..Change::default() }, None).is_ok() {
+            for Pending { operation, tags, .. } in overdue {
+                self.send_purge(instance, bridge, operation, tags, None);
+            }
+        }
+    }
+
+    /// Asks for the group's log, if no other VM does, and waits there for news.
+    fn poll(&mut self, instance: &Instance, bridge: &Bridge, hold_ms: u64) {
+        let now_ms = host::monotonic_ms();
+        let timeout_ms = hold_ms.saturating_add(FEED_GRACE_MS);
+        let polling = self.calls.values().any(|call| matches!(call, Call::Feed { .. }));
+        let until_ms = now_ms.saturating_add(timeout_ms).saturating_add(FEED_GRACE_MS);
+        if polling || !instance.shared.lease(self.name, now_ms, until_ms) {
+            return;
+        }
+        let Some(GatewayLog { cursor, known, .. }) =
+            instance.shared.log().or_else(|| instance.shared.change(&Change::default(), None).ok().flatten())
+        else {
+            return;
+        };
+        let request = FeedRequest {
+            namespace: instance.namespace.clone(),
+            cursor: cursor.map(bridge::to_api),
+            known: known.map(bridge::to_api),
+            hold_ms,
+        };
+        if let Some(token) = bridge::call(&bridge.cluster, FEED, &request, &[], Duration::from_millis(timeout_ms)) {
+            self.calls.insert(token, Call::Feed { started_ms: now_ms, cursor, known });
+        }
+    }
+
+    /// Applies what the feed brought, and asks for more.
+    fn fed(
+        &mut self,
+        instance: &Instance,
+        bridge: &Bridge,
+        reply: &FeedReply,
+        call: (u64, Option<GroupPosition>, Option<GroupPosition>),
+    ) {
+        let (started_ms, cursor, known) = call;
+        let flush = reply.continuity != Continuity::Joined;
+        if flush {
+            host::log(
+                Level::Info,
+                &format!(
+                    "routecache: the feed of {} starts anew ({:?}); dropping all entries",
+                    instance.namespace, reply.continuity
+                ),
+            );
+        }
+        let change = Change {
+            records: reply
+                .records
+                .iter()
+                .flat_map(|record| records(&record.tags, Some(bridge::to_core(record.position))))
+                .collect(),
+            flush,
+            feed: Some((cursor, bridge::to_core(reply.cursor))),
+            forget: known.filter(|_| flush),
+            ..Change::default()
+        };
+        // Heard up to the bridge's last look at the log, which was no later than this; and only if nothing was left out.
+        let heard_ms = reply.complete.then(|| started_ms.saturating_add(reply.held_ms));
+        if instance.shared.change(&change, heard_ms).is_ok() {
+            let hold_ms = if reply.complete { u64::from(instance.policy().window_ms) / 2 } else { 0 };
+            self.poll(instance, bridge, hold_ms);
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
+        let Some(call) = self.calls.remove(&token) else { return };
+        let Some(instance) = self.instance.clone() else { return };
+        let Some(bridge) = &instance.policy().bridge else { return };
+        let body = bridge::answer(header_count, body_len).unwrap_or_default();
+        match call {
+            Call::Store => {}
+            Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
+                Some((reply, _)) => {
+                    self.purge_acknowledged(&instance, operation, &tags, &reply);
+                    self.release(&instance, stream, "purged");
+                }
+                None => {
+                    host::log(
+                        Level::Warn,
+                        &format!(
+                            "routecache: the bridge hasn't acknowledged a purge of {}; it will be sent again",
+                            tags.join(", ")
+                        ),
+                    );
+                    self.release(&instance, stream, "purge-pending");
+                }
+            },
+            Call::Feed { started_ms, cursor, known } => {
+                // After a failure the next tick asks again.
+                if let Some((reply, _)) = bridge::read::<FeedReply>(&body) {
+                    self.fed(&instance, bridge, &reply, (started_ms, cursor, known));
+                }
+            }
+        }
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, len: usize) -> bool {
+        let configuration = host::buffer(Buffer::PluginConfiguration, len).unwrap_or_default();
+        match self.configure(&configuration) {
+            Ok(()) => true,
+            Err(mistakes) => {
+                host::log(Level::Error, &format!("routecache: the rules can't be used\n{mistakes}"));
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let Some(instance) = self.instance.clone() else { return };
+        let Some(bridge) = &instance.policy().bridge else { return };
+        // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
+        let _ = instance.worker.borrow_mut().follow(&instance.shared);
+        self.work(&instance, bridge);
+        self.retry_purges(&instance, bridge, host::monotonic_ms());
+        self.poll(&instance, bridge, 0);
+    }
+
+    fn on_queue_ready(&mut self, _: u32) {
+        let Some(instance) = self.instance.clone() else { return };
+        if let Some(bridge) = &instance.policy().bridge {
+            self.work(&instance, bridge);
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        // Envoy makes no stream before `on_configure` has said yes.
+        let instance = self.instance.clone()?;
+        Some(Box::new(Stream::new(id, instance)))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+fn records(tags: &[String], group: Option<GroupPosition>) -> Vec<Record> {
+    tags.iter().map(|tag| Record { tag: Some(tag_hash(tag)), group }).collect()
+}

@@ -1,0 +1,161 @@
+//! The gateway's part that all VMs share: the log of purges, and the gateway tier. Each change is a compare-and-swap that
+//! is tried again when another VM was faster; what to change is decided in the core.
+
+use routecache_core::entry::Entry;
+use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
+use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
+use routecache_core::policy::Policy;
+
+use crate::host::{self, Swap};
+use crate::random;
+
+/// How often a swap is tried before a cache gives up storing. A purge tries [`PURGE_TRIES`] times.
+const STORE_TRIES: u32 = 8;
+const PURGE_TRIES: u32 = 1000;
+
+/// Keys of one namespace in shared data. Filters with one namespace share them, whatever else they differ in.
+pub struct Shared {
+    prefix: String,
+    log: String,
+    head: String,
+    lease: String,
+    layout: Layout,
+}
+
+/// Shared data refused, or couldn't be swapped in [`PURGE_TRIES`] tries.
+pub struct Refused;
+
+impl Shared {
+    /// The shared part for a policy. The `1` in the keys is the version of what stands under them.
+    pub fn new(policy: &Policy) -> Self {
+        let prefix = format!("routecache/1/{}/", policy.namespace);
+        let key = |name| format!("{prefix}{name}");
+        let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
+        Self { log: key("log"), head: key("head"), lease: key("lease"), layout, prefix }
+    }
+
+    /// The head; an unreadable one is absent.
+    pub fn head(&self) -> Option<Head> {
+        Head::decode(&host::shared_get(&self.head).value)
+    }
+
+    /// The log; an unreadable one is absent.
+    pub fn log(&self) -> Option<GatewayLog> {
+        GatewayLog::decode(&host::shared_get(&self.log).value)
+    }
+
+    /// Changes the log, making it if there is none, and publishes the head. Returns the log as it was swapped in, or
+    /// `None` when the feed had been applied by another VM.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: the change isn't there.
+    pub fn change(&self, change: &Change, heard_ms: Option<u64>) -> Result<Option<GatewayLog>, Refused> {
+        for _ in 0..PURGE_TRIES {
+            let found = host::shared_get(&self.log);
+            let held = GatewayLog::decode(&found.value);
+            let log = held.clone().unwrap_or_else(|| GatewayLog::new(random()));
+            let next = match log.apply(change, random()) {
+                Applied::Superseded => return Ok(None),
+                Applied::Unchanged if held.is_some() => {
+                    self.publish(heard_ms)?;
+                    return Ok(Some(log));
+                }
+                Applied::Unchanged => log,
+                Applied::Changed(next) => next,
+            };
+            match host::shared_set(&self.log, &next.encode(), found.version) {
+                Swap::Done => {
+                    self.publish(heard_ms)?;
+                    return Ok(Some(next));
+                }
+                Swap::Raced => {}
+                Swap::Refused => return Err(Refused),
+            }
+        }
+        Err(Refused)
+    }
+
+    /// Makes the head say what the log says now, which may be more than what this VM last wrote to it.
+    fn publish(&self, heard_ms: Option<u64>) -> Result<(), Refused> {
+        for _ in 0..PURGE_TRIES {
+            let found = host::shared_get(&self.head);
+            let Some(log) = self.log() else { return Err(Refused) };
+            let Some(next) = Head::publish(Head::decode(&found.value), &log, heard_ms) else { return Ok(()) };
+            match host::shared_set(&self.head, &next.encode(), found.version) {
+                Swap::Done => return Ok(()),
+                Swap::Raced => {}
+                Swap::Refused => return Err(Refused),
+            }
+        }
+        Err(Refused)
+    }
+
+    /// Becomes the one VM that polls the feed until `until_ms` (monotonic), unless another one is. Two at once would only
+    /// be a waste.
+    pub fn lease(&self, owner: u64, now_ms: u64, until_ms: u64) -> bool {
+        let found = host::shared_get(&self.lease);
+        let held = found.value.first_chunk::<16>().map(|held| u128::from_le_bytes(*held));
+        let of = |owner: u64, until_ms: u64| u128::from(owner) << 64 | u128::from(until_ms);
+        if held.is_some_and(|held| held >> 64 != u128::from(owner) && held & u128::from(u64::MAX) > u128::from(now_ms))
+        {
+            return false;
+        }
+        host::shared_set(&self.lease, &of(owner, until_ms).to_le_bytes(), found.version) == Swap::Done
+    }
+
+    /// The entry that the gateway tier holds for a key's hash, if there is one that decodes.
+    pub fn entry(&self, hash: u64) -> Option<Entry> {
+        let segment = self.layout.segment(hash);
+        let key = self.index_key(segment);
+        let mut index = host::shared_get(&key);
+        let slot = Index::find(self.layout, &index.value, hash)?;
+        let content = host::shared_get(&self.slot_key(segment, &slot)).value;
+        let entry = gateway_tier::entry_in(&slot, &content)?;
+        if Index::touch(self.layout, &mut index.value, hash) {
+            host::shared_set(&key, &index.value, index.version); // a use that is lost to a race is no loss
+        }
+        Some(entry)
+    }
+
+    /// Keeps an entry. A cache may forget, so that a race lost too often, or a host that refuses, is no error.
+    pub fn keep(&self, hash: u64, entry: &Entry, now_ms: u64) {
+        let segment = self.layout.segment(hash);
+        let key = self.index_key(segment);
+        let bytes = u64::try_from(entry.bytes().len()).unwrap_or(u64::MAX);
+        for _ in 0..STORE_TRIES {
+            let found = host::shared_get(&key);
+            let mut index = Index::decode(self.layout, &found.value, now_ms);
+            let Admission::Place { slot, emptied } = index.admit(hash, entry.ticket(), bytes) else { return };
+            match host::shared_set(&key, &index.encode(), found.version) {
+                Swap::Done => {
+                    emptied.iter().for_each(|slot| self.write(segment, slot, None));
+                    self.write(segment, &slot, Some(entry));
+                    return;
+                }
+                Swap::Raced => {}
+                Swap::Refused => return,
+            }
+        }
+    }
+
+    fn write(&self, segment: u16, slot: &Slot, entry: Option<&Entry>) {
+        let key = self.slot_key(segment, slot);
+        for _ in 0..STORE_TRIES {
+            let found = host::shared_get(&key);
+            if !gateway_tier::may_overwrite(slot, &found.value)
+                || host::shared_set(&key, &gateway_tier::slot_bytes(slot, entry), found.version) != Swap::Raced
+            {
+                return;
+            }
+        }
+    }
+
+    fn index_key(&self, segment: u16) -> String {
+        format!("{}{segment}", self.prefix)
+    }
+
+    fn slot_key(&self, segment: u16, slot: &Slot) -> String {
+        format!("{}{segment}/{}", self.prefix, slot.number)
+    }
+}

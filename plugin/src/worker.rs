@@ -1,0 +1,131 @@
+//! What one worker holds: the worker tier, its view of the log, and the work that streams leave to the root context.
+
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+
+use routecache_core::entry::{Entry, Ticket};
+use routecache_core::eviction::S3Fifo;
+use routecache_core::gateway_log::Head;
+use routecache_core::purge_table::PurgeTable;
+
+use crate::host;
+use crate::random;
+use crate::shared::Shared;
+
+/// Bytes of entries that wait to be sent to the bridge; beyond, they aren't: the group may miss an entry.
+const JOB_BYTES_MAX: usize = 4 << 20;
+
+/// Work for the root context. A stream may be gone when the answer comes, and some hosts forbid calls from its callbacks.
+pub enum Job {
+    /// Send an entry to the group.
+    Store {
+        /// What the bridge is told.
+        request: bridge_api::StoreRequest,
+        /// The entry.
+        payload: Vec<u8>,
+    },
+    /// Send a purge to the group. It is pending in the gateway's log already.
+    Purge {
+        /// Its name in the log.
+        operation: u64,
+        /// Its tags.
+        tags: Vec<String>,
+        /// The stream whose response is held until the group has acknowledged.
+        stream: Option<u32>,
+    },
+}
+
+/// See the module. Outlives the root context that made it: a gateway that reloads its configuration keeps the VM.
+pub struct Worker {
+    /// The worker tier.
+    pub entries: S3Fifo<Rc<Entry>>,
+    /// What is known of the gateway's log.
+    pub purges: PurgeTable,
+    /// Streams whose response is held for a purge.
+    pub held: HashSet<u32>,
+    jobs: VecDeque<Job>,
+    job_bytes: usize,
+    /// The name of this VM's queue, by which streams wake the root context.
+    queue_name: String,
+    queue: Option<u32>,
+}
+
+thread_local! {
+    /// The workers of this VM, by namespace. A VM has one thread.
+    static WORKERS: RefCell<Vec<(String, Rc<RefCell<Worker>>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Worker {
+    /// This VM's worker for a namespace. Its tier starts empty when its budget changes.
+    pub fn of(namespace: &str, l0_bytes: u64) -> Rc<RefCell<Self>> {
+        WORKERS.with_borrow_mut(|workers| {
+            if let Some((_, worker)) = workers.iter().find(|(known, _)| known == namespace) {
+                let mut held = worker.borrow_mut();
+                if held.entries.bytes_max() != l0_bytes {
+                    held.entries = S3Fifo::new(l0_bytes);
+                }
+                // The queue's messages are to come to the new root context.
+                held.queue = None;
+                return Rc::clone(worker);
+            }
+            let worker = Rc::new(RefCell::new(Self {
+                entries: S3Fifo::new(l0_bytes),
+                purges: PurgeTable::default(),
+                held: HashSet::new(),
+                jobs: VecDeque::new(),
+                job_bytes: 0,
+                queue_name: format!("routecache/1/{namespace}/{:x}", random()),
+                queue: None,
+            }));
+            workers.push((namespace.to_owned(), Rc::clone(&worker)));
+            worker
+        })
+    }
+
+    /// Brings this worker up to date with the gateway's log; one small read where nothing happened. `None` when shared
+    /// data can't be had: then nothing may be served or stored.
+    pub fn follow(&mut self, shared: &Shared) -> Option<(Head, Ticket)> {
+        let head = match shared.head() {
+            Some(head) => head,
+            None => {
+                shared.change(&Default::default(), None).ok()?;
+                shared.head()?
+            }
+        };
+        if !self.purges.is_at(&head) {
+            let log = match shared.log() {
+                Some(log) => log,
+                None => shared.change(&Default::default(), None).ok()??,
+            };
+            self.purges.follow(&log);
+        }
+        self.purges.ticket().map(|ticket| (head, ticket))
+    }
+
+    /// Leaves work to the root context, and wakes it.
+    pub fn leave(&mut self, job: Job) {
+        if let Job::Store { payload, .. } = &job {
+            let bytes = self.job_bytes.saturating_add(payload.len());
+            if bytes > JOB_BYTES_MAX {
+                return;
+            }
+            self.job_bytes = bytes;
+        }
+        self.jobs.push_back(job);
+        if self.queue.is_none() {
+            self.queue = host::register_queue(&self.queue_name);
+        }
+        // Where the host has no queues, the next tick finds the work.
+        if self.jobs.len() == 1 {
+            self.queue.map(host::ring);
+        }
+    }
+
+    /// Takes the work.
+    pub fn take_jobs(&mut self) -> VecDeque<Job> {
+        while self.queue.is_some_and(host::answer_ring) {}
+        self.job_bytes = 0;
+        std::mem::take(&mut self.jobs)
+    }
+}
