@@ -1,0 +1,127 @@
+//! What the VMs of a world share with it: clocks, chance, logs, processes, and the effects that they ask it for.
+//!
+//! Everything runs on one thread, so the lock is never waited for; it is there because wasmtime's futures must be `Send`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::abi::{LogLevel, Status};
+use crate::laws::{Law, Violation};
+use crate::random::Random;
+use crate::shared::{Process, Registrant};
+use crate::trace::{Log, Thread, Trace};
+use crate::vm::VmKey;
+use crate::{Headers, RequestId};
+
+/// A function that modules can call by name: arguments in, result out.
+pub(crate) type ForeignFunction = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Status> + Send>;
+
+/// Where a VM runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) gateway: usize,
+    pub(crate) thread: Thread,
+}
+
+/// A part of an HTTP message on its way.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    Headers { headers: Headers, end: bool },
+    Data { bytes: Vec<u8>, end: bool },
+    Trailers(Headers),
+}
+
+/// A callout that a filter wants to make.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) vm: VmKey,
+    pub(crate) place: Place,
+    pub(crate) root: u32,
+    pub(crate) token: u32,
+    pub(crate) cluster: String,
+    pub(crate) headers: Headers,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Headers,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What a VM asks of the world around it.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// On to the origin.
+    ToUpstream { request: RequestId, frame: Frame },
+    /// On to the client.
+    ToClient { request: RequestId, frame: Frame },
+    /// The gateway answers by itself: the origin's answer isn't wanted any more.
+    CancelUpstream { request: RequestId },
+    /// The stream has ended and its context is deleted.
+    StreamOver { request: RequestId, whole: bool, local_reply: bool, details: String },
+    /// The VM waits for the answer, which goes to [`Commons::dispatched`].
+    Dispatch(Dispatch),
+    /// The root context wants to be called each `period`, or no more.
+    Tick { vm: VmKey, root: u32, period: Option<Duration> },
+    /// A queue holds something.
+    QueueReady { registrant: Registrant, token: u32 },
+    /// A root context is gone, and its callouts with it.
+    RootOver { vm: VmKey, root: u32 },
+}
+
+/// A host function that a test has answer with a status of its choice.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) function: String,
+    pub(crate) status: Status,
+    pub(crate) left: u32,
+}
+
+pub(crate) struct Commons {
+    /// The monotonic clock.
+    pub(crate) now: Duration,
+    /// The wall clock, since 1970.
+    pub(crate) wall: Duration,
+    pub(crate) random: Random,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) logs: Vec<Log>,
+    pub(crate) trace: Trace,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) dispatched: BTreeMap<VmKey, Result<(), Status>>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) foreign: BTreeMap<String, ForeignFunction>,
+}
+
+impl Commons {
+    pub(crate) fn log(&mut self, place: Place, context: u32, level: LogLevel, message: impl Into<String>) {
+        let Place { gateway, thread } = place;
+        self.logs.push(Log { at: self.now, gateway, thread, context, level, message: message.into() });
+    }
+
+    pub(crate) fn violation(&mut self, place: Place, law: Law, detail: impl Into<String>) {
+        let Place { gateway, thread } = place;
+        self.violations.push(Violation { law, at: self.now, gateway, thread, detail: detail.into() });
+    }
+
+    /// The status that a test wants this host function to answer this time.
+    pub(crate) fn refusal(&mut self, function: &str) -> Option<Status> {
+        let refusal = self.refusals.iter_mut().find(|refusal| refusal.left > 0 && refusal.function == function)?;
+        refusal.left -= 1;
+        Some(refusal.status)
+    }
+}
+
+/// The commons, in the hands of a VM or the world.
+#[derive(Clone)]
+pub(crate) struct SharedCommons(Arc<Mutex<Commons>>);
+
+impl SharedCommons {
+    pub(crate) fn new(commons: Commons) -> Self {
+        Self(Arc::new(Mutex::new(commons)))
+    }
+
+    /// Never held across a host call's pause.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Commons> {
+        // A test that panicked while holding it is about to end anyway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,204 @@
+//! Header maps and buffers: readable and writable in their phase, or while the stream is paused in it.
+
+use super::Outcome;
+use crate::Headers;
+use crate::abi::{AbiVersion, BufferType, MapType, Status, read_pairs, write_pairs};
+use crate::guest::{Fault, Guest};
+use crate::stream::{Half, set_buffer};
+use crate::vm::VmState;
+
+/// Why a map can't be read.
+enum NoMap {
+    /// Not in this phase.
+    WrongPhase,
+    /// This is the access log's phase, in which every map may be asked for; the stream just never had this one.
+    NeverWas,
+}
+
+/// The map to read.
+fn readable(state: &VmState, map: MapType) -> Result<&Headers, NoMap> {
+    if matches!(map, MapType::CallHeaders | MapType::CallTrailers) {
+        let call = state.roots.get(&state.root_id()).and_then(|root| root.call.as_ref()).ok_or(NoMap::WrongPhase)?;
+        return Ok(if map == MapType::CallHeaders { &call.headers } else { &call.trailers });
+    }
+    let stream = state.streams.get(&state.context()).ok_or(NoMap::WrongPhase)?;
+    let of = |half: &Half, visible: bool, trailers: bool| -> bool {
+        let present = if trailers { half.trailers.is_some() } else { half.headers.is_some() };
+        present && (visible || stream.logging)
+    };
+    let (half, trailers) = match map {
+        MapType::RequestHeaders => (&stream.requesting, false),
+        MapType::RequestTrailers => (&stream.requesting, true),
+        MapType::ResponseHeaders => (&stream.responding, false),
+        MapType::ResponseTrailers => (&stream.responding, true),
+        _ => return Err(NoMap::WrongPhase),
+    };
+    let visible = if trailers { half.trailers_visible } else { half.headers_visible };
+    if !of(half, visible, trailers) {
+        return Err(if stream.logging { NoMap::NeverWas } else { NoMap::WrongPhase });
+    }
+    let map = if trailers { half.trailers.as_ref() } else { half.headers.as_ref() };
+    map.ok_or(NoMap::WrongPhase)
+}
+
+/// The map to change.
+fn writable(state: &mut VmState, map: MapType) -> Result<&mut Headers, Status> {
+    let context = state.context();
+    let stream = state.streams.get_mut(&context).ok_or(Status::BadArgument)?;
+    let (half, trailers) = match map {
+        MapType::RequestHeaders => (&mut stream.requesting, false),
+        MapType::RequestTrailers => (&mut stream.requesting, true),
+        MapType::ResponseHeaders => (&mut stream.responding, false),
+        MapType::ResponseTrailers => (&mut stream.responding, true),
+        _ => return Err(Status::BadArgument),
+    };
+    if !trailers {
+        return if half.headers_visible {
+            half.headers.as_mut().ok_or(Status::BadArgument)
+        } else {
+            Err(Status::BadArgument)
+        };
+    }
+    // Trailers can be made where there were none, while the last piece of body is being shown.
+    if half.trailers_visible || (half.in_body && half.end_seen) {
+        return Ok(half.trailers.get_or_insert_default());
+    }
+    Err(Status::BadArgument)
+}
+
+/// The first line of a field; ABI 0.1.0 reads an absent one as empty.
+pub(super) async fn get_header_map_value(
+    guest: &mut Guest<'_>,
+    (map, name, name_length, value_at, length_at): (u32, u32, u32, u32, u32),
+) -> Outcome {
+    let map = MapType::from_abi(map)?;
+    let name = guest.bytes(name, name_length)?;
+    let found = match readable(guest.vm(), map) {
+        Ok(headers) => headers.bytes(&name).map(<[u8]>::to_vec),
+        Err(NoMap::NeverWas) => None,
+        Err(NoMap::WrongPhase) => return Err(Status::BadArgument.into()),
+    };
+    let old = guest.vm().abi == AbiVersion::V0_1_0;
+    let value = found.or(old.then(Vec::new)).ok_or(Status::NotFound)?;
+    guest.give(&value, value_at, length_at).await
+}
+
+/// All lines; none where the map can't be read.
+pub(super) async fn get_header_map_pairs(
+    guest: &mut Guest<'_>,
+    (map, pairs_at, length_at): (u32, u32, u32),
+) -> Outcome {
+    let map = MapType::from_abi(map)?;
+    let pairs = readable(guest.vm(), map).map(Headers::pairs).unwrap_or_default();
+    let bytes = if pairs.is_empty() { Vec::new() } else { write_pairs(pairs) };
+    guest.give(&bytes, pairs_at, length_at).await
+}
+
+/// Bytes of all names and values.
+pub(super) async fn get_header_map_size(guest: &mut Guest<'_>, (map, size_at): (u32, u32)) -> Outcome {
+    let size = readable(guest.vm(), MapType::from_abi(map)?).map_err(|_| Status::BadArgument)?.byte_size();
+    Ok(guest.write_u32(size_at, u32::try_from(size).unwrap_or(u32::MAX))?)
+}
+
+pub(super) async fn set_header_map_pairs(guest: &mut Guest<'_>, (map, pairs, length): (u32, u32, u32)) -> Outcome {
+    let map = MapType::from_abi(map)?;
+    let pairs = read_pairs(&guest.bytes(pairs, length)?);
+    *writable(guest.state(), map)? = pairs.into_iter().collect();
+    Ok(())
+}
+
+type NameAndValue = (u32, u32, u32, u32, u32);
+
+pub(super) async fn add_header_map_value(guest: &mut Guest<'_>, arguments: NameAndValue) -> Outcome {
+    let (map, name, value) = name_and_value(guest, arguments)?;
+    writable(guest.state(), map)?.add(name, value);
+    Ok(())
+}
+
+pub(super) async fn replace_header_map_value(guest: &mut Guest<'_>, arguments: NameAndValue) -> Outcome {
+    let (map, name, value) = name_and_value(guest, arguments)?;
+    writable(guest.state(), map)?.set(name, value);
+    Ok(())
+}
+
+pub(super) async fn remove_header_map_value(guest: &mut Guest<'_>, (map, name, length): (u32, u32, u32)) -> Outcome {
+    let map = MapType::from_abi(map)?;
+    let name = guest.bytes(name, length)?;
+    writable(guest.state(), map)?.remove(name);
+    Ok(())
+}
+
+fn name_and_value(guest: &mut Guest<'_>, arguments: NameAndValue) -> Result<(MapType, Vec<u8>, Vec<u8>), Status> {
+    let (map, name, name_length, value, value_length) = arguments;
+    Ok((MapType::from_abi(map)?, guest.bytes(name, name_length)?, guest.bytes(value, value_length)?))
+}
+
+/// The buffer to read or change: `NotFound` where there is none, an empty body outside its phase.
+fn with_buffer<T>(
+    state: &mut VmState,
+    buffer: BufferType,
+    work: impl FnOnce(Option<&mut Vec<u8>>) -> Result<T, Status>,
+) -> Result<T, Status> {
+    let (context, root) = (state.context(), state.root_id());
+    let root = state.roots.get_mut(&root);
+    match buffer {
+        BufferType::RequestBody | BufferType::ResponseBody => {
+            let stream = state.streams.get_mut(&context);
+            work(stream.and_then(|stream| match buffer {
+                BufferType::RequestBody => stream.requesting.body(),
+                _ => stream.responding.body(),
+            }))
+        }
+        BufferType::CallBody => work(Some(&mut root.and_then(|root| root.call.as_mut()).ok_or(Status::NotFound)?.body)),
+        // Configurations can be read only: changes of the copy are refused below.
+        BufferType::VmConfiguration => work(Some(&mut state.options.vm_configuration.clone())),
+        BufferType::PluginConfiguration => {
+            let root = root.filter(|root| root.configuring).ok_or(Status::NotFound)?;
+            work(Some(&mut root.configuration.to_vec()))
+        }
+        BufferType::Other => Err(Status::NotFound),
+    }
+}
+
+/// A slice of a buffer, cut where the buffer ends; nothing is written where the slice is empty.
+pub(super) async fn get_buffer_bytes(
+    guest: &mut Guest<'_>,
+    (buffer, start, length, bytes_at, length_at): (u32, u32, u32, u32, u32),
+) -> Outcome {
+    let buffer = BufferType::from_abi(buffer)?;
+    let slice = with_buffer(guest.state(), buffer, |bytes| {
+        let bytes = bytes.map(|bytes| bytes.as_slice()).unwrap_or_default();
+        let size = bytes.len();
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(size);
+        bytes.get(start..end).map(<[u8]>::to_vec).ok_or(Status::BadArgument)
+    })?;
+    if slice.is_empty() {
+        return Ok(());
+    }
+    guest.give(&slice, bytes_at, length_at).await
+}
+
+pub(super) async fn get_buffer_status(
+    guest: &mut Guest<'_>,
+    (buffer, length_at, flags_at): (u32, u32, u32),
+) -> Outcome {
+    let buffer = BufferType::from_abi(buffer)?;
+    let length = with_buffer(guest.state(), buffer, |bytes| Ok(bytes.map_or(0, |bytes| bytes.len())))?;
+    guest.write_u32(length_at, u32::try_from(length).unwrap_or(u32::MAX))?;
+    Ok(guest.write_u32(flags_at, 0)?)
+}
+
+pub(super) async fn set_buffer_bytes(
+    guest: &mut Guest<'_>,
+    (buffer, start, length, data, data_length): (u32, u32, u32, u32, u32),
+) -> Outcome {
+    let buffer = BufferType::from_abi(buffer)?;
+    let data = guest.bytes(data, data_length)?;
+    if !matches!(buffer, BufferType::RequestBody | BufferType::ResponseBody) {
+        return Err(Fault::Status(Status::BadArgument));
+    }
+    let outcome =
+        with_buffer(guest.state(), buffer, |bytes| set_buffer(bytes.ok_or(Status::BadArgument)?, start, length, &data));
+    Ok(outcome?)
+}

@@ -1,0 +1,126 @@
+//! Properties: what Envoy's attributes say about the stream, the plugin and the gateway.
+//!
+//! Numbers are eight bytes, least significant first; text is its bytes (`serializeValue`).
+
+use super::Outcome;
+use crate::Headers;
+use crate::abi::{Direction, Status};
+use crate::guest::Guest;
+use crate::stream::Stream;
+use crate::vm::VmState;
+
+/// A property by its path, whose parts are separated by zero bytes.
+pub(super) async fn get_property(
+    guest: &mut Guest<'_>,
+    (path, path_length, value_at, length_at): (u32, u32, u32, u32),
+) -> Outcome {
+    let path = guest.bytes(path, path_length)?;
+    let value = find(guest.vm(), &path).ok_or(Status::NotFound)?;
+    guest.give(&value, value_at, length_at).await
+}
+
+/// Writes filter state `wasm.<path>` of the stream.
+pub(super) async fn set_property(
+    guest: &mut Guest<'_>,
+    (path, path_length, value, value_length): (u32, u32, u32, u32),
+) -> Outcome {
+    let (path, value) = (guest.bytes(path, path_length)?, guest.bytes(value, value_length)?);
+    let context = guest.vm().context();
+    let stream = guest.state().streams.get_mut(&context).ok_or(Status::NotFound)?;
+    stream.filter_state.insert(path, value);
+    Ok(())
+}
+
+fn find(vm: &VmState, path: &[u8]) -> Option<Vec<u8>> {
+    if let Some(given) = vm.options.properties.get(path) {
+        return Some(given.clone());
+    }
+    let stream = vm.streams.get(&vm.context());
+    if let Some(kept) = stream.and_then(|stream| stream.filter_state.get(path)) {
+        return Some(kept.clone());
+    }
+    let text = str::from_utf8(path).ok()?;
+    let parts: Vec<&str> = text.split('\0').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["plugin_name"] => text_of(&vm.options.plugin_name),
+        ["plugin_root_id"] => text_of(&vm.options.root_id),
+        ["plugin_vm_id"] => text_of(&vm.options.vm_id),
+        ["node", "id"] | ["xds", "node", "id"] => text_of(&format!("gateway-{}", vm.place.gateway)),
+        ["listener_direction"] | ["xds", "listener_direction"] => number(1),
+        ["filter_state", name] => stream?.filter_state.get(name.strip_prefix("wasm.")?.as_bytes()).cloned(),
+        rest => of_stream(stream?, rest),
+    }
+}
+
+fn of_stream(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
+    match parts {
+        ["request", rest @ ..] => of_request(stream, rest),
+        ["response", rest @ ..] => of_response(stream, rest),
+        ["connection_id"] | ["connection", "id"] => number(stream.request.0),
+        ["source", "address"] => text_of("127.0.0.1:40000"),
+        ["source", "port"] => number(40_000),
+        ["destination", "address"] => text_of("127.0.0.1:10000"),
+        ["destination", "port"] => number(10_000),
+        ["upstream", "address"] if stream.details == "via_upstream" => text_of("127.0.0.1:8080"),
+        ["upstream", "port"] if stream.details == "via_upstream" => number(8080),
+        ["xds", "cluster_name"] => text_of("origin"),
+        ["xds", "route_name"] => text_of("default"),
+        ["xds", "virtual_host_name"] => text_of("local"),
+        _ => None,
+    }
+}
+
+/// The headers of a half while the module may see them.
+fn visible(stream: &Stream, direction: Direction) -> Option<&Headers> {
+    let half = match direction {
+        Direction::Request => &stream.requesting,
+        Direction::Response => &stream.responding,
+    };
+    half.headers.as_ref().filter(|_| half.headers_visible || stream.logging)
+}
+
+fn of_request(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
+    match parts {
+        ["time"] => return number(stream.started_wall),
+        ["protocol"] => return text_of("HTTP/1.1"),
+        ["size"] => return number(stream.requesting.body_bytes),
+        _ => {}
+    }
+    let headers = visible(stream, Direction::Request)?;
+    let field = |name: &str| headers.bytes(name).map(<[u8]>::to_vec);
+    match parts {
+        ["path"] => field(":path"),
+        ["url_path"] => headers.get(":path").and_then(|path| text_of(path.split('?').next().unwrap_or_default())),
+        ["query"] => headers.get(":path").and_then(|path| text_of(path.split_once('?').map_or("", |(_, query)| query))),
+        ["host"] => field(":authority"),
+        ["scheme"] => field(":scheme"),
+        ["method"] => field(":method"),
+        ["referer"] => field("referer"),
+        ["useragent"] => field("user-agent"),
+        ["id"] => field("x-request-id"),
+        ["headers", name] => field(name),
+        ["total_size"] => number(stream.requesting.body_bytes + headers.byte_size() as u64),
+        _ => None,
+    }
+}
+
+fn of_response(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
+    let half = &stream.responding;
+    match parts {
+        ["code"] => number(half.headers.as_ref()?.status().into()),
+        ["code_details"] if !stream.details.is_empty() => text_of(&stream.details),
+        ["flags"] => number(stream.flags),
+        ["size"] => number(half.body_bytes),
+        ["headers", name] => visible(stream, Direction::Response)?.bytes(name).map(<[u8]>::to_vec),
+        ["trailers", name] => half.trailers.as_ref()?.bytes(name).map(<[u8]>::to_vec),
+        _ => None,
+    }
+}
+
+fn text_of(text: &str) -> Option<Vec<u8>> {
+    Some(text.as_bytes().to_vec())
+}
+
+fn number(number: u64) -> Option<Vec<u8>> {
+    Some(number.to_le_bytes().to_vec())
+}

@@ -1,0 +1,88 @@
+//! Resuming, closing and answering streams: all of it happens once the running callback has returned.
+
+use super::Outcome;
+use crate::abi::{Direction, Status, read_pairs};
+use crate::guest::Guest;
+use crate::laws::Law;
+use crate::stream::{LocalReply, LocalResponse};
+use crate::vm::Deferred;
+
+/// Request, response, downstream, upstream: the last two are TCP's.
+fn direction(stream_type: u32) -> Result<Option<Direction>, Status> {
+    match stream_type {
+        0 => Ok(Some(Direction::Request)),
+        1 => Ok(Some(Direction::Response)),
+        2 | 3 => Ok(None),
+        _ => Err(Status::BadArgument),
+    }
+}
+
+pub(super) async fn continue_stream(guest: &mut Guest<'_>, (stream_type,): (u32,)) -> Outcome {
+    let direction = direction(stream_type)?.ok_or(Status::BadArgument)?;
+    resume(guest, direction);
+    Ok(())
+}
+
+/// ABI 0.1.0.
+pub(super) async fn continue_request(guest: &mut Guest<'_>, (): ()) -> Outcome {
+    resume(guest, Direction::Request);
+    Ok(())
+}
+
+/// ABI 0.1.0.
+pub(super) async fn continue_response(guest: &mut Guest<'_>, (): ()) -> Outcome {
+    resume(guest, Direction::Response);
+    Ok(())
+}
+
+fn resume(guest: &mut Guest<'_>, direction: Direction) {
+    let context = guest.vm().context();
+    let Some(stream) = guest.state().streams.get_mut(&context) else { return };
+    // The maps are out of reach from here on, though the stream goes on only later.
+    let half = match direction {
+        Direction::Request => &mut stream.requesting,
+        Direction::Response => &mut stream.responding,
+    };
+    half.headers_visible = false;
+    half.trailers_visible = false;
+    guest.state().deferred.push_back(Deferred::Resume(context, direction));
+}
+
+pub(super) async fn close_stream(guest: &mut Guest<'_>, (stream_type,): (u32,)) -> Outcome {
+    direction(stream_type)?;
+    let context = guest.vm().context();
+    if guest.vm().streams.contains_key(&context) {
+        guest.state().deferred.push_back(Deferred::Reset(context));
+    }
+    Ok(())
+}
+
+/// ABI 0.1.0: there is one route here, so nothing to clear.
+pub(super) async fn clear_route_cache(_: &mut Guest<'_>, (): ()) -> Outcome {
+    Ok(())
+}
+
+type LocalResponseArguments = (u32, u32, u32, u32, u32, u32, u32, u32);
+
+/// Answers the stream. A second answer is refused.
+pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalResponseArguments) -> Outcome {
+    let (status, details, details_length, body, body_length, headers, headers_length, grpc_status) = arguments;
+    let response = LocalResponse {
+        status,
+        details: String::from_utf8_lossy(&guest.bytes(details, details_length)?).into_owned(),
+        body: guest.bytes(body, body_length)?,
+        headers: read_pairs(&guest.bytes(headers, headers_length)?),
+        grpc_status: (grpc_status <= 16).then_some(grpc_status),
+    };
+    let (context, place) = (guest.vm().context(), guest.place());
+    guest.state().stop_iteration = true;
+    let Some(stream) = guest.state().streams.get_mut(&context) else { return Ok(()) };
+    if stream.local_reply != LocalReply::None {
+        let detail = format!("context {context} was answered twice");
+        guest.commons().violation(place, Law::OneLocalReply, detail);
+        return Err(Status::BadArgument.into());
+    }
+    stream.local_reply = LocalReply::Asked;
+    guest.state().deferred.push_back(Deferred::Reply(context, response));
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Scripted upstreams: the origin behind the gateway, and the clusters that callouts go to.
+
+use std::time::Duration;
+
+use crate::abi::Status;
+use crate::request::Chunk;
+use crate::{Headers, RequestId, Thread};
+
+/// Names one request that reached a scripted upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub(crate) u64);
+
+/// A request that reached a scripted upstream: one that the gateway forwarded, or a callout of a filter.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its name, to answer it later.
+    pub id: CallId,
+    /// The client's request that was forwarded; `None` for a callout.
+    pub request: Option<RequestId>,
+    /// Which cluster was called; `origin` for a forwarded request.
+    pub cluster: String,
+    /// Which gateway calls.
+    pub gateway: usize,
+    /// Which of its threads.
+    pub thread: Thread,
+    /// When it arrived, on the world's monotonic clock.
+    pub at: Duration,
+    /// The wall clock then, since 1970.
+    pub wall: Duration,
+    /// Its header lines, pseudo-headers among them.
+    pub headers: Headers,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Its trailer lines.
+    pub trailers: Headers,
+    /// When the gateway gives up, counted from `at`; `None` for never.
+    pub timeout: Option<Duration>,
+}
+
+impl Call {
+    /// `:method`.
+    pub fn method(&self) -> &str {
+        self.headers.get(":method").unwrap_or("")
+    }
+
+    /// `:path`, with the query.
+    pub fn path(&self) -> &str {
+        self.headers.get(":path").unwrap_or("")
+    }
+
+    /// The field's first line; `None` where it is absent or not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)
+    }
+
+    /// The body as text, bytes that aren't UTF-8 replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A scripted upstream. Closures from `&Call` to anything that becomes a [`Reply`] can be given to the builder directly;
+/// implement this to answer a call while another one comes in (long polls).
+pub trait Upstream {
+    /// Answers a call, at once, after a while, or by keeping it for later.
+    fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply;
+}
+
+/// Answers to calls that were kept with [`Reply::later`], given while another call is being answered.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pub(crate) answers: Vec<(CallId, Reply)>,
+}
+
+impl Kept {
+    /// Answers a kept call. Nothing happens if it was answered before, timed out or was called off.
+    pub fn answer(&mut self, call: CallId, reply: impl Into<Reply>) {
+        self.answers.push((call, reply.into()));
+    }
+}
+
+pub(crate) struct Closure<F>(pub(crate) F);
+
+impl<F, R> Upstream for Closure<F>
+where
+    F: FnMut(&Call) -> R,
+    R: Into<Reply>,
+{
+    fn call(&mut self, call: &Call, _kept: &mut Kept) -> Reply {
+        (self.0)(call).into()
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(crate) fate: Fate,
+    pub(crate) after: Duration,
+    pub(crate) background: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    Response(Response),
+    Refuse(Status),
+    ConnectFailure,
+    Reset,
+    Hang,
+    Later { otherwise: Option<(Duration, Response)> },
+}
+
+impl Reply {
+    fn of(fate: Fate) -> Self {
+        Self { fate, after: Duration::ZERO, background: false }
+    }
+
+    /// The callout is refused while the filter makes it, and no callback follows: `BadArgument` as for an unknown cluster,
+    /// `InternalFailure` as for one without a healthy host. A forwarded request sees a connect failure.
+    pub fn refuse(status: Status) -> Self {
+        Self::of(Fate::Refuse(status))
+    }
+
+    /// No connection: Envoy answers 503 with a body of its own.
+    pub fn connect_failure() -> Self {
+        Self::of(Fate::ConnectFailure)
+    }
+
+    /// The connection breaks after the request: the callback of a callout hears of 0 headers, a forwarded request gets Envoy's 503.
+    pub fn reset() -> Self {
+        Self::of(Fate::Reset)
+    }
+
+    /// No answer ever: Envoy answers 504 after the timeout, if there is one.
+    pub fn hang() -> Self {
+        Self::of(Fate::Hang)
+    }
+
+    /// Keeps the call, to be answered with [`World::complete`](crate::World::complete) or [`Kept::answer`]. The gateway's timeout
+    /// runs on.
+    pub fn later() -> Self {
+        Self { background: true, ..Self::of(Fate::Later { otherwise: None }) }
+    }
+
+    /// Keeps the call like [`Reply::later`], and answers it so if nothing else did within `hold`: a long poll.
+    pub fn later_or(hold: Duration, otherwise: Response) -> Self {
+        Self { background: true, ..Self::of(Fate::Later { otherwise: Some((hold, otherwise)) }) }
+    }
+
+    /// Takes this long to begin.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.after = delay;
+        self
+    }
+
+    /// Says that nobody waits for this: [`World::run_until_idle`](crate::World::run_until_idle) may stop before it comes.
+    #[must_use]
+    pub fn background(mut self) -> Self {
+        self.background = true;
+        self
+    }
+}
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self::of(Fate::Response(response))
+    }
+}
+
+/// An answer of a scripted upstream.
+///
+/// Interim (1xx) answers aren't here: Envoy doesn't show them to filters.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub(crate) headers: Headers,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) trailers: Headers,
+    pub(crate) after: Duration,
+    /// How long after the last chunk the end, or the reset, comes.
+    pub(crate) ends_after: Duration,
+    pub(crate) reset: bool,
+    pub(crate) last_chunk_ends: bool,
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn new(status: u16) -> Self {
+        Self {
+            headers: [(":status", status.to_string())].into_iter().collect(),
+            chunks: Vec::new(),
+            trailers: Headers::new(),
+            after: Duration::ZERO,
+            ends_after: Duration::ZERO,
+            reset: false,
+            last_chunk_ends: false,
+        }
+    }
+
+    /// 200 with this body.
+    pub fn ok(body: impl AsRef<[u8]>) -> Self {
+        Self::new(200).body(body)
+    }
+
+    /// Sends a body in one piece, with its `content-length`.
+    #[must_use]
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.headers.set("content-length", body.as_ref().len().to_string());
+        self.chunk(Duration::ZERO, body)
+    }
+
+    /// Adds a header line.
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.add(name, value);
+        self
+    }
+
+    /// Says the status.
+    #[must_use]
+    pub fn status(mut self, status: u16) -> Self {
+        self.headers.set(":status", status.to_string());
+        self
+    }
+
+    /// Sends a piece of body this long after the part before it. No `content-length` is added.
+    #[must_use]
+    pub fn chunk(mut self, after: Duration, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref().to_vec();
+        if !bytes.is_empty() {
+            self.chunks.push(Chunk { after, bytes });
+        }
+        self
+    }
+
+    /// Ends with a trailer line.
+    #[must_use]
+    pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.trailers.add(name, value);
+        self
+    }
+
+    /// Takes this long to begin.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.after = delay;
+        self
+    }
+
+    /// Breaks off after what was said so far, instead of ending.
+    #[must_use]
+    pub fn then_reset(mut self, after: Duration) -> Self {
+        self.ends_after = after;
+        self.reset = true;
+        self
+    }
+
+    /// Marks the last piece of body as the end, as HTTP/2 upstreams may. Otherwise an empty piece ends the body, as with
+    /// HTTP/1 upstreams.
+    #[must_use]
+    pub fn last_chunk_ends(mut self) -> Self {
+        self.last_chunk_ends = true;
+        self
+    }
+}

@@ -1,0 +1,263 @@
+//! One VM: an instance of the filter with its contexts, and the way into it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, TypedFunc, Val};
+
+use crate::Headers;
+use crate::abi::{AbiVersion, Direction, LogLevel};
+use crate::commons::{Effect, Place, SharedCommons};
+use crate::filter::Filter;
+use crate::laws::Law;
+use crate::stream::{LocalResponse, Stream};
+use crate::trace::{Callback, HostCall};
+
+/// Names a VM of a world; one that replaces another has another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct VmKey(pub(crate) u64);
+
+/// How all VMs of a world are set up.
+#[derive(Clone, Debug)]
+pub(crate) struct VmOptions {
+    pub(crate) vm_id: String,
+    pub(crate) vm_configuration: Vec<u8>,
+    pub(crate) root_id: String,
+    pub(crate) plugin_name: String,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) log_level: LogLevel,
+    /// What one callback may cost before it traps.
+    pub(crate) fuel_max: u64,
+    /// What a paused body may hold, in bytes.
+    pub(crate) buffer_max: usize,
+    pub(crate) interleave: bool,
+    pub(crate) fail_open: bool,
+    /// Envoy's `allow_on_headers_stop_iteration`.
+    pub(crate) body_callbacks_while_headers_paused: bool,
+}
+
+/// What a callout brought; `None` fields in an [`Outcome`](Option) mean that it was reset.
+#[derive(Debug, Default)]
+pub(crate) struct CallResponse {
+    pub(crate) headers: Headers,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Headers,
+}
+
+/// A root context: one plugin configuration in this VM.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) configuration: Arc<[u8]>,
+    /// Whether the configuration may be read now.
+    pub(crate) configuring: bool,
+    pub(crate) tick: Option<Duration>,
+    /// What the callback that runs now is told about.
+    pub(crate) call: Option<CallResponse>,
+    /// The last callout's failure, for `proxy_get_status`.
+    pub(crate) failure: Option<&'static str>,
+    /// Replaced by a newer configuration; deleted once its last stream has gone.
+    pub(crate) retired: bool,
+    /// `proxy_on_done` said "not yet".
+    pub(crate) closing: bool,
+}
+
+/// What is done once the callback that asked for it has returned.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    Resume(u32, Direction),
+    Reset(u32),
+    Reply(u32, LocalResponse),
+    RootDone(u32),
+}
+
+/// What host functions work on.
+pub(crate) struct VmState {
+    pub(crate) key: VmKey,
+    pub(crate) place: Place,
+    pub(crate) options: Arc<VmOptions>,
+    pub(crate) commons: SharedCommons,
+    pub(crate) abi: AbiVersion,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) malloc: Option<TypedFunc<u32, u32>>,
+    pub(crate) roots: BTreeMap<u32, Root>,
+    pub(crate) streams: BTreeMap<u32, Stream>,
+    /// The context whose callback runs, and the one that it chose to act for.
+    pub(crate) current: u32,
+    pub(crate) effective: Option<u32>,
+    pub(crate) deferred: VecDeque<Deferred>,
+    /// Envoy's `stop_iteration_`: one flag for the VM, whichever stream was answered.
+    pub(crate) stop_iteration: bool,
+    /// Before the VM has started, only logs, clocks and the like may be called.
+    pub(crate) starting: bool,
+    pub(crate) host_calls: Vec<HostCall>,
+    pub(crate) next_token: u32,
+    limits: StoreLimits,
+}
+
+impl VmState {
+    /// The context that a host function acts for.
+    pub(crate) fn context(&self) -> u32 {
+        self.effective.filter(|context| self.has(*context)).unwrap_or(self.current)
+    }
+
+    pub(crate) fn has(&self, context: u32) -> bool {
+        self.streams.contains_key(&context) || self.roots.contains_key(&context)
+    }
+
+    /// The root context behind the one that a host function acts for.
+    pub(crate) fn root_id(&self) -> u32 {
+        let context = self.context();
+        self.streams.get(&context).map_or(context, |stream| stream.root)
+    }
+}
+
+/// What came of a call into the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    /// The module doesn't export such a function.
+    Absent,
+    /// The VM has failed, now or before.
+    Failed,
+    /// It returned this (0 if nothing), and a local reply to any stream was asked for (`stop`).
+    Returned { value: u32, stop: bool },
+}
+
+pub(crate) struct Vm {
+    pub(crate) store: Store<VmState>,
+    instance: Instance,
+    exports: BTreeMap<&'static str, Option<Func>>,
+    /// The root context of new streams.
+    pub(crate) root: u32,
+    next_context: u32,
+    pub(crate) failed: bool,
+    /// Streams whose last callbacks are due.
+    pub(crate) ending: VecDeque<u32>,
+}
+
+/// Memory that Envoy lets one VM have.
+const MEMORY_BYTES_MAX: usize = 1 << 30;
+
+impl Vm {
+    /// Makes an instance and runs `_initialize` (and `main`) or `_start`, whichever it has.
+    pub(crate) async fn new(
+        filter: Filter,
+        key: VmKey,
+        place: Place,
+        options: Arc<VmOptions>,
+        commons: SharedCommons,
+    ) -> wasmtime::Result<Self> {
+        let state = VmState {
+            key,
+            place,
+            options,
+            commons,
+            abi: filter.abi,
+            memory: None,
+            malloc: None,
+            roots: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            current: 0,
+            effective: None,
+            deferred: VecDeque::new(),
+            stop_iteration: false,
+            starting: true,
+            host_calls: Vec::new(),
+            next_token: 1,
+            limits: StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).build(),
+        };
+        let mut store = Store::new(filter.instance.module().engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_fuel(store.data().options.fuel_max)?;
+        let instance = filter.instance.instantiate_async(&mut store).await?;
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        let malloc = ["malloc", "proxy_on_memory_allocate"]
+            .into_iter()
+            .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());
+        store.data_mut().malloc = malloc;
+        let (exports, next_context) = (BTreeMap::new(), 1);
+        let mut vm = Self { store, instance, exports, root: 0, next_context, failed: false, ending: VecDeque::new() };
+        if vm.state().malloc.is_none() {
+            vm.fail("the module exports neither malloc nor proxy_on_memory_allocate");
+        }
+        if vm.export("_initialize").is_some() {
+            vm.call("_initialize", &[]).await;
+            vm.call("main", &[0, 0]).await;
+        } else {
+            vm.call("_start", &[]).await;
+        }
+        vm.state().starting = false;
+        Ok(vm)
+    }
+
+    pub(crate) fn state(&mut self) -> &mut VmState {
+        self.store.data_mut()
+    }
+
+    pub(crate) fn stream(&mut self, context: u32) -> Option<&mut Stream> {
+        self.state().streams.get_mut(&context)
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.state().commons.lock().effects.push(effect);
+    }
+
+    pub(crate) fn new_context(&mut self) -> u32 {
+        let context = self.next_context;
+        self.next_context += 1;
+        context
+    }
+
+    fn export(&mut self, name: &'static str) -> Option<Func> {
+        let (instance, store) = (&self.instance, &mut self.store);
+        *self.exports.entry(name).or_insert_with(|| instance.get_func(store, name))
+    }
+
+    /// Calls an exported function, with as many of the arguments as it takes: older versions of the ABI have fewer.
+    pub(crate) async fn call(&mut self, name: &'static str, arguments: &[u32]) -> Called {
+        if self.failed {
+            return Called::Failed;
+        }
+        let Some(function) = self.export(name) else { return Called::Absent };
+        let kind = function.ty(&self.store);
+        let parameters: Vec<Val> =
+            arguments.iter().take(kind.params().len()).map(|word| Val::I32(word.cast_signed())).collect();
+        let mut results = vec![Val::I32(0); kind.results().len()];
+        let fuel_max = self.state().options.fuel_max;
+        let state = self.state();
+        state.current = arguments.first().copied().unwrap_or(0);
+        state.effective = None;
+        state.host_calls.clear();
+        let at = state.commons.lock().now;
+        // Only engines without fuel refuse this.
+        let _ = self.store.set_fuel(fuel_max);
+        let outcome = function.call_async(&mut self.store, &parameters, &mut results).await;
+        let fuel = fuel_max.saturating_sub(self.store.get_fuel().unwrap_or(0));
+        let returned = outcome.as_ref().ok().and_then(|()| results.first()).and_then(Val::i32).map(i32::cast_unsigned);
+        let state = self.state();
+        let Place { gateway, thread } = state.place;
+        let host_calls = std::mem::take(&mut state.host_calls);
+        let arguments = arguments.to_vec();
+        let callback = Callback { at, gateway, thread, name, arguments, returned, host_calls, fuel };
+        state.commons.lock().trace.record(callback);
+        let stop = std::mem::take(&mut state.stop_iteration);
+        match outcome {
+            Ok(()) => Called::Returned { value: returned.unwrap_or(0), stop },
+            Err(trap) => {
+                self.fail(&format!("{name} trapped: {trap:?}"));
+                Called::Failed
+            }
+        }
+    }
+
+    /// Marks the VM as failed: nothing in it runs any more.
+    fn fail(&mut self, why: &str) {
+        self.failed = true;
+        let state = self.state();
+        let (place, context) = (state.place, state.current);
+        let mut commons = state.commons.lock();
+        commons.log(place, context, LogLevel::Critical, why);
+        commons.violation(place, Law::NoTrap, why);
+    }
+}

@@ -1,0 +1,373 @@
+//! How a world is described.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::World;
+use super::events::Events;
+use crate::abi::LogLevel;
+use crate::commons::{Commons, SharedCommons};
+use crate::filter::Filter;
+use crate::hostcalls::built_in_foreign_functions;
+use crate::random::Random;
+use crate::shared::Process;
+use crate::trace::{Log, Trace};
+use crate::upstream::{Call, Closure, Reply, Response, Upstream};
+use crate::vm::VmOptions;
+
+/// Where a module comes from: a path, or the bytes themselves (binary or WAT text).
+#[derive(Clone, Debug)]
+pub enum FilterSource {
+    /// A file.
+    File(PathBuf),
+    /// Bytes, binary or WAT text.
+    Bytes(Vec<u8>),
+}
+
+impl From<&str> for FilterSource {
+    fn from(path: &str) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl From<&Path> for FilterSource {
+    fn from(path: &Path) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl From<PathBuf> for FilterSource {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<&[u8]> for FilterSource {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for FilterSource {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// Why there is no such world.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The module's file can't be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No module was given.
+    #[error("no filter: call `WorldBuilder::filter` with a path or bytes")]
+    NoFilter,
+    /// The bytes aren't a module that wasmtime can compile.
+    #[error("cannot compile the module: {0:?}")]
+    Compile(wasmtime::Error),
+    /// The module doesn't say which version of the ABI it speaks.
+    #[error("the module exports none of proxy_abi_version_0_1_0, _0_2_0, _0_2_1: it isn't a Proxy-Wasm filter")]
+    NoAbi,
+    /// The module wants something that isn't a function, or a function of another type.
+    #[error("cannot link the module: {0:?}")]
+    Link(wasmtime::Error),
+    /// The filter doesn't start, or doesn't want its configuration.
+    #[error("the filter refused its configuration; it said:\n{}", text(.logs))]
+    Refused {
+        /// What was logged meanwhile.
+        logs: Vec<Log>,
+    },
+}
+
+fn text(logs: &[Log]) -> String {
+    logs.iter().map(|log| format!("{:?}: {}\n", log.level, log.message)).collect()
+}
+
+/// Describes a [`World`].
+#[must_use]
+pub struct WorldBuilder {
+    filter: Option<FilterSource>,
+    configuration: Vec<u8>,
+    options: VmOptions,
+    interleave: Option<bool>,
+    workers: usize,
+    gateways: usize,
+    seed: u64,
+    wall: Duration,
+    origin: Box<dyn Upstream>,
+    clusters: BTreeMap<String, Box<dyn Upstream>>,
+    route_timeout: Option<Duration>,
+    patience: Duration,
+    kept_callbacks: usize,
+    tolerant: bool,
+}
+
+impl Default for WorldBuilder {
+    fn default() -> Self {
+        let options = VmOptions {
+            vm_id: String::new(),
+            vm_configuration: Vec::new(),
+            root_id: String::new(),
+            plugin_name: String::new(),
+            environment: Vec::new(),
+            properties: BTreeMap::new(),
+            log_level: LogLevel::Info,
+            fuel_max: 10_000_000_000,
+            buffer_max: 1 << 20,
+            interleave: false,
+            fail_open: false,
+            body_callbacks_while_headers_paused: false,
+        };
+        Self {
+            filter: None,
+            configuration: Vec::new(),
+            options,
+            interleave: None,
+            workers: 1,
+            gateways: 1,
+            seed: 0,
+            // 2026-01-01T00:00:00Z
+            wall: Duration::from_secs(1_767_225_600),
+            origin: Box::new(Closure(|_: &Call| Response::ok(""))),
+            clusters: BTreeMap::new(),
+            route_timeout: Some(Duration::from_secs(15)),
+            patience: Duration::from_secs(60),
+            kept_callbacks: 10_000,
+            tolerant: false,
+        }
+    }
+}
+
+impl WorldBuilder {
+    /// The module: a path, or its bytes.
+    pub fn filter(mut self, filter: impl Into<FilterSource>) -> Self {
+        self.filter = Some(filter.into());
+        self
+    }
+
+    /// The plugin's configuration, as `proxy_on_configure` reads it.
+    pub fn configuration(mut self, configuration: impl AsRef<[u8]>) -> Self {
+        self.configuration = configuration.as_ref().to_vec();
+        self
+    }
+
+    /// The VM's configuration, as `proxy_on_vm_start` reads it.
+    pub fn vm_configuration(mut self, configuration: impl AsRef<[u8]>) -> Self {
+        self.options.vm_configuration = configuration.as_ref().to_vec();
+        self
+    }
+
+    /// The VM's id: shared data and queues belong to it.
+    pub fn vm_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.options.vm_id);
+        self
+    }
+
+    /// The plugin's root id.
+    pub fn root_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.options.root_id);
+        self
+    }
+
+    /// The plugin's name.
+    pub fn plugin_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.options.plugin_name);
+        self
+    }
+
+    /// An environment variable of the VMs.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.options.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A property that every stream has, its path's parts joined by dots: `xds.route_name`.
+    pub fn property(mut self, path: &str, value: impl AsRef<[u8]>) -> Self {
+        self.options.properties.insert(path.replace('.', "\0").into_bytes(), value.as_ref().to_vec());
+        self
+    }
+
+    /// What `proxy_get_log_level` answers; everything that is logged is kept all the same.
+    pub fn log_level(mut self, level: LogLevel) -> Self {
+        self.options.log_level = level;
+        self
+    }
+
+    /// How many workers each gateway has, besides its main thread.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn workers(mut self, workers: usize) -> Self {
+        assert!(workers > 0, "a gateway has at least one worker");
+        self.workers = workers;
+        self
+    }
+
+    /// How many gateway processes there are, each with shared data of its own.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn gateways(mut self, gateways: usize) -> Self {
+        assert!(gateways > 0, "a world has at least one gateway");
+        self.gateways = gateways;
+        self
+    }
+
+    /// What decides whatever is left to chance.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Whether threads take turns at every host call rather than at every event. By default they do where a world has more than one
+    /// worker.
+    pub fn interleave(mut self, interleave: bool) -> Self {
+        self.interleave = Some(interleave);
+        self
+    }
+
+    /// The wall clock at the beginning, since 1970.
+    pub fn wall(mut self, since_1970: Duration) -> Self {
+        self.wall = since_1970;
+        self
+    }
+
+    /// The origin, as a closure that answers each request.
+    pub fn origin<R: Into<Reply>>(self, origin: impl FnMut(&Call) -> R + 'static) -> Self {
+        self.origin_upstream(Closure(origin))
+    }
+
+    /// The origin, as an [`Upstream`].
+    pub fn origin_upstream(mut self, origin: impl Upstream + 'static) -> Self {
+        self.origin = Box::new(origin);
+        self
+    }
+
+    /// A cluster that callouts can go to, as a closure that answers each of them.
+    pub fn callout<R: Into<Reply>>(self, cluster: &str, answer: impl FnMut(&Call) -> R + 'static) -> Self {
+        self.cluster(cluster, Closure(answer))
+    }
+
+    /// A cluster that callouts can go to, as an [`Upstream`].
+    pub fn cluster(mut self, name: &str, cluster: impl Upstream + 'static) -> Self {
+        self.clusters.insert(name.to_owned(), Box::new(cluster));
+        self
+    }
+
+    /// How long the gateway waits for the origin; `None` for ever. Envoy's default is 15 seconds.
+    pub fn route_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.route_timeout = timeout;
+        self
+    }
+
+    /// How much fuel one callback may use up before it traps.
+    pub fn fuel_per_callback(mut self, fuel_max: u64) -> Self {
+        self.options.fuel_max = fuel_max;
+        self
+    }
+
+    /// How many bytes a paused body may hold before the gateway gives up on it. Envoy's default is 1 MiB.
+    pub fn buffer_limit(mut self, bytes_max: usize) -> Self {
+        self.options.buffer_max = bytes_max;
+        self
+    }
+
+    /// Whether streams pass by a VM that has failed, rather than end with 503.
+    pub fn fail_open(mut self, fail_open: bool) -> Self {
+        self.options.fail_open = fail_open;
+        self
+    }
+
+    /// Envoy's `allow_on_headers_stop_iteration`: body callbacks come while a headers callback has paused.
+    pub fn body_callbacks_while_headers_paused(mut self, allow: bool) -> Self {
+        self.options.body_callbacks_while_headers_paused = allow;
+        self
+    }
+
+    /// How long a request may wait with nothing due but ticks before it counts as stuck.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How many callbacks [`World::trace`] remembers.
+    pub fn keep_callbacks(mut self, count: usize) -> Self {
+        self.kept_callbacks = count;
+        self
+    }
+
+    /// Lets the world end in silence though laws were broken.
+    pub fn tolerate_violations(mut self) -> Self {
+        self.tolerant = true;
+        self
+    }
+
+    /// Starts the gateways: loads the filter, and configures a VM for each thread as Envoy does.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says what went wrong; with the filter's own words if it refused its configuration.
+    pub fn build(self) -> Result<World, BuildError> {
+        let bytes = match self.filter.ok_or(BuildError::NoFilter)? {
+            FilterSource::Bytes(bytes) => bytes,
+            FilterSource::File(path) => std::fs::read(&path).map_err(|source| BuildError::Read { path, source })?,
+        };
+        let filter = Filter::load(&bytes)?;
+        let interleave = self.interleave.unwrap_or(self.workers > 1);
+        let mut random = Random::new(self.seed);
+        let commons = SharedCommons::new(Commons {
+            now: Duration::ZERO,
+            wall: self.wall,
+            // Apart from the scheduler's, so that one doesn't shift the other.
+            random: Random::new(random.next()),
+            processes: (0..self.gateways).map(|_| Process::default()).collect(),
+            logs: Vec::new(),
+            trace: Trace { kept_max: self.kept_callbacks, ..Trace::default() },
+            violations: Vec::new(),
+            effects: Vec::new(),
+            dispatched: BTreeMap::new(),
+            refusals: Vec::new(),
+            foreign: built_in_foreign_functions(),
+        });
+        let mut world = World {
+            commons,
+            filter,
+            options: Arc::new(VmOptions { interleave, ..self.options }),
+            configurations: vec![self.configuration.into(); self.gateways],
+            lanes: Vec::new(),
+            events: Events::default(),
+            random,
+            seed: self.seed,
+            exchanges: BTreeMap::new(),
+            origin: self.origin,
+            clusters: self.clusters,
+            calls: BTreeMap::new(),
+            origin_requests: Vec::new(),
+            callouts: Vec::new(),
+            timers: BTreeMap::new(),
+            numbers: 0,
+            workers: self.workers,
+            route_timeout: self.route_timeout,
+            patience: self.patience,
+            tolerant: self.tolerant,
+        };
+        for gateway in 0..self.gateways {
+            if let Err(error) = world.start_gateway(gateway) {
+                // The error says it all.
+                world.tolerant = true;
+                return Err(error);
+            }
+        }
+        Ok(world)
+    }
+}

@@ -1,0 +1,72 @@
+//! What is due, and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::World;
+use crate::chain::UpstreamFailure;
+use crate::commons::Frame;
+use crate::request::RequestId;
+use crate::upstream::{CallId, Reply, Response};
+use crate::vm::VmKey;
+
+/// Something that happens at a time.
+pub(super) enum Event {
+    /// A test does something.
+    Script(Box<dyn FnOnce(&mut World)>),
+    /// A client sends more.
+    Client { request: RequestId, frame: Frame },
+    /// Part of the origin's answer arrives.
+    Upstream { call: CallId, part: Part },
+    /// A callout's answer is there, or (`None`) it was reset.
+    Callout { call: CallId, response: Option<Response> },
+    /// The gateway gives up waiting.
+    CallTimeout(CallId),
+    /// A kept call is answered, if it still is open.
+    Complete { call: CallId, reply: Reply },
+    /// A root context's timer runs out.
+    Timer { vm: VmKey, root: u32, number: u64 },
+}
+
+/// Part of an origin's answer.
+pub(super) enum Part {
+    Frame(Frame),
+    Failure(UpstreamFailure),
+}
+
+/// Events in order of time, then of the moment when they were planned.
+#[derive(Default)]
+pub(super) struct Events {
+    due: BTreeMap<(Duration, u64), (bool, Event)>,
+    in_foreground: usize,
+}
+
+impl Events {
+    /// `number` decides among events of the same time: the lower comes first.
+    pub(super) fn push(&mut self, at: Duration, number: u64, background: bool, event: Event) {
+        self.in_foreground += usize::from(!background);
+        self.due.insert((at, number), (background, event));
+    }
+
+    pub(super) fn pop_due(&mut self, now: Duration) -> Option<Event> {
+        let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let (background, event) = entry.remove();
+        self.in_foreground -= usize::from(!background);
+        Some(event)
+    }
+
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Whether something is due that isn't always.
+    pub(super) fn any_in_foreground(&self) -> bool {
+        self.in_foreground > 0
+    }
+
+    /// Drops events that have become pointless.
+    pub(super) fn retain(&mut self, mut wanted: impl FnMut(&Event) -> bool) {
+        self.due.retain(|_, (_, event)| wanted(event));
+        self.in_foreground = self.due.values().filter(|(background, _)| !background).count();
+    }
+}

@@ -1,0 +1,231 @@
+//! The clients' side: requests on their way in, answers on their way out.
+
+use std::time::Duration;
+
+use super::lanes::Job;
+use super::{Event, World};
+use crate::Headers;
+use crate::abi::Direction;
+use crate::commons::{Frame, Place};
+use crate::request::{Answer, Ending, Request, RequestId};
+use crate::trace::Thread;
+use crate::upstream::CallId;
+use crate::vm::VmKey;
+
+/// A request and what has become of it.
+pub(super) struct Exchange {
+    pub(super) place: Place,
+    pub(super) vm: VmKey,
+    method: String,
+    path: String,
+    started: Duration,
+    /// What reached the client so far.
+    headers: Option<Headers>,
+    headers_at: Option<Duration>,
+    body: Vec<u8>,
+    trailers: Headers,
+    /// Whether the client has said all it will.
+    request_unfinished: bool,
+    client_gone: bool,
+    pub(super) upstream: Option<CallId>,
+    /// What was forwarded so far.
+    pub(super) forwarded: Forwarded,
+    pub(super) answer: Option<Answer>,
+    pub(super) reported_stuck: bool,
+}
+
+/// A request on its way to the origin.
+#[derive(Default)]
+pub(super) struct Forwarded {
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Headers,
+}
+
+impl Exchange {
+    /// The request, for people.
+    pub(super) fn words(&self) -> String {
+        format!("{} {} (sent at {:?})", self.method, self.path, self.started)
+    }
+
+    /// Ends it as seen by the client.
+    pub(super) fn close(&mut self, now: Duration, ending: Ending) {
+        self.close_with(now, ending, false, String::new());
+    }
+
+    fn close_with(&mut self, now: Duration, ending: Ending, local_reply: bool, details: String) {
+        if self.answer.is_some() {
+            return;
+        }
+        let ending = if self.client_gone { Ending::ClientGone } else { ending };
+        let headers = self.headers.take().unwrap_or_default();
+        let Place { gateway, thread } = self.place;
+        self.answer = Some(Answer {
+            status: headers.status(),
+            headers: headers.iter().filter(|(name, _)| !name.starts_with(b":")).collect(),
+            body: std::mem::take(&mut self.body),
+            trailers: std::mem::take(&mut self.trailers),
+            ending,
+            local_reply,
+            details,
+            started: self.started,
+            headers_at: self.headers_at,
+            ended: now,
+            gateway,
+            worker: match thread {
+                Thread::Worker(worker) => worker,
+                Thread::Main => 0,
+            },
+        });
+    }
+}
+
+impl World {
+    pub(super) fn begin_exchange(&mut self, request: Request) -> RequestId {
+        let id = RequestId(self.number());
+        let Request { mut headers, chunks, trailers, gateway, worker, unfinished } = request;
+        let place = Place { gateway, thread: Thread::Worker(worker) };
+        let (vm, now) = (self.vm_at(place), self.now());
+        let word = |name: &str| headers.get(name).unwrap_or_default().to_owned();
+        let exchange = Exchange {
+            place,
+            vm,
+            method: word(":method"),
+            path: word(":path"),
+            started: now,
+            headers: None,
+            headers_at: None,
+            body: Vec::new(),
+            trailers: Headers::new(),
+            request_unfinished: unfinished,
+            client_gone: false,
+            upstream: None,
+            forwarded: Forwarded::default(),
+            answer: None,
+            reported_stuck: false,
+        };
+        self.exchanges.insert(id, exchange);
+        // What Envoy's connection manager adds on the way in.
+        if !headers.has("x-forwarded-proto") {
+            headers.add("x-forwarded-proto", "http");
+        }
+        if !headers.has("x-request-id") {
+            headers.add("x-request-id", format!("00000000-0000-4000-8000-{:012x}", id.0));
+        }
+        let end = chunks.is_empty() && trailers.is_empty() && !unfinished;
+        self.post(vm, Job::Begin { request: id, headers, end });
+        let mut at = now;
+        let send = |world: &mut Self, at, frame| world.schedule(at, false, Event::Client { request: id, frame });
+        let some_chunks = !chunks.is_empty();
+        for chunk in chunks {
+            at += chunk.after;
+            send(self, at, Frame::Data { bytes: chunk.bytes, end: false });
+        }
+        if unfinished {
+            // The client goes silent.
+        } else if !trailers.is_empty() {
+            send(self, at, Frame::Trailers(trailers));
+        } else if some_chunks {
+            // HTTP/1 ends a body with an empty piece.
+            send(self, at, Frame::Data { bytes: Vec::new(), end: true });
+        }
+        id
+    }
+
+    pub(super) fn client_sends(&mut self, request: RequestId, frame: Frame) {
+        let Some(exchange) = self.exchanges.get(&request).filter(|exchange| exchange.answer.is_none()) else { return };
+        if !exchange.client_gone {
+            self.post(exchange.vm, Job::Frame { request, direction: Direction::Request, frame });
+        }
+    }
+
+    pub(super) fn leave(&mut self, request: RequestId) {
+        let Some(exchange) = self.exchanges.get_mut(&request).filter(|exchange| exchange.answer.is_none()) else {
+            return;
+        };
+        exchange.client_gone = true;
+        let vm = exchange.vm;
+        self.post(vm, Job::ClientGone(request));
+    }
+
+    pub(super) fn client_gets(&mut self, request: RequestId, frame: Frame) {
+        let now = self.now();
+        let date = http_date(self.wall());
+        let Some(exchange) = self.exchanges.get_mut(&request).filter(|exchange| exchange.answer.is_none()) else {
+            return;
+        };
+        match frame {
+            Frame::Headers { mut headers, .. } => {
+                // What Envoy's connection manager adds on the way out.
+                if !headers.has("date") {
+                    headers.add("date", date);
+                }
+                headers.set("server", "envoy");
+                exchange.headers_at = Some(now);
+                exchange.headers = Some(headers);
+            }
+            Frame::Data { bytes, .. } => exchange.body.extend(bytes),
+            Frame::Trailers(trailers) => exchange.trailers = trailers,
+        }
+    }
+
+    pub(super) fn stream_over(&mut self, request: RequestId, whole: bool, local_reply: bool, details: String) {
+        self.cancel_upstream(request);
+        let now = self.now();
+        if let Some(exchange) = self.exchanges.get_mut(&request) {
+            let ending = if whole { Ending::Complete } else { Ending::Reset };
+            exchange.close_with(now, ending, local_reply, details);
+        }
+    }
+
+    /// Whether only the test can bring this request on.
+    pub(super) fn waits_for_script(&self, exchange: &Exchange) -> bool {
+        let kept = exchange.upstream.and_then(|call| self.calls.get(&call)).is_some_and(|call| call.kept);
+        kept || (exchange.request_unfinished && exchange.upstream.is_none())
+    }
+}
+
+/// A time since 1970 as RFC 9110 §5.6.7 wants it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn http_date(since_1970: Duration) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const DAY: u64 = 86_400;
+    let seconds = since_1970.as_secs();
+    let (days, time) = (seconds / DAY, seconds % DAY);
+    let weekday = usize::try_from(days % 7).map_or("", |day| DAYS[day]);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (mut year, mut day) = (1970, days);
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 0;
+    for length in [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{weekday}, {:02} {} {year:04} {hour:02}:{minute:02}:{second:02} GMT", day + 1, MONTHS[month])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::http_date;
+
+    #[test]
+    fn dates_read_as_in_rfc_9110() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT"),
+        ] {
+            assert_eq!(http_date(Duration::from_secs(seconds)), text);
+        }
+    }
+}

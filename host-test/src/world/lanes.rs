@@ -1,0 +1,306 @@
+//! Threads of gateways, each with a VM that does one thing at a time, and the scheduler that lets them take turns.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::{BuildError, Event, World};
+use crate::Headers;
+use crate::abi::{Direction, LogLevel};
+use crate::chain::UpstreamFailure;
+use crate::commons::{Effect, Frame, Place};
+use crate::request::{Ending, RequestId};
+use crate::trace::Thread;
+use crate::vm::{CallResponse, Vm, VmKey};
+
+/// One turn of a thread's event loop.
+pub(super) enum Job {
+    Start(Arc<[u8]>),
+    Begin { request: RequestId, headers: Headers, end: bool },
+    Frame { request: RequestId, direction: Direction, frame: Frame },
+    ClientGone(RequestId),
+    UpstreamFailed(RequestId, UpstreamFailure),
+    CallDone { root: u32, token: u32, response: Option<CallResponse> },
+    Tick(u32),
+    QueueReady { root: u32, token: u32 },
+}
+
+/// What became of the last [`Job::Start`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    NotYet,
+    Willing,
+    Refused,
+}
+
+type Turn = Pin<Box<dyn Future<Output = Result<(Box<Vm>, Option<bool>), wasmtime::Error>>>>;
+
+enum Seat {
+    /// No VM yet, or none could be made.
+    Empty,
+    Idle(Box<Vm>),
+    /// In the middle of a turn, perhaps of a host call.
+    Busy(Turn),
+}
+
+/// A thread of a gateway.
+pub(super) struct Lane {
+    pub(super) place: Place,
+    pub(super) vm: VmKey,
+    seat: Seat,
+    inbox: VecDeque<(u64, Job)>,
+    started: Started,
+    /// Tries a configuration, and is thrown away.
+    trial: bool,
+}
+
+impl Lane {
+    fn is_ready(&self) -> bool {
+        matches!(self.seat, Seat::Busy(_)) || !self.inbox.is_empty()
+    }
+}
+
+// Taking turns.
+impl World {
+    /// Does one step of what can be done now. False: nothing can before the clock moves.
+    pub(super) fn work(&mut self) -> bool {
+        while let Some(event) = self.events.pop_due(self.now()) {
+            self.happen(event);
+        }
+        let ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+        let Some(lane) = self.choose(&ready) else { return false };
+        self.take_turn(lane);
+        self.obey();
+        true
+    }
+
+    /// With interleaving any thread may go on; without, a turn is ended before the next one begins, first come first served.
+    fn choose(&mut self, ready: &[usize]) -> Option<usize> {
+        if self.options.interleave {
+            let choice = if ready.len() > 1 { self.random.below(ready.len()) } else { 0 };
+            return ready.get(choice).copied();
+        }
+        let first = |lane: &&usize| match &self.lanes[**lane] {
+            Lane { seat: Seat::Busy(_), .. } => 0,
+            lane => lane.inbox.front().map_or(u64::MAX, |(number, _)| *number),
+        };
+        ready.iter().min_by_key(first).copied()
+    }
+
+    fn take_turn(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        let turn = match std::mem::replace(&mut lane.seat, Seat::Empty) {
+            Seat::Busy(turn) => turn,
+            Seat::Idle(vm) => match lane.inbox.pop_front() {
+                Some((_, job)) => Box::pin(async move { Ok(run(vm, job).await) }),
+                None => return lane.seat = Seat::Idle(vm),
+            },
+            Seat::Empty => match lane.inbox.pop_front() {
+                Some((_, Job::Start(configuration))) => self.first_turn(index, configuration),
+                // Without a VM nothing can be done.
+                _ => return,
+            },
+        };
+        self.go_on(index, turn);
+    }
+
+    fn first_turn(&self, index: usize, configuration: Arc<[u8]>) -> Turn {
+        let lane = &self.lanes[index];
+        let (filter, options, commons) = (self.filter.clone(), Arc::clone(&self.options), self.commons.clone());
+        let (key, place) = (lane.vm, lane.place);
+        Box::pin(async move {
+            let vm = Vm::new(filter, key, place, options, commons).await?;
+            Ok(run(Box::new(vm), Job::Start(configuration)).await)
+        })
+    }
+
+    fn go_on(&mut self, index: usize, mut turn: Turn) {
+        let outcome = turn.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let lane = &mut self.lanes[index];
+        match outcome {
+            Poll::Pending => lane.seat = Seat::Busy(turn),
+            Poll::Ready(Ok((vm, started))) => {
+                lane.seat = Seat::Idle(vm);
+                match started {
+                    Some(true) => lane.started = Started::Willing,
+                    Some(false) => lane.started = Started::Refused,
+                    None => {}
+                }
+            }
+            Poll::Ready(Err(error)) => {
+                lane.started = Started::Refused;
+                let (place, words) = (lane.place, format!("the module can't be instantiated: {error:?}"));
+                self.commons.lock().log(place, 0, LogLevel::Critical, words);
+            }
+        }
+    }
+
+    /// Does what VMs asked for.
+    fn obey(&mut self) {
+        loop {
+            let effects = std::mem::take(&mut self.commons.lock().effects);
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::ToUpstream { request, frame } => self.upstream_gets(request, frame),
+                    Effect::ToClient { request, frame } => self.client_gets(request, frame),
+                    Effect::CancelUpstream { request } => self.cancel_upstream(request),
+                    Effect::StreamOver { request, whole, local_reply, details } => {
+                        self.stream_over(request, whole, local_reply, details);
+                    }
+                    Effect::Dispatch(dispatch) => self.dispatch(dispatch),
+                    Effect::Tick { vm, root, period } => {
+                        let number = self.number();
+                        self.timers.insert((vm, root), number);
+                        if let Some(period) = period {
+                            self.schedule(self.now() + period, true, Event::Timer { vm, root, number });
+                        }
+                    }
+                    Effect::QueueReady { registrant, token } => {
+                        self.post(registrant.vm, Job::QueueReady { root: registrant.root, token });
+                    }
+                    Effect::RootOver { vm, root } => self.calls.retain(|_, call| !call.belongs_to(vm, Some(root))),
+                }
+            }
+        }
+    }
+
+    /// Puts a job into the inbox of a VM's thread; nothing if the VM is gone.
+    pub(super) fn post(&mut self, vm: VmKey, job: Job) {
+        let number = self.number();
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.vm == vm) {
+            lane.inbox.push_back((number, job));
+        }
+    }
+
+    /// The VM that serves a place.
+    pub(super) fn vm_at(&self, place: Place) -> VmKey {
+        let lane = self.lanes.iter().find(|lane| lane.place == place && !lane.trial);
+        lane.expect("every place of a built world has a thread").vm
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Script(what) => what(self),
+            Event::Client { request, frame } => self.client_sends(request, frame),
+            Event::Upstream { call, part } => self.upstream_sends(call, part),
+            Event::Callout { call, response } => self.callout_done(call, response),
+            Event::CallTimeout(call) => self.call_times_out(call),
+            Event::Complete { call, reply } => self.complete_call(call, reply),
+            Event::Timer { vm, root, number } => {
+                if self.timers.get(&(vm, root)) == Some(&number) {
+                    self.post(vm, Job::Tick(root));
+                }
+            }
+        }
+    }
+}
+
+async fn run(mut vm: Box<Vm>, job: Job) -> (Box<Vm>, Option<bool>) {
+    let mut started = None;
+    match job {
+        Job::Start(configuration) => started = Some(vm.start(configuration).await),
+        Job::Begin { request, headers, end } => vm.begin(request, headers, end).await,
+        Job::Frame { request, direction, frame } => vm.frame(request, direction, frame).await,
+        Job::ClientGone(request) => vm.client_gone(request).await,
+        Job::UpstreamFailed(request, failure) => vm.upstream_failed(request, failure).await,
+        Job::CallDone { root, token, response } => vm.call_done(root, token, response).await,
+        Job::Tick(root) => vm.tick(root).await,
+        Job::QueueReady { root, token } => vm.queue_ready(root, token).await,
+    }
+    (vm, started)
+}
+
+// Starting, configuring and restarting.
+impl World {
+    /// Makes a gateway's threads and configures them.
+    pub(super) fn start_gateway(&mut self, gateway: usize) -> Result<(), BuildError> {
+        let configuration = Arc::clone(&self.configurations[gateway]);
+        self.try_configuration(gateway, &configuration)?;
+        let threads = (0..self.workers).map(Thread::Worker);
+        for thread in std::iter::once(Thread::Main).chain(threads) {
+            self.add_lane(Place { gateway, thread }, false);
+        }
+        self.configure_all(gateway, &configuration)
+    }
+
+    fn add_lane(&mut self, place: Place, trial: bool) -> VmKey {
+        let vm = VmKey(self.number());
+        self.lanes.push(Lane { place, vm, seat: Seat::Empty, inbox: VecDeque::new(), started: Started::NotYet, trial });
+        vm
+    }
+
+    /// Configures a VM on the main thread that is thrown away afterwards (`WasmHandleBase::canary`).
+    pub(super) fn try_configuration(&mut self, gateway: usize, configuration: &Arc<[u8]>) -> Result<(), BuildError> {
+        let vm = self.add_lane(Place { gateway, thread: Thread::Main }, true);
+        let outcome = self.configure(&[vm], configuration);
+        self.lanes.retain(|lane| lane.vm != vm);
+        self.forget_vm(vm);
+        outcome
+    }
+
+    /// Configures all of a gateway's VMs.
+    pub(super) fn configure_all(&mut self, gateway: usize, configuration: &Arc<[u8]>) -> Result<(), BuildError> {
+        let lanes = self.lanes.iter().filter(|lane| lane.place.gateway == gateway);
+        let vms: Vec<VmKey> = lanes.map(|lane| lane.vm).collect();
+        self.configure(&vms, configuration)
+    }
+
+    /// Runs, without moving the clock, until these VMs have taken or refused a configuration.
+    fn configure(&mut self, vms: &[VmKey], configuration: &Arc<[u8]>) -> Result<(), BuildError> {
+        let logged = self.commons.lock().logs.len();
+        for vm in vms {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.vm == *vm) {
+                lane.started = Started::NotYet;
+            }
+            self.post(*vm, Job::Start(Arc::clone(configuration)));
+        }
+        let of = |world: &Self, started: Started| {
+            world.lanes.iter().any(|lane| vms.contains(&lane.vm) && lane.started == started)
+        };
+        while of(self, Started::NotYet) && self.work() {}
+        if of(self, Started::Refused) || of(self, Started::NotYet) {
+            return Err(BuildError::Refused { logs: self.commons.lock().logs.split_off(logged) });
+        }
+        Ok(())
+    }
+
+    /// Replaces a thread's VM by a new one.
+    pub(super) fn restart(&mut self, place: Place) {
+        let (old, new) = (self.vm_at(place), VmKey(self.number()));
+        let configuration = Arc::clone(&self.configurations[place.gateway]);
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.vm == old) {
+            let (seat, inbox, started) = (Seat::Empty, VecDeque::new(), Started::NotYet);
+            *lane = Lane { place, vm: new, seat, inbox, started, trial: false };
+        }
+        self.forget_vm(old);
+        let now = self.now();
+        for exchange in self.exchanges.values_mut().filter(|exchange| exchange.vm == old) {
+            exchange.close(now, Ending::Reset);
+        }
+        self.post(new, Job::Start(configuration));
+    }
+
+    /// Calls off what a VM waits for.
+    fn forget_vm(&mut self, vm: VmKey) {
+        self.calls.retain(|_, call| !call.belongs_to(vm, None));
+        self.timers.retain(|(of, _), _| *of != vm);
+        let timers = &self.timers;
+        self.events.retain(|event| match event {
+            Event::Timer { vm, root, number } => timers.get(&(*vm, *root)) == Some(number),
+            _ => true,
+        });
+        let calls = &self.calls;
+        self.events.retain(|event| match event {
+            Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::CallTimeout(call) => {
+                calls.contains_key(call)
+            }
+            Event::Complete { call, .. } => calls.contains_key(call),
+            _ => true,
+        });
+    }
+}

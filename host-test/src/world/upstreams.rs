@@ -1,0 +1,291 @@
+//! The upstreams' side: forwarded requests and callouts on their way out, answers on their way in.
+
+use std::time::Duration;
+
+use super::events::Part;
+use super::lanes::Job;
+use super::{Event, World};
+use crate::Headers;
+use crate::abi::{Direction, Status};
+use crate::chain::UpstreamFailure;
+use crate::commons::{Dispatch, Frame};
+use crate::request::RequestId;
+use crate::upstream::{Call, CallId, Fate, Kept, Reply, Response};
+use crate::vm::{CallResponse, VmKey};
+
+/// A call whose answer hasn't come yet.
+pub(super) struct OpenCall {
+    caller: Caller,
+    at: Duration,
+    /// Whether the script keeps it to answer it later.
+    pub(super) kept: bool,
+}
+
+enum Caller {
+    Stream(RequestId, VmKey),
+    Root { vm: VmKey, root: u32, token: u32 },
+}
+
+impl OpenCall {
+    pub(super) fn belongs_to(&self, vm: VmKey, root: Option<u32>) -> bool {
+        match self.caller {
+            Caller::Stream(_, of) => of == vm && root.is_none(),
+            Caller::Root { vm: of, root: caller, .. } => of == vm && root.is_none_or(|root| root == caller),
+        }
+    }
+
+    pub(super) fn is_callout_of(&self, vm: VmKey) -> bool {
+        matches!(self.caller, Caller::Root { vm: of, .. } if of == vm)
+    }
+}
+
+// Out.
+impl World {
+    pub(super) fn upstream_gets(&mut self, request: RequestId, frame: Frame) {
+        let Some(exchange) = self.exchanges.get_mut(&request).filter(|exchange| exchange.answer.is_none()) else {
+            return;
+        };
+        let forwarded = &mut exchange.forwarded;
+        let whole = match frame {
+            Frame::Headers { headers, end } => {
+                forwarded.headers = headers;
+                end
+            }
+            Frame::Data { bytes, end } => {
+                forwarded.body.extend(bytes);
+                end
+            }
+            Frame::Trailers(trailers) => {
+                forwarded.trailers = trailers;
+                true
+            }
+        };
+        if whole {
+            self.forward(request);
+        }
+    }
+
+    /// A forwarded request has reached the origin as a whole.
+    fn forward(&mut self, request: RequestId) {
+        let id = CallId(self.number());
+        let (at, wall, timeout) = (self.now(), self.wall(), self.route_timeout);
+        let Some(exchange) = self.exchanges.get_mut(&request) else { return };
+        let super::exchange::Forwarded { headers, body, trailers } = std::mem::take(&mut exchange.forwarded);
+        exchange.upstream = Some(id);
+        let (place, vm) = (exchange.place, exchange.vm);
+        let call = Call {
+            id,
+            request: Some(request),
+            cluster: "origin".to_owned(),
+            gateway: place.gateway,
+            thread: place.thread,
+            at,
+            wall,
+            headers,
+            body,
+            trailers,
+            timeout,
+        };
+        let mut kept = Kept::default();
+        let reply = self.origin.call(&call, &mut kept);
+        self.origin_requests.push(call);
+        self.open(id, Caller::Stream(request, vm), timeout, reply);
+        self.give_kept(kept);
+    }
+
+    /// A filter makes a callout; the VM waits for [`Commons::dispatched`](crate::commons::Commons::dispatched).
+    pub(super) fn dispatch(&mut self, dispatch: Dispatch) {
+        let id = CallId(self.number());
+        let (at, wall) = (self.now(), self.wall());
+        let Dispatch { vm, place, root, token, cluster, headers, body, trailers, timeout } = dispatch;
+        let (gateway, thread) = (place.gateway, place.thread);
+        let call = Call { id, request: None, cluster, gateway, thread, at, wall, headers, body, trailers, timeout };
+        let mut kept = Kept::default();
+        let reply = match self.clusters.get_mut(&call.cluster) {
+            Some(cluster) => cluster.call(&call, &mut kept),
+            None => Reply::refuse(Status::BadArgument),
+        };
+        self.callouts.push(call);
+        let answer = match reply.fate {
+            Fate::Refuse(status) => Err(status),
+            _ => {
+                self.open(id, Caller::Root { vm, root, token }, timeout, reply);
+                Ok(())
+            }
+        };
+        self.commons.lock().dispatched.insert(vm, answer);
+        self.give_kept(kept);
+    }
+
+    fn give_kept(&mut self, kept: Kept) {
+        for (call, reply) in kept.answers {
+            self.complete_call(call, reply);
+        }
+    }
+
+    fn open(&mut self, id: CallId, caller: Caller, timeout: Option<Duration>, reply: Reply) {
+        let at = self.now();
+        self.calls.insert(id, OpenCall { caller, at, kept: false });
+        if let Some(timeout) = timeout {
+            // Whoever waits for it may be waiting for this; the events of answered calls are dropped.
+            self.schedule(at + timeout, reply.background, Event::CallTimeout(id));
+        }
+        self.plan(id, reply);
+    }
+
+    /// Plans what a reply says.
+    fn plan(&mut self, id: CallId, reply: Reply) {
+        let Reply { fate, after, background } = reply;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.kept = matches!(fate, Fate::Later { .. });
+        let is_callout = matches!(call.caller, Caller::Root { .. });
+        let at = self.now() + after;
+        match fate {
+            Fate::Response(response) if is_callout => {
+                // A filter is told of a callout's answer when all of it is there.
+                let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
+                let at = at + response.after + took + response.ends_after;
+                let response = (!response.reset).then_some(response);
+                self.schedule(at, background, Event::Callout { call: id, response });
+            }
+            Fate::Response(response) => self.plan_parts(id, at, background, response),
+            Fate::Refuse(_) | Fate::ConnectFailure if is_callout => {
+                let words = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+                let response = Some(of_host(503, words));
+                self.schedule(at, background, Event::Callout { call: id, response });
+            }
+            Fate::Refuse(_) | Fate::ConnectFailure => self.plan_failure(id, at, background, UpstreamFailure::Connect),
+            Fate::Reset if is_callout => self.schedule(at, background, Event::Callout { call: id, response: None }),
+            Fate::Reset => self.plan_failure(id, at, background, UpstreamFailure::Reset),
+            Fate::Hang => {}
+            Fate::Later { otherwise: Some((hold, response)) } => {
+                self.schedule(at + hold, background, Event::Complete { call: id, reply: response.into() });
+            }
+            Fate::Later { otherwise: None } => {}
+        }
+    }
+
+    fn plan_parts(&mut self, id: CallId, at: Duration, background: bool, response: Response) {
+        let Response { headers, chunks, trailers, after, ends_after, reset, last_chunk_ends } = response;
+        let mut at = at + after;
+        let send = |world: &mut Self, at, frame| {
+            world.schedule(at, background, Event::Upstream { call: id, part: Part::Frame(frame) });
+        };
+        let bare = chunks.is_empty() && trailers.is_empty() && !reset;
+        send(self, at, Frame::Headers { headers, end: bare });
+        let count = chunks.len();
+        for (index, chunk) in chunks.into_iter().enumerate() {
+            at += chunk.after;
+            let end = last_chunk_ends && index + 1 == count && trailers.is_empty() && !reset;
+            send(self, at, Frame::Data { bytes: chunk.bytes, end });
+        }
+        at += ends_after;
+        if reset {
+            self.plan_failure(id, at, background, UpstreamFailure::Reset);
+        } else if !trailers.is_empty() {
+            send(self, at, Frame::Trailers(trailers));
+        } else if !bare && !last_chunk_ends {
+            send(self, at, Frame::Data { bytes: Vec::new(), end: true });
+        }
+    }
+
+    fn plan_failure(&mut self, id: CallId, at: Duration, background: bool, failure: UpstreamFailure) {
+        self.schedule(at, background, Event::Upstream { call: id, part: Part::Failure(failure) });
+    }
+}
+
+// In.
+impl World {
+    pub(super) fn complete_call(&mut self, id: CallId, reply: Reply) {
+        if self.calls.get(&id).is_some_and(|call| call.kept) {
+            self.plan(id, reply);
+        }
+    }
+
+    pub(super) fn upstream_sends(&mut self, id: CallId, part: Part) {
+        let now = self.now();
+        let Some(call) = self.calls.get(&id) else { return };
+        let Caller::Stream(request, vm) = call.caller else { return };
+        let took = now.saturating_sub(call.at);
+        match part {
+            Part::Failure(failure) => {
+                self.close_call(id);
+                self.post(vm, Job::UpstreamFailed(request, failure));
+            }
+            Part::Frame(mut frame) => {
+                let mut end = matches!(
+                    frame,
+                    Frame::Headers { end: true, .. } | Frame::Data { end: true, .. } | Frame::Trailers(_)
+                );
+                if let Frame::Headers { headers, end: ends } = &mut frame {
+                    headers.set("x-envoy-upstream-service-time", took.as_millis().to_string());
+                    // Answers to HEAD, 204 and 304 have no body, whatever the script says.
+                    let is_head = self
+                        .origin_requests
+                        .iter()
+                        .rev()
+                        .find(|call| call.id == id)
+                        .is_some_and(|call| call.method() == "HEAD");
+                    if is_head || matches!(headers.status(), 204 | 304) {
+                        *ends = true;
+                        end = true;
+                    }
+                }
+                if end {
+                    self.close_call(id);
+                }
+                self.post(vm, Job::Frame { request, direction: Direction::Response, frame });
+            }
+        }
+    }
+
+    pub(super) fn callout_done(&mut self, id: CallId, response: Option<Response>) {
+        let Some(OpenCall { caller: Caller::Root { vm, root, token }, .. }) = self.calls.get(&id) else { return };
+        let (vm, root, token) = (*vm, *root, *token);
+        self.close_call(id);
+        let response = response.map(|response| {
+            let Response { headers, chunks, trailers, .. } = response;
+            CallResponse { headers, body: chunks.into_iter().flat_map(|chunk| chunk.bytes).collect(), trailers }
+        });
+        self.post(vm, Job::CallDone { root, token, response });
+    }
+
+    pub(super) fn call_times_out(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else { return };
+        match call.caller {
+            Caller::Stream(request, vm) => {
+                self.close_call(id);
+                self.post(vm, Job::UpstreamFailed(request, UpstreamFailure::Timeout));
+            }
+            Caller::Root { .. } => self.callout_done(id, Some(of_host(504, "upstream request timeout"))),
+        }
+    }
+
+    pub(super) fn cancel_upstream(&mut self, request: RequestId) {
+        let call = self.exchanges.get_mut(&request).and_then(|exchange| exchange.upstream.take());
+        if let Some(call) = call {
+            self.close_call(call);
+        }
+    }
+
+    /// Forgets a call, and what was planned for it.
+    fn close_call(&mut self, id: CallId) {
+        if self.calls.remove(&id).is_some() {
+            self.events.retain(|event| match event {
+                Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::Complete { call, .. } => {
+                    *call != id
+                }
+                Event::CallTimeout(call) => *call != id,
+                _ => true,
+            });
+        }
+    }
+}
+
+/// An answer that Envoy's router makes up.
+fn of_host(status: u16, body: &str) -> Response {
+    let headers: Headers =
+        [(":status", status.to_string()), ("content-length", body.len().to_string())].into_iter().collect();
+    let response = Response { headers, ..Response::new(status) };
+    response.chunk(Duration::ZERO, body).header("content-type", "text/plain")
+}
