@@ -1,0 +1,14 @@
+//! What this host promises, shown with small filters.
+
+mod callouts;
+mod gateways;
+mod loading;
+mod probe;
+mod streams;
+
+use proxy_wasm_host_test::World;
+
+/// What the filter said since the world was built, oldest first.
+fn said(world: &World) -> Vec<String> {
+    world.logs().into_iter().map(|log| log.message).collect()
+}
