@@ -1,1 +1,49 @@
-fn main() {}
+//! `routecache`: what people do with rules outside of a gateway.
+//!
+//! Each command is a module. Exit codes: 0 all is well, 1 the rules have mistakes, 2 the command couldn't do its work.
+
+mod check;
+mod failure;
+mod filter;
+mod render;
+mod rules;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// HTTP response cache for Envoy and its kin: checks route rules, and writes the gateway configuration around them.
+#[derive(Parser)]
+#[command(name = "routecache", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  routecache check rules.yaml
+  routecache filter -o routecache.wasm
+  routecache render rules.yaml --target envoy --upstream 127.0.0.1:8080 -o envoy.yaml";
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Arguments),
+    Render(Box<render::Arguments>),
+    Filter(filter::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Render(arguments) => render::run(*arguments),
+        Command::Filter(arguments) => filter::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a command didn't do what it was asked.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use routecache_config::Mistakes;
+
+/// Shown on standard error.
+#[derive(Debug)]
+pub enum Failure {
+    /// The rules of a file aren't right.
+    Mistakes(Mistakes),
+    /// Several files weren't right, or couldn't be read.
+    Several(Vec<Failure>),
+    /// A file couldn't be read.
+    Unread(PathBuf, io::Error),
+    /// A file, or standard output, couldn't be written.
+    Unwritten(PathBuf, io::Error),
+    /// An address for a bridge that the rules don't name.
+    NoBridge(PathBuf),
+    /// This command was built on its own.
+    NoFilter,
+}
+
+impl Failure {
+    /// 1 for mistakes in rules, 2 for everything else.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.is_mistake() { ExitCode::from(1) } else { ExitCode::from(2) }
+    }
+
+    fn is_mistake(&self) -> bool {
+        match self {
+            Self::Mistakes(_) => true,
+            Self::Several(failures) => failures.iter().all(Self::is_mistake),
+            _ => false,
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mistakes(mistakes) => mistakes.fmt(f),
+            Self::Several(failures) => {
+                for (index, failure) in failures.iter().enumerate() {
+                    let between = if index == 0 { "" } else { "\n\n" };
+                    write!(f, "{between}{failure}")?;
+                }
+                Ok(())
+            }
+            Self::Unread(path, error) => write!(f, "{}: can't be read: {error}", path.display()),
+            Self::Unwritten(path, error) => write!(f, "{}: can't be written: {error}", path.display()),
+            Self::NoBridge(rules) => write!(
+                f,
+                "{}: the rules name no bridge, so `--bridge` has no meaning\n    \
+                 leave it out, or add `bridge: {{ cluster: routecache-bridge }}` to the rules",
+                rules.display()
+            ),
+            Self::NoFilter => write!(
+                f,
+                "this `routecache` was built without the filter inside\n    \
+                 `cargo xtask build` builds both; the filter is then `target/routecache.wasm`, too"
+            ),
+        }
+    }
+}
