@@ -107,7 +107,7 @@ async fn a_purge_that_the_bridge_didnt_hear_is_said_to_be_pending_and_reaches_it
         assert_eq!(a.get(worker, "/users/1").await?.json()["version"], 2, "C2, worker {worker}");
     }
     stage.bridge.restart().await?; // Redis kept version 1, which is still valid there until the purge arrives
-    a.settled().await?;
+    a.settled(&Request::get("/users/999")).await?;
     sleep(WINDOW * 2).await;
     for worker in [0, 1] {
         assert_eq!(b.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");

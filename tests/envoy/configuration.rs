@@ -54,7 +54,9 @@ async fn envoy_accepts_what_the_cli_renders_from_every_example() -> Result<()> {
         render.arg("render").arg(&path).args(["--target", "envoy", "--wasm"]).arg(filter()?);
         let rendered = render.output().unwrap();
         assert!(rendered.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&rendered.stderr));
-        Envoy::validate(&String::from_utf8_lossy(&rendered.stdout)).await?;
+        let yaml = String::from_utf8_lossy(&rendered.stdout);
+        assert!(yaml.contains("envoy.extensions.filters.http.wasm.v3.Wasm"), "{}:\n{yaml}", path.display());
+        Envoy::validate(&yaml).await?;
         examples += 1;
     }
     assert!(examples > 0, "no example in {folder}");

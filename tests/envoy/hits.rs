@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use routecache_config::render::EnvoyOptions;
-use routecache_harness::{CacheStatus, Result};
+use routecache_harness::{CacheStatus, Request, Result};
 use tokio::time::sleep;
 
 use super::stage::{Gateway, Stage, rules};
@@ -26,7 +26,7 @@ async fn a_hit_comes_from_the_worker_else_from_the_gateway_else_from_the_group_a
 
     for (tier, hit) in hits {
         let field = hit.header("cache-status");
-        let CacheStatus { ttl: Some(ttl), .. } = hit.cache_status() else { panic!("no ttl in `{field}`") };
+        let CacheStatus { ttl: Some(ttl), .. } = hit.cache_status() else { panic!("{tier}: no ttl in `{field}`") };
         assert_eq!(field, format!("routecache; hit; ttl={ttl}; detail={tier}"));
         assert!((290..=300).contains(&ttl), "the default ttl is 5 minutes, and {ttl} s are left");
         assert_eq!((hit.status, &hit.body), (first.status, &first.body), "{tier}");
@@ -56,7 +56,7 @@ async fn the_environment_of_the_vm_decides_a_buckets_ttl() -> Result<()> {
     let stage = Stage::set().await?;
     let environment = vec![("CACHE_TTL_DEFAULT".to_owned(), "60".to_owned())];
     let mut gateway = Gateway::open(&rules(), EnvoyOptions { environment, ..stage.options()? }).await?;
-    gateway.settled().await?;
+    gateway.settled(&Request::get("/users/999")).await?;
     gateway.get(0, "/users/1").await?;
     let ttl = gateway.get(0, "/users/1").await?.cache_status().ttl;
     assert!(ttl.is_some_and(|ttl| (50..=60).contains(&ttl)), "{ttl:?}");

@@ -85,13 +85,8 @@ impl Stage {
 
     /// Opens a gateway with [`rules`], and waits until it hears the bridge.
     pub async fn gateway(&self) -> Result<Gateway> {
-        self.gateway_with(&rules(), &[]).await
-    }
-
-    /// Opens a gateway with those rules and with filters before ours.
-    pub async fn gateway_with(&self, rules: &Value, before: &[Value]) -> Result<Gateway> {
-        let gateway = Gateway::open(rules, EnvoyOptions { filters_before: before.to_vec(), ..self.options()? }).await?;
-        gateway.settled().await?;
+        let gateway = Gateway::open(&rules(), self.options()?).await?;
+        gateway.settled(&Request::get("/users/999")).await?;
         Ok(gateway)
     }
 
@@ -108,7 +103,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens one with what [`Stage::gateway_with`] leaves out: no bridge, variables of the VM.
+    /// Opens one; it may not hear the bridge yet.
     pub async fn open(rules: &Value, options: EnvoyOptions) -> Result<Self> {
         let config = EnvoyConfig::new(|listen, admin| {
             render::envoy(rules, &EnvoyOptions { listen, admin: Some(admin), ..options })
@@ -128,11 +123,11 @@ impl Gateway {
         self.workers[worker].send(request).await
     }
 
-    /// Waits until the gateway hears the bridge; until its first poll it bypasses what it holds.
-    pub async fn settled(&self) -> Result<()> {
+    /// Sends `probe` until it isn't bypassed: until its first poll of the bridge, a gateway doesn't trust what it holds.
+    pub async fn settled(&self, probe: &Request) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
-            let answer = self.envoy.get("/users/999").await?;
+            let answer = self.envoy.send(probe.clone()).await?;
             if answer.cache_status().detail.as_deref() != Some("feed-lost") {
                 return Ok(());
             }

@@ -17,6 +17,10 @@ use tokio::time::{error::Elapsed, timeout};
 
 use crate::{Error, Result};
 
+/// The host that requests name, unless they name one themselves. Gateways of a group have it in common, not an address;
+/// a cache has it in its keys.
+pub const API_HOST: &str = "api.example.com";
+
 /// A server's address, to open connections to.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
@@ -45,7 +49,7 @@ impl Client {
         let broken = |source| Error::Broken { request: doing, source };
         let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(driver); // ends with the sender; an error shows in the exchange that it breaks
-        Ok(Connection { host: HeaderValue::from_str(&self.address.to_string()).ok(), sender })
+        Ok(Connection { sender })
     }
 
     /// Sends a GET on a new connection.
@@ -70,7 +74,6 @@ impl Client {
 /// One connection, and so one worker. Requests on it follow each other.
 #[derive(Debug)]
 pub struct Connection {
-    host: Option<HeaderValue>,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -113,9 +116,7 @@ impl Connection {
         *outgoing.uri_mut() =
             request.path.parse().map_err(|cause| Error::Unexpected(format!("{name}: no request target: {cause}")))?;
         *outgoing.headers_mut() = request.headers;
-        if let Some(host) = &self.host {
-            outgoing.headers_mut().entry(HOST).or_insert_with(|| host.clone());
-        }
+        outgoing.headers_mut().entry(HOST).or_insert(HeaderValue::from_static(API_HOST));
         let answer = timeout(Client::TIMEOUT, self.sender.send_request(outgoing)).await;
         let (parts, body) = within(&name, answer)?.into_parts();
         Ok(Arriving { status: parts.status, headers: parts.headers, name, body })

@@ -59,7 +59,9 @@ impl Envoy {
         let folder = TempDir::with_prefix("routecache-envoy-").map_err(Error::io("make a temporary folder"))?;
         let file = write(folder.path(), &config.yaml)?;
         let mut command = Command::new(programs::envoy()?);
-        command.arg("--config-path").arg(file).args(["--disable-hot-restart", "--log-level", "info"]);
+        command.arg("--config-path").arg(file).args(["--disable-hot-restart"]);
+        // At `info` Envoy begins with a hundred lines of what it is able to do.
+        command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
         command.args(["--concurrency", &config.concurrency.to_string()]);
         command.envs(config.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start("envoy", command)?;

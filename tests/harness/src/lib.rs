@@ -15,7 +15,7 @@ mod programs;
 mod redis;
 
 pub use bridge::Bridge;
-pub use client::{Arriving, CacheStatus, Client, Connection, Request, Response};
+pub use client::{API_HOST, Arriving, CacheStatus, Client, Connection, Request, Response};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use error::{Error, Result};
 pub use origin::{Answer, Gate, Origin, READ_TIME};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use routecache_harness::{
-    Bridge, Client, Connection, Envoy, EnvoyConfig, Error, Origin, Port, Result, filter, gateway_cli, target,
+    API_HOST, Bridge, Client, Connection, Envoy, EnvoyConfig, Error, Origin, Port, Result, filter, gateway_cli, target,
 };
 
 /// The rules that both gateways follow, from the workspace's root.
@@ -59,11 +59,12 @@ impl Stage {
         let (admin, bridge) = (self.origin.admin(), self.bridge.address());
         println!(
             "\n\
-             It goes on running. In another terminal:\n\n\
-             curl -i http://{a}/users/1                  # twice: forwarded, then a hit\n\
-             curl -i http://{b}/users/1                  # the other gateway\n\
-             curl -i 'http://{a}/users/1/orders?page=1&size=2'\n\
-             curl -i -X PUT -d '{{\"name\":\"Augusta\"}}' http://{a}/users/1\n\
+             It goes on running. In another terminal (the host is part of a cache key, so both gateways get the same):\n\n\
+             A=http://{a} B=http://{b} H='Host: {API_HOST}'\n\
+             curl -iH \"$H\" $A/users/1                   # twice: forwarded, then a hit\n\
+             curl -iH \"$H\" $B/users/1                   # the other gateway\n\
+             curl -iH \"$H\" \"$A/users/1/orders?page=1&size=2\"\n\
+             curl -iH \"$H\" -X PUT -d '{{\"name\":\"Ada\"}}' $A/users/1\n\
              curl -X POST 'http://{admin}/admin/fail-next-write?status=500'\n\
              curl http://{admin}/admin/requests          # what the origin has heard\n\
              curl http://{bridge}/readyz\n\n\
