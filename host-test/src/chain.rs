@@ -416,6 +416,7 @@ impl Vm {
     fn pass_data(&mut self, context: u32, direction: Direction, bytes: Vec<u8>, end: bool) {
         let Some(half) = self.half(context, direction).filter(|half| !half.over) else { return };
         half.over = end;
+        half.passed_bytes += bytes.len() as u64;
         self.pass(context, direction, Frame::Data { bytes, end }, end);
     }
 
@@ -428,6 +429,9 @@ impl Vm {
 
     fn pass(&mut self, context: u32, direction: Direction, frame: Frame, last: bool) {
         let Some(request) = self.stream(context).map(|stream| stream.request) else { return };
+        if last {
+            self.check_conserved(context, direction);
+        }
         match direction {
             Direction::Request => self.effect(Effect::ToUpstream { request, frame }),
             Direction::Response => {
@@ -437,6 +441,17 @@ impl Vm {
                 }
             }
         }
+    }
+
+    fn check_conserved(&mut self, context: u32, direction: Direction) {
+        let Some(half) = self.half(context, direction) else { return };
+        let (came, passed) = (half.body_bytes, half.passed_bytes);
+        if half.changed || came == passed {
+            return;
+        }
+        let place = self.state().place;
+        let detail = format!("context {context}: {came} bytes of the {direction:?} body came, {passed} passed");
+        self.state().commons.lock().violation(place, Law::BodyConserved, detail);
     }
 }
 
@@ -494,6 +509,7 @@ impl Vm {
                 stream.responding.buffer = body.clone();
                 stream.responding.trailers = None;
                 stream.responding.iteration = Iteration::Going;
+                stream.responding.changed = true;
             }
             self.pass_headers(context, Direction::Response);
             if let Some(body) = body {

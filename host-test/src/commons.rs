@@ -88,6 +88,8 @@ pub(crate) struct Commons {
     pub(crate) effects: Vec<Effect>,
     pub(crate) dispatched: BTreeMap<VmKey, Result<(), Status>>,
     pub(crate) refusals: Vec<Refusal>,
+    /// Callbacks that a test wants to trap.
+    pub(crate) crashes: Vec<(Place, String)>,
     pub(crate) foreign: BTreeMap<String, ForeignFunction>,
 }
 
@@ -100,6 +102,12 @@ impl Commons {
     pub(crate) fn violation(&mut self, place: Place, law: Law, detail: impl Into<String>) {
         let Place { gateway, thread } = place;
         self.violations.push(Violation { law, at: self.now, gateway, thread, detail: detail.into() });
+    }
+
+    /// Whether a test wants this callback to trap this time.
+    pub(crate) fn crashes(&mut self, place: Place, callback: &str) -> bool {
+        let wanted = self.crashes.iter().position(|(at, name)| *at == place && name == callback);
+        wanted.map(|index| self.crashes.swap_remove(index)).is_some()
     }
 
     /// The status that a test wants this host function to answer this time.

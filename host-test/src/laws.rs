@@ -40,6 +40,6 @@ pub enum Law {
     ResumeOnlyPaused,
     /// A pointer given to the host lies in the memory of the module.
     PointersInMemory,
-    /// Every context that was created is deleted exactly once.
-    ContextsDeleted,
+    /// A body that the filter doesn't change leaves the gateway as long as it came.
+    BodyConserved,
 }

@@ -40,8 +40,11 @@ pub(crate) struct Half {
     pub(crate) buffering: bool,
     /// Whether a body callback is running.
     pub(crate) in_body: bool,
-    /// Bytes of body that arrived.
+    /// Bytes of body that arrived, and that passed.
     pub(crate) body_bytes: u64,
+    pub(crate) passed_bytes: u64,
+    /// Whether the filter has changed the body.
+    pub(crate) changed: bool,
 }
 
 impl Half {

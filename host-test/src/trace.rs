@@ -105,6 +105,8 @@ pub struct Cost {
 pub(crate) struct Trace {
     pub(crate) callbacks: VecDeque<Callback>,
     pub(crate) costs: BTreeMap<&'static str, Cost>,
+    /// How often each host function answered what.
+    pub(crate) answers: BTreeMap<(&'static str, u32), u64>,
     pub(crate) kept_max: usize,
 }
 
@@ -117,6 +119,9 @@ impl Trace {
         cost.fuel_max = cost.fuel_max.max(callback.fuel);
         cost.host_calls += host_calls;
         cost.host_calls_max = cost.host_calls_max.max(host_calls);
+        for call in &callback.host_calls {
+            *self.answers.entry((call.name, call.answer)).or_default() += 1;
+        }
         if self.callbacks.len() >= self.kept_max {
             self.callbacks.pop_front();
         }

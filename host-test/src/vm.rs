@@ -220,6 +220,17 @@ impl Vm {
             return Called::Failed;
         }
         let Some(function) = self.export(name) else { return Called::Absent };
+        let place = self.state().place;
+        if self.state().commons.lock().crashes(place, name) {
+            self.failed = true;
+            self.state().commons.lock().log(
+                place,
+                0,
+                LogLevel::Critical,
+                format!("{name} trapped, as the test wants it"),
+            );
+            return Called::Failed;
+        }
         let kind = function.ty(&self.store);
         let parameters: Vec<Val> =
             arguments.iter().take(kind.params().len()).map(|word| Val::I32(word.cast_signed())).collect();

@@ -6,7 +6,7 @@ mod exchange;
 mod lanes;
 mod upstreams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct World {
     random: Random,
     seed: u64,
     exchanges: BTreeMap<RequestId, Exchange>,
+    /// Those that haven't ended.
+    under_way: BTreeSet<RequestId>,
     origin: Box<dyn Upstream>,
     clusters: BTreeMap<String, Box<dyn Upstream>>,
     calls: BTreeMap<CallId, OpenCall>,
@@ -179,13 +181,13 @@ impl World {
     }
 
     fn finished_count(&self) -> usize {
-        self.exchanges.values().filter(|exchange| exchange.answer.is_some()).count()
+        self.exchanges.len() - self.under_way.len()
     }
 
     /// Requests under way that don't wait for the script.
     fn waiting_requests(&self) -> Vec<RequestId> {
-        let open = self.exchanges.iter().filter(|(_, exchange)| exchange.answer.is_none());
-        open.filter(|(_, exchange)| !self.waits_for_script(exchange)).map(|(id, _)| *id).collect()
+        let waits = |id: &&RequestId| self.exchanges.get(*id).is_some_and(|exchange| !self.waits_for_script(exchange));
+        self.under_way.iter().filter(waits).copied().collect()
     }
 
     fn report_stuck(&mut self, requests: &[RequestId]) {
@@ -264,7 +266,7 @@ impl World {
     pub fn answer(&self, id: RequestId) -> &Answer {
         self.finished(id).unwrap_or_else(|| {
             let words = self.exchanges.get(&id).map(Exchange::words).unwrap_or_default();
-            panic!("{words} has no answer at {:?}; log:\n{}", self.now(), self.log_text())
+            panic!("{words} has no answer at {:?}; {}", self.now(), self.end_of_log())
         })
     }
 
@@ -362,6 +364,13 @@ impl World {
         }
     }
 
+    /// Lets a worker's VM trap the next time that it would run this callback, such as `proxy_on_response_body`. No law counts that as
+    /// broken.
+    pub fn crash(&mut self, gateway: usize, worker: usize, callback: &str) {
+        let place = Place { gateway, thread: Thread::Worker(worker) };
+        self.commons.lock().crashes.push((place, callback.to_owned()));
+    }
+
     /// Lets the next `times` calls of a host function, such as `proxy_set_shared_data`, answer this instead of doing anything.
     pub fn refuse(&mut self, function: &str, status: Status, times: u32) {
         let refusal = crate::commons::Refusal { function: function.to_owned(), status, left: times };
@@ -384,6 +393,15 @@ impl World {
     /// The log as text, a line each.
     pub fn log_text(&self) -> String {
         self.commons.lock().logs.iter().map(|log| format!("{log}\n")).collect()
+    }
+
+    /// As much of the log as a failed test wants to show.
+    fn end_of_log(&self) -> String {
+        const LINES: usize = 100;
+        let commons = self.commons.lock();
+        let skipped = commons.logs.len().saturating_sub(LINES);
+        let lines: String = commons.logs[skipped..].iter().map(|log| format!("{log}\n")).collect();
+        format!("log, {skipped} lines skipped:\n{lines}")
     }
 
     /// Whether a line of log of at least this level contains a text.
@@ -437,6 +455,11 @@ impl World {
         self.commons.lock().trace.costs.clone()
     }
 
+    /// How often each host function answered what: a [`Status`] as a number, or a WASI error.
+    pub fn host_calls(&self) -> BTreeMap<(&'static str, u32), u64> {
+        self.commons.lock().trace.answers.clone()
+    }
+
     /// Imports of the module that this host doesn't offer, as `module.name`; they answer `Unimplemented`.
     pub fn unoffered_imports(&self) -> &[String] {
         &self.filter.unoffered
@@ -470,7 +493,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("world with seed {} at {:?}; its log:\n{}", self.seed, self.now(), self.log_text());
+            eprintln!("world with seed {} at {:?}; {}", self.seed, self.now(), self.end_of_log());
             return;
         }
         let violations = self.violations();
@@ -478,6 +501,6 @@ impl Drop for World {
             return;
         }
         let list: String = violations.iter().map(|violation| format!("  {violation}\n")).collect();
-        panic!("laws were broken (seed {}):\n{list}log:\n{}", self.seed, self.log_text());
+        panic!("laws were broken (seed {}):\n{list}{}", self.seed, self.end_of_log());
     }
 }

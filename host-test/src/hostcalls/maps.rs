@@ -144,10 +144,11 @@ fn with_buffer<T>(
     match buffer {
         BufferType::RequestBody | BufferType::ResponseBody => {
             let stream = state.streams.get_mut(&context);
-            work(stream.and_then(|stream| match buffer {
-                BufferType::RequestBody => stream.requesting.body(),
-                _ => stream.responding.body(),
-            }))
+            let half = stream.map(|stream| match buffer {
+                BufferType::RequestBody => &mut stream.requesting,
+                _ => &mut stream.responding,
+            });
+            work(half.and_then(Half::body))
         }
         BufferType::CallBody => work(Some(&mut root.and_then(|root| root.call.as_mut()).ok_or(Status::NotFound)?.body)),
         // Configurations can be read only: changes of the copy are refused below.
@@ -197,6 +198,13 @@ pub(super) async fn set_buffer_bytes(
     let data = guest.bytes(data, data_length)?;
     if !matches!(buffer, BufferType::RequestBody | BufferType::ResponseBody) {
         return Err(Fault::Status(Status::BadArgument));
+    }
+    let context = guest.vm().context();
+    if let Some(stream) = guest.state().streams.get_mut(&context) {
+        match buffer {
+            BufferType::RequestBody => stream.requesting.changed = true,
+            _ => stream.responding.changed = true,
+        }
     }
     let outcome =
         with_buffer(guest.state(), buffer, |bytes| set_buffer(bytes.ok_or(Status::BadArgument)?, start, length, &data));

@@ -1,14 +1,14 @@
 //! How a world is described.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
 use super::events::Events;
-use crate::abi::LogLevel;
-use crate::commons::{Commons, SharedCommons};
+use crate::abi::{LogLevel, Status};
+use crate::commons::{Commons, ForeignFunction, SharedCommons};
 use crate::filter::Filter;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::random::Random;
@@ -104,6 +104,7 @@ pub struct WorldBuilder {
     wall: Duration,
     origin: Box<dyn Upstream>,
     clusters: BTreeMap<String, Box<dyn Upstream>>,
+    foreign: BTreeMap<String, ForeignFunction>,
     route_timeout: Option<Duration>,
     patience: Duration,
     kept_callbacks: usize,
@@ -138,6 +139,7 @@ impl Default for WorldBuilder {
             wall: Duration::from_secs(1_767_225_600),
             origin: Box::new(Closure(|_: &Call| Response::ok(""))),
             clusters: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             route_timeout: Some(Duration::from_secs(15)),
             patience: Duration::from_secs(60),
             kept_callbacks: 10_000,
@@ -264,6 +266,16 @@ impl WorldBuilder {
         self
     }
 
+    /// A foreign function, besides `compress` and `uncompress`: arguments in, result or status out.
+    pub fn foreign_function(
+        mut self,
+        name: &str,
+        function: impl FnMut(&[u8]) -> Result<Vec<u8>, Status> + Send + 'static,
+    ) -> Self {
+        self.foreign.insert(name.to_owned(), Box::new(function));
+        self
+    }
+
     /// How long the gateway waits for the origin; `None` for ever. Envoy's default is 15 seconds.
     pub fn route_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.route_timeout = timeout;
@@ -323,6 +335,8 @@ impl WorldBuilder {
             FilterSource::File(path) => std::fs::read(&path).map_err(|source| BuildError::Read { path, source })?,
         };
         let filter = Filter::load(&bytes)?;
+        let mut foreign = built_in_foreign_functions();
+        foreign.extend(self.foreign);
         let interleave = self.interleave.unwrap_or(self.workers > 1);
         let mut random = Random::new(self.seed);
         let commons = SharedCommons::new(Commons {
@@ -337,7 +351,8 @@ impl WorldBuilder {
             effects: Vec::new(),
             dispatched: BTreeMap::new(),
             refusals: Vec::new(),
-            foreign: built_in_foreign_functions(),
+            crashes: Vec::new(),
+            foreign,
         });
         let mut world = World {
             commons,
@@ -349,6 +364,7 @@ impl WorldBuilder {
             random,
             seed: self.seed,
             exchanges: BTreeMap::new(),
+            under_way: BTreeSet::new(),
             origin: self.origin,
             clusters: self.clusters,
             calls: BTreeMap::new(),

@@ -49,11 +49,7 @@ impl Exchange {
     }
 
     /// Ends it as seen by the client.
-    pub(super) fn close(&mut self, now: Duration, ending: Ending) {
-        self.close_with(now, ending, false, String::new());
-    }
-
-    fn close_with(&mut self, now: Duration, ending: Ending, local_reply: bool, details: String) {
+    fn close(&mut self, now: Duration, ending: Ending, local_reply: bool, details: String) {
         if self.answer.is_some() {
             return;
         }
@@ -105,6 +101,7 @@ impl World {
             reported_stuck: false,
         };
         self.exchanges.insert(id, exchange);
+        self.under_way.insert(id);
         // What Envoy's connection manager adds on the way in.
         if !headers.has("x-forwarded-proto") {
             headers.add("x-forwarded-proto", "http");
@@ -171,11 +168,21 @@ impl World {
 
     pub(super) fn stream_over(&mut self, request: RequestId, whole: bool, local_reply: bool, details: String) {
         self.cancel_upstream(request);
+        let ending = if whole { Ending::Complete } else { Ending::Reset };
+        self.close_exchange(request, ending, local_reply, details);
+    }
+
+    fn close_exchange(&mut self, request: RequestId, ending: Ending, local_reply: bool, details: String) {
         let now = self.now();
+        self.under_way.remove(&request);
         if let Some(exchange) = self.exchanges.get_mut(&request) {
-            let ending = if whole { Ending::Complete } else { Ending::Reset };
-            exchange.close_with(now, ending, local_reply, details);
+            exchange.close(now, ending, local_reply, details);
         }
+    }
+
+    /// Ends a request that nobody serves any more.
+    pub(super) fn break_off(&mut self, request: RequestId) {
+        self.close_exchange(request, Ending::Reset, false, String::new());
     }
 
     /// Whether only the test can bring this request on.

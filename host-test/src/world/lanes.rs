@@ -11,7 +11,7 @@ use crate::Headers;
 use crate::abi::{Direction, LogLevel};
 use crate::chain::UpstreamFailure;
 use crate::commons::{Effect, Frame, Place};
-use crate::request::{Ending, RequestId};
+use crate::request::RequestId;
 use crate::trace::Thread;
 use crate::vm::{CallResponse, Vm, VmKey};
 
@@ -100,6 +100,7 @@ impl World {
             Seat::Empty => match lane.inbox.pop_front() {
                 Some((_, Job::Start(configuration))) => self.first_turn(index, configuration),
                 // Without a VM nothing can be done.
+                Some((_, Job::Begin { request, .. })) => return self.break_off(request),
                 _ => return,
             },
         };
@@ -278,9 +279,9 @@ impl World {
             *lane = Lane { place, vm: new, seat, inbox, started, trial: false };
         }
         self.forget_vm(old);
-        let now = self.now();
-        for exchange in self.exchanges.values_mut().filter(|exchange| exchange.vm == old) {
-            exchange.close(now, Ending::Reset);
+        let served = |id: &&RequestId| self.exchanges.get(*id).is_some_and(|exchange| exchange.vm == old);
+        for request in self.under_way.iter().filter(served).copied().collect::<Vec<_>>() {
+            self.break_off(request);
         }
         self.post(new, Job::Start(configuration));
     }

@@ -235,6 +235,7 @@ fn answering_another_stream_from_a_callback_stops_the_current_one() {
     assert_eq!(world.answer(waiter).text(), "woken");
     // "menu" was shown to the callback that answered the other stream: lost.
     assert_eq!(world.answer(fetcher).text(), "");
+    assert_eq!(world.take_violations()[0].law, Law::BodyConserved);
 }
 
 #[test]
@@ -266,6 +267,16 @@ fn a_trap_ends_the_streams_of_its_vm_with_503_and_names_the_function() {
     world.run_until_idle();
     assert_eq!(world.answer(id).status, 503, "a new VM traps as well");
     world.take_violations();
+}
+
+#[test]
+fn a_vm_crashes_where_the_test_wants_it() {
+    let mut world = world(&[on("response_headers", "(i32.const 0)")]).workers(2).origin(|_| menu()).build().unwrap();
+    world.crash(0, 1, "proxy_on_response_headers");
+    let statuses = [0, 1, 0, 1].map(|worker| world.fetch(Request::get("/").worker(worker)).status);
+    assert_eq!(statuses, [200, 503, 200, 503]);
+    world.restart_worker(1);
+    assert_eq!(world.fetch(Request::get("/").worker(1)).status, 200);
 }
 
 #[test]
