@@ -34,6 +34,7 @@
 mod abi;
 mod chain;
 mod commons;
+mod dialect;
 mod filter;
 mod guest;
 mod headers;
@@ -50,6 +51,7 @@ mod wasi;
 mod world;
 
 pub use abi::{AbiVersion, Direction, LogLevel, Status};
+pub use dialect::{Cas, Dialect};
 pub use headers::Headers;
 pub use laws::{Law, Violation};
 pub use request::{Answer, Ending, Request, RequestId};

@@ -9,6 +9,7 @@ use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, T
 use crate::Headers;
 use crate::abi::{AbiVersion, Direction, LogLevel};
 use crate::commons::{Effect, Place, SharedCommons};
+use crate::dialect::Dialect;
 use crate::filter::Filter;
 use crate::laws::Law;
 use crate::stream::{LocalResponse, Stream};
@@ -33,6 +34,7 @@ pub(crate) struct VmOptions {
     /// What a paused body may hold, in bytes.
     pub(crate) buffer_max: usize,
     pub(crate) interleave: bool,
+    pub(crate) dialect: Dialect,
     pub(crate) fail_open: bool,
     /// Envoy's `allow_on_headers_stop_iteration`.
     pub(crate) body_callbacks_while_headers_paused: bool,
@@ -83,7 +85,9 @@ pub(crate) struct VmState {
     pub(crate) malloc: Option<TypedFunc<u32, u32>>,
     pub(crate) roots: BTreeMap<u32, Root>,
     pub(crate) streams: BTreeMap<u32, Stream>,
-    /// The context whose callback runs, and the one that it chose to act for.
+    /// The callback that runs.
+    pub(crate) callback: &'static str,
+    /// Its context, and the one that it chose to act for.
     pub(crate) current: u32,
     pub(crate) effective: Option<u32>,
     pub(crate) deferred: VecDeque<Deferred>,
@@ -158,6 +162,7 @@ impl Vm {
             malloc: None,
             roots: BTreeMap::new(),
             streams: BTreeMap::new(),
+            callback: "",
             current: 0,
             effective: None,
             deferred: VecDeque::new(),
@@ -238,6 +243,7 @@ impl Vm {
         let fuel_max = self.state().options.fuel_max;
         let state = self.state();
         state.current = arguments.first().copied().unwrap_or(0);
+        state.callback = name;
         state.effective = None;
         state.host_calls.clear();
         let at = state.commons.lock().now;

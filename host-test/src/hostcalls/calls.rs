@@ -6,12 +6,17 @@ use super::Outcome;
 use crate::Headers;
 use crate::abi::{Status, read_pairs};
 use crate::commons::{Dispatch, Effect};
-use crate::guest::{Guest, pause};
+use crate::guest::{Fault, Guest, pause};
 
 type HttpCallArguments = (u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
 
 /// Calls a cluster on behalf of the root context. The world answers at once whether the call is under way.
 pub(super) async fn http_call(guest: &mut Guest<'_>, arguments: HttpCallArguments) -> Outcome {
+    let callback = guest.vm().callback;
+    if !guest.vm().options.dialect.allows_callout_in(callback) {
+        let trap = wasmtime::Error::msg(format!("this host allows no callout in {callback}"));
+        return Err(Fault::Trap(trap));
+    }
     let (
         cluster,
         cluster_length,

@@ -26,8 +26,13 @@ pub(super) async fn set_shared_data(
     guest: &mut Guest<'_>,
     (key, key_length, value, value_length, cas): (u32, u32, u32, u32, u32),
 ) -> Outcome {
+    let dialect = guest.vm().options.dialect;
+    let deletes = dialect.null_deletes && value == 0;
     let (key, value) = (guest.bytes(key, key_length)?, guest.bytes(value, value_length)?);
-    Ok(shared(guest, |process, vm_id| process.data.set(vm_id, &key, &value, cas))?)
+    Ok(shared(guest, |process, vm_id| match deletes {
+        true => process.data.delete(vm_id, &key, cas, dialect.cas),
+        false => process.data.set(vm_id, &key, &value, cas, dialect.cas),
+    })?)
 }
 
 pub(super) async fn register_shared_queue(guest: &mut Guest<'_>, (name, length, token_at): (u32, u32, u32)) -> Outcome {
@@ -52,7 +57,9 @@ pub(super) async fn resolve_shared_queue(
 pub(super) async fn enqueue_shared_queue(guest: &mut Guest<'_>, (token, item, length): (u32, u32, u32)) -> Outcome {
     let item = guest.bytes(item, length)?;
     let registrant = shared(guest, |process, _| process.queues.enqueue(token, item))?;
-    guest.commons().effects.push(Effect::QueueReady { registrant, token });
+    if guest.vm().options.dialect.queue_ready {
+        guest.commons().effects.push(Effect::QueueReady { registrant, token });
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::Status;
+use crate::dialect::Cas;
 
 /// Keys and values that all VMs with one VM id share.
 ///
@@ -45,11 +46,15 @@ impl SharedData {
         self.entries.get(&(vm_id.to_owned(), key.to_vec())).cloned().ok_or(Status::NotFound)
     }
 
-    /// Writes a value. A `cas` of 0 always writes, an absent key is written whatever the `cas`, and any other `cas` must be the
-    /// one of the last write of this key.
-    pub(crate) fn set(&mut self, vm_id: &str, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+    /// Writes a value, if the `cas` allows it.
+    pub(crate) fn set(&mut self, vm_id: &str, key: &[u8], value: &[u8], cas: u32, rule: Cas) -> Result<(), Status> {
         let key = (vm_id.to_owned(), key.to_vec());
-        if self.entries.get(&key).is_some_and(|(_, stored)| cas != 0 && cas != *stored) {
+        let stored = self.entries.get(&key).map(|(_, stored)| *stored);
+        let matches = match rule {
+            Cas::Lenient => cas == 0 || stored.is_none_or(|stored| stored == cas),
+            Cas::Exact => stored.unwrap_or(0) == cas,
+        };
+        if !matches {
             return Err(Status::CasMismatch);
         }
         // One counter for all keys; 0 is skipped, because it means "don't compare".
@@ -63,35 +68,55 @@ impl SharedData {
         self.entries.retain(|(_, key), _| !which(key));
     }
 
+    /// Deletes a key as [`set`](Self::set) would overwrite it.
+    pub(crate) fn delete(&mut self, vm_id: &str, key: &[u8], cas: u32, rule: Cas) -> Result<(), Status> {
+        self.set(vm_id, key, &[], cas, rule)?;
+        self.entries.remove(&(vm_id.to_owned(), key.to_vec()));
+        Ok(())
+    }
+
     /// Overwrites or adds a value behind the filters' backs, with a new `cas`.
     pub(crate) fn plant(&mut self, vm_id: &str, key: &[u8], value: &[u8]) {
         // A `cas` of 0 never mismatches.
-        let _ = self.set(vm_id, key, value, 0);
+        let _ = self.set(vm_id, key, value, 0, Cas::Lenient);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SharedData, Status};
+    use super::{Cas, SharedData, Status};
 
     /// facts: cpp-host `SharedData::set`.
     #[test]
     fn only_a_stale_cas_on_a_key_that_is_there_mismatches() {
         let mut data = SharedData::default();
-        assert_eq!(data.set("vm", b"k", b"1", u32::MAX), Ok(()), "absent: any cas");
-        assert_eq!(data.set("vm", b"k", b"2", u32::MAX), Err(Status::CasMismatch));
-        assert_eq!(data.set("vm", b"k", b"3", 0), Ok(()), "0 overwrites");
+        let set = |data: &mut SharedData, value, cas| data.set("vm", b"k", value, cas, Cas::Lenient);
+        assert_eq!(set(&mut data, b"1", u32::MAX), Ok(()), "absent: any cas");
+        assert_eq!(set(&mut data, b"2", u32::MAX), Err(Status::CasMismatch));
+        assert_eq!(set(&mut data, b"3", 0), Ok(()), "0 overwrites");
         let (value, cas) = data.get("vm", b"k").unwrap();
         assert_eq!(value, b"3");
-        assert_eq!(data.set("vm", b"k", b"4", cas), Ok(()));
-        assert_eq!(data.set("vm", b"k", b"5", cas), Err(Status::CasMismatch));
+        assert_eq!(set(&mut data, b"4", cas), Ok(()));
+        assert_eq!(set(&mut data, b"5", cas), Err(Status::CasMismatch));
+    }
+
+    /// facts: ngx_wasm_module.
+    #[test]
+    fn where_the_cas_must_be_exact_nothing_is_overwritten_unread() {
+        let mut data = SharedData::default();
+        let set = |data: &mut SharedData, cas| data.set("vm", b"k", b"v", cas, Cas::Exact);
+        assert_eq!(set(&mut data, u32::MAX), Err(Status::CasMismatch));
+        assert_eq!(set(&mut data, 0), Ok(()), "absent");
+        assert_eq!(set(&mut data, 0), Err(Status::CasMismatch), "present");
+        let (_, cas) = data.get("vm", b"k").unwrap();
+        assert_eq!((data.delete("vm", b"k", cas, Cas::Exact), data.len()), (Ok(()), 0));
     }
 
     #[test]
     fn one_counter_serves_all_keys_and_skips_zero() {
         let mut data = SharedData { last_cas: u32::MAX - 1, ..SharedData::default() };
         for (key, cas) in [(b"a", u32::MAX), (b"b", 1)] {
-            data.set("vm", key, b"", 0).unwrap();
+            data.set("vm", key, b"", 0, Cas::Lenient).unwrap();
             assert_eq!(data.get("vm", key), Ok((vec![], cas)));
         }
         assert_eq!(data.get("other", b"a"), Err(Status::NotFound), "VM ids don't see each other");

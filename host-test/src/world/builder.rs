@@ -9,6 +9,7 @@ use super::World;
 use super::events::Events;
 use crate::abi::{LogLevel, Status};
 use crate::commons::{Commons, ForeignFunction, SharedCommons};
+use crate::dialect::Dialect;
 use crate::filter::Filter;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::random::Random;
@@ -124,6 +125,7 @@ impl Default for WorldBuilder {
             fuel_max: 10_000_000_000,
             buffer_max: 1 << 20,
             interleave: false,
+            dialect: Dialect::ENVOY,
             fail_open: false,
             body_callbacks_while_headers_paused: false,
         };
@@ -273,6 +275,12 @@ impl WorldBuilder {
         function: impl FnMut(&[u8]) -> Result<Vec<u8>, Status> + Send + 'static,
     ) -> Self {
         self.foreign.insert(name.to_owned(), Box::new(function));
+        self
+    }
+
+    /// Behaves as another host does, where hosts differ.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.options.dialect = dialect;
         self
     }
 

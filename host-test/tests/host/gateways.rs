@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proxy_wasm_host_test::{
-    BuildError, Ending, LogLevel, Reply, Request, Response, Status, Thread, World, WorldBuilder,
+    BuildError, Dialect, Ending, LogLevel, Reply, Request, Response, Status, Thread, World, WorldBuilder,
 };
 
 use crate::probe::{on, probe};
@@ -226,6 +226,33 @@ fn a_test_can_have_host_functions_refuse() {
     assert!(world.shared_data().is_empty());
 }
 
+/// facts §§1, 2: what ngx_wasm_module does otherwise.
+#[test]
+fn another_host_has_its_own_ways() {
+    let mut world = world(&[
+        on("configure", "(drop (call $register_queue \"q\" (i32.const 8))) (i32.const 1)"),
+        on("queue_ready", "(call $say \"never\")"),
+        on(
+            "request_headers",
+            "(drop (call $enqueue (i32.load (i32.const 8)) \"item\"))
+             (call $note \"new\" (call $set_shared \"k\" \"v\" (i32.const 0)))
+             (call $note \"over\" (call $set_shared \"k\" \"v\" (i32.const 0)))
+             (drop (call $get_shared \"k\" (i32.const 0) (i32.const 4) (i32.const 16)))
+             (call $note \"delete\" (call $set_shared \"k\" (i32.const 0) (i32.const 0) (i32.load (i32.const 16))))
+             (call $call) (i32.const 0)",
+        ),
+        on("response_headers", "(call $call) (i32.const 0)"),
+    ])
+    .dialect(Dialect::NGINX)
+    .callout("bridge", |_| Response::ok(""))
+    .build()
+    .unwrap();
+    assert_eq!(world.get("/").status, 503);
+    assert_eq!(said(&world)[..4], ["new=0", "over=8", "delete=0", "call=0"]);
+    assert!(world.shared_data().is_empty());
+    assert!(world.take_violations()[0].detail.contains("allows no callout in proxy_on_response_headers"));
+}
+
 #[test]
 fn metrics_costs_and_callbacks_are_seen_from_outside() {
     let mut world = world(&[on(
@@ -259,4 +286,60 @@ fn a_request_that_waits_for_the_script_is_left_waiting() {
     world.run_until_idle();
     assert_eq!(world.answer(id).text(), "menu");
     assert!(!world.logged(LogLevel::Error, ""));
+}
+
+/// Every context that was created is deleted once, whatever becomes of its stream; and nothing is stuck.
+#[test]
+fn contexts_are_deleted_once_in_any_run() {
+    let functions = [
+        counting(true),
+        on("request_body", "(i32.eqz (local.get $end))"),
+        on("response_headers", "(call $call) (i32.const 0)"),
+        on("http_call_response", "(call $say \"heard\")"),
+        on("context_create", ""),
+        on("delete", ""),
+    ];
+    for seed in 0..40 {
+        let mut world = world(&functions)
+            .workers(2)
+            .seed(seed)
+            .origin(move |call| {
+                let late = MS * u32::try_from(call.at.as_millis() % 7).unwrap();
+                match (call.at.as_millis() + u128::from(seed)) % 4 {
+                    0 => Reply::reset().after(late),
+                    1 => Response::ok("menu").after(late).into(),
+                    2 => Response::new(200).chunk(late, "me").then_reset(MS).into(),
+                    _ => Response::new(200).chunk(late, "me").chunk(MS, "nu").trailer("t", "1").into(),
+                }
+            })
+            .callout(
+                "bridge",
+                |call| if call.at.as_millis() % 2 == 0 { Reply::hang() } else { Response::ok("yes").into() },
+            )
+            .build()
+            .unwrap();
+        for client in 0..20 {
+            let request = Request::post("/").worker(client % 2).chunk(MS, "a").chunk(2 * MS, "b");
+            world.after(MS * u32::try_from(client * 3 % 11).unwrap(), move |world| {
+                let id = world.send(request);
+                if client % 5 == 0 {
+                    world.after(3 * MS, move |world| world.client_disconnects(id));
+                }
+            });
+        }
+        world.run_until_idle();
+        assert_eq!(world.answers().count(), 20, "seed {seed}");
+        let contexts = |name: &str| {
+            let mut contexts: Vec<(Thread, u32)> = world
+                .trace()
+                .iter()
+                .filter(|callback| callback.name == name && callback.arguments[1..] != [0])
+                .map(|callback| (callback.thread, callback.arguments[0]))
+                .collect();
+            contexts.sort_unstable();
+            contexts
+        };
+        assert_eq!(contexts("proxy_on_context_create").len(), 20, "seed {seed}");
+        assert_eq!(contexts("proxy_on_context_create"), contexts("proxy_on_delete"), "seed {seed}");
+    }
 }
