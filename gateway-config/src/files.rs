@@ -68,7 +68,7 @@ impl File {
             None if mistake.path.is_empty() => writeln!(f, "{}: {mistake}", self.name)?,
             None => writeln!(f, "{}: {mistake}", mistake.path)?,
         }
-        writeln!(f, "    {}", mistake.what.mend())
+        writeln!(f, "    {}", mistake.mend())
     }
 
     fn show_line(&self, span: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! Route rules: read, checked, explained, and rendered as gateway configuration.
 //!
-//! Whatever form rules come in, they are read into one tree ([`tree`]), and one checker walks it and notes every mistake
+//! Whatever form rules come in, they are read into one tree, and one checker walks it and notes every mistake
 //! with its place and mend ([`Mistakes`]); only a tree without mistakes becomes a [`Policy`].
 //!
 //! The filter uses [`load_json`] and nothing else. What people need on top sits behind features: `files` (YAML, lines and
@@ -26,6 +26,7 @@ mod host;
 mod json;
 mod method;
 mod mistake;
+mod naming;
 mod path;
 mod protobuf;
 mod quantity;
@@ -33,7 +34,7 @@ mod quantity;
 pub mod render;
 mod rule;
 mod suggest;
-pub mod tree;
+mod tree;
 mod ttl;
 mod vocabulary;
 mod walk;
@@ -46,6 +47,7 @@ use routecache_core::policy::Policy;
 pub use files::{Loaded, load_yaml};
 pub use mistake::{Mistake, Mistakes, Wanted, What};
 pub use path::PathMistake;
+pub use tree::Span;
 
 /// Looks up a variable of the VM's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

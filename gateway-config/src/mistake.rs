@@ -6,7 +6,7 @@ use std::fmt;
 use routecache_core::template::TemplateMistake;
 
 use crate::path::PathMistake;
-use crate::tree::Span;
+use crate::tree::{Span, visible};
 
 /// Everything that is wrong with one set of rules; never empty.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +209,12 @@ impl Mistake {
     pub(crate) fn new(path: impl Into<String>, span: Option<Span>, what: What) -> Self {
         Self { path: path.into(), rule: None, span, what }
     }
+
+    /// How to mend it, in one line.
+    #[must_use]
+    pub fn mend(&self) -> String {
+        visible(&self.what.mend())
+    }
 }
 
 impl Mistakes {
@@ -241,10 +247,10 @@ impl fmt::Display for Mistakes {
             match mistake.span {
                 Some(span) => write!(f, "rules:{}:{}: ", span.line, span.column)?,
                 None if mistake.path.is_empty() => f.write_str("rules: ")?,
-                None => write!(f, "{}: ", mistake.path)?,
+                None => write!(f, "{}: ", visible(&mistake.path))?,
             }
             writeln!(f, "{mistake}")?;
-            writeln!(f, "    {}", mistake.what.mend())?;
+            writeln!(f, "    {}", mistake.mend())?;
         }
         let count = self.list.len();
         write!(f, "{count} mistake{}", if count == 1 { "" } else { "s" })?;
@@ -260,9 +266,9 @@ impl fmt::Display for Mistake {
     /// The rule and what is wrong, in one line, without place and mend.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(rule) = &self.rule {
-            write!(f, "rule `{rule}`: ")?;
+            write!(f, "rule `{}`: ", visible(rule))?;
         }
-        self.what.fmt(f)
+        f.write_str(&visible(&self.what.to_string()))
     }
 }
 

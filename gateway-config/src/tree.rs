@@ -2,16 +2,16 @@
 
 /// A value, and where it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
+pub(crate) struct Node {
     /// The value.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Where it stands; JSON and protobuf don't say.
     pub span: Option<Span>,
 }
 
 /// What a [`Node`] holds.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `null`, or nothing after the colon in YAML.
     Null,
     /// `true` or `false`.
@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// One `name: value` of a map.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name.
     pub name: String,
     /// Where the name stands.
@@ -52,14 +52,12 @@ pub struct Span {
 
 impl Node {
     /// A node without place.
-    #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         Self { kind, span: None }
     }
 
     /// What it is, in a reader's words.
-    #[must_use]
-    pub fn kind_name(&self) -> &'static str {
+    pub(crate) fn kind_name(&self) -> &'static str {
         match self.kind {
             Kind::Null => "empty",
             Kind::Bool(_) => "true or false",
@@ -71,8 +69,7 @@ impl Node {
     }
 
     /// A scalar as a person would write it; lists and maps are only hinted at.
-    #[must_use]
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         match &self.kind {
             Kind::Null => "null".to_owned(),
             Kind::Bool(value) => value.to_string(),
@@ -88,8 +85,7 @@ impl Node {
 impl Span {
     /// The place of `len` bytes from `at` on, inside the scalar `text` that stands here. Where the text isn't written
     /// as it reads (escapes, several lines), it is the whole scalar's place.
-    #[must_use]
-    pub fn part(self, text: &str, at: usize, len: usize) -> Self {
+    pub(crate) fn part(self, text: &str, at: usize, len: usize) -> Self {
         let quotes = self.length.checked_sub(text.chars().count());
         let (Some(quotes @ (0 | 2)), Some(before), Some(meant)) = (quotes, text.get(..at), text.get(at..)) else {
             return self;
@@ -100,21 +96,20 @@ impl Span {
     }
 }
 
-/// Messages quote what was written, but not pages of it, and nothing that would move a terminal's cursor.
-#[must_use]
-pub fn shorten(text: &str) -> String {
+/// Messages quote what was written, but not pages of it.
+pub(crate) fn shorten(text: &str) -> String {
     const CHARS_MAX: usize = 80;
-    let mut shown: String = text
-        .chars()
-        .take(CHARS_MAX)
-        .flat_map(|char| {
-            let escape = char.is_control().then(|| char.escape_default());
-            let plain = (!char.is_control()).then_some(char);
-            escape.into_iter().flatten().chain(plain)
-        })
-        .collect();
-    if text.chars().nth(CHARS_MAX).is_some() {
-        shown.push('…');
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// A message without what would move a terminal's cursor or forge a line of a log.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { shown.extend(char.escape_default()) } else { shown.push(char) }
     }
     shown
 }

@@ -122,7 +122,10 @@ impl Reading {
                     let mend = "put templates in quotes, such as `\"{user_id}\"`";
                     return Err(Mistake::new("", node.span, What::UnusableYaml { detail, mend }).into());
                 }
-                None => *name = Some((node.shown(), node.span)),
+                None => {
+                    let text = if let Kind::Text(text) = node.kind { text } else { node.shown() };
+                    *name = Some((text, node.span));
+                }
             },
         }
         Ok(())

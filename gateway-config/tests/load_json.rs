@@ -209,6 +209,21 @@ fn broken_json_is_told_with_line_and_column() {
     assert!(load_json(b"\xff\xfe", &unset).is_err());
 }
 
+#[test]
+fn what_was_written_cannot_forge_lines_or_move_the_cursor() {
+    for text in [
+        r#"{"a\nb\u001b[2J": 1}"#,
+        r#"{"routes": [{"name": "a\nb", "\r": 1}]}"#,
+        r#"{"routes": [{"name": "r", "match": {"path": "/"}, "cache": {"key": "{\n\u001b}", "tags": ["!\n"]}}]}"#,
+        r#"{"ttl": {"\n": "\n"}, "routes": [{"name": "r", "match": {"path": "/\n", "host": "\n*"}, "cache": {"ttl": "x\n"}}]}"#,
+    ] {
+        let mistakes = load_json(text.as_bytes(), &unset).unwrap_err();
+        let message = mistakes.to_string();
+        assert_eq!(message.lines().count(), 2 * mistakes.list.len() + 1, "{message}");
+        assert!(!message.contains(|char: char| char.is_control() && char != '\n'), "{message:?}");
+    }
+}
+
 /// C12: whatever a control plane hands over, the VM lives.
 #[test]
 fn no_bytes_make_it_panic() {

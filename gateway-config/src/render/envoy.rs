@@ -94,7 +94,8 @@ fn listener(rules: &Value, options: &EnvoyOptions) -> String {
             use_remote_address: true
 
             # One spelling for one resource, before any filter looks at the path: otherwise `/users/7`, `//users/7`
-            # and `/x/../users/7` would be stored apart, and a purge of one would leave the others.
+            # and `/x/../users/7` would be stored apart, and a purge of one would leave the others. (Where `%2F` is part
+            # of ids, write KEEP_UNCHANGED for the last.)
             normalize_path: true
             merge_slashes: true
             path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT
