@@ -139,10 +139,11 @@ async fn bridge_back(stage: &mut Stage, table: &mut Table) -> Result<()> {
     settled(&stage.a).await?;
     settled(&stage.b).await?;
     table.fact(&format!("both gateways hear it again after {} ms", start.elapsed().as_millis()), true);
-    ask(stage, table, "A/0", Request::get(USER_12), miss(2)).await?;
-    ask(stage, table, "A/0", Request::get(USER_12), hit("worker", 2)).await?;
+    ask(stage, table, "A/0", Request::get(USER_1), miss(2)).await?;
+    ask(stage, table, "A/0", Request::get(USER_1), hit("worker", 2)).await?;
     sleep(Duration::from_millis(300)).await; // as above
-    ask(stage, table, "B/0", Request::get(USER_12), hit("group", 2)).await
+    ask(stage, table, "B/0", Request::get(USER_1), hit("group", 2)).await?;
+    ask(stage, table, "B/0", Request::get(USER_12), miss(2)).await
 }
 
 /// Asks through the gateway and worker that `via` names, and enters the line.

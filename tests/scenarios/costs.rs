@@ -1,0 +1,40 @@
+//! What a hit costs, counted.
+
+use super::stage::{get, rules, settle, status, world};
+
+#[test]
+fn a_hit_from_the_worker_asks_the_host_four_things_and_one_from_the_gateway_six() {
+    let (builder, _, _) = world(&rules());
+    let mut world = builder.workers(2).interleave(false).build().expect("a world");
+    settle(&mut world);
+    get(&mut world, 0, "/users/7");
+    world.run_until_idle();
+    for (worker, tier, calls) in [
+        (
+            0,
+            "worker",
+            &["proxy_get_header_map_pairs", "clock_time_get", "proxy_get_shared_data", "proxy_send_local_response"][..],
+        ),
+        (
+            1,
+            "gateway",
+            &[
+                "proxy_get_header_map_pairs",
+                "clock_time_get",
+                "proxy_get_shared_data", // the head
+                "proxy_get_shared_data", // the index
+                "proxy_get_shared_data", // the slot
+                "proxy_set_shared_data", // the use, counted
+                "proxy_send_local_response",
+            ],
+        ),
+    ] {
+        let hit = get(&mut world, worker, "/users/7");
+        assert_eq!(status(&hit), format!("hit; detail={tier}"));
+        let trace = world.trace();
+        let request =
+            trace.iter().rev().find(|callback| callback.name == "proxy_on_request_headers").expect("a request");
+        let asked: Vec<&str> = request.host_calls.iter().map(|call| call.name).collect();
+        assert_eq!(asked, calls);
+    }
+}

@@ -1,0 +1,12 @@
+//! The shipped filter in host-test: gateways, workers, bridge and origin on one virtual clock.
+
+mod bridge_lost;
+mod costs;
+mod hits;
+mod misses;
+mod privacy;
+mod purges;
+mod races;
+mod reconfiguration;
+mod stage;
+mod table;

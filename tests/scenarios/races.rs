@@ -1,0 +1,78 @@
+//! Readers and writers on every worker at once, in many orders: what an acknowledged write replaced is never read again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proxy_wasm_host_test::{Request, RequestId};
+
+use super::stage::{ms, rules, settle, world};
+
+/// Numbers that look random; the seed repeats them.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// One run: returns the reads that were stale, as text.
+fn run(seed: u64) -> Vec<String> {
+    let (builder, versions, _) = world(&rules());
+    let mut dice = Dice(seed);
+    let origin = move |call: &proxy_wasm_host_test::Call| {
+        // Answers come out of order: a read may be answered long after a later write.
+        let delay = ms(dice.roll(60));
+        versions.answer(call).after(delay)
+    };
+    let mut world = builder.gateways(2).workers(2).seed(seed).origin(origin).build().expect("a world");
+    settle(&mut world);
+    let mut dice = Dice(seed ^ 0xdead);
+    let (mut reads, mut writes): (Vec<(RequestId, usize)>, Vec<(RequestId, usize)>) = (Vec::new(), Vec::new());
+    for _ in 0..80 {
+        let gateway = usize::try_from(dice.roll(2)).expect("small");
+        let worker = usize::try_from(dice.roll(2)).expect("small");
+        if dice.roll(5) == 0 {
+            writes.push((world.send(Request::put("/users/7").body("x").gateway(gateway).worker(worker)), gateway));
+        } else {
+            reads.push((world.send(Request::get("/users/7").gateway(gateway).worker(worker)), gateway));
+        }
+        world.run_for(Duration::from_micros(dice.roll(40_000)));
+    }
+    world.run_until_idle();
+    let version = |id| world.answer(id).text().trim_start_matches('v').parse::<u64>().expect("a version");
+    // By gateway: when a version was released to its writer. On the other gateway it binds a window later.
+    let mut released: HashMap<usize, Vec<(Duration, u64)>> = HashMap::new();
+    for (id, gateway) in writes {
+        let at = world.answer(id).headers_at.expect("headers");
+        for reader in 0..2 {
+            let bound = if reader == gateway { at } else { at + ms(1000) };
+            released.entry(reader).or_default().push((bound, version(id)));
+        }
+    }
+    let mut stale = Vec::new();
+    for (id, gateway) in reads {
+        let answer = world.answer(id);
+        let newest =
+            released[&gateway].iter().filter(|(bound, _)| *bound < answer.started).map(|(_, version)| *version).max();
+        if newest.is_some_and(|newest| version(id) < newest) {
+            stale.push(format!(
+                "seed {seed}: gateway {gateway} at {:?}: {} after v{} ({})",
+                answer.started,
+                answer.text(),
+                newest.unwrap_or_default(),
+                answer.header("cache-status").unwrap_or_default()
+            ));
+        }
+    }
+    stale
+}
+
+/// C1, C2, C3.
+#[test]
+fn no_order_of_readers_writers_and_workers_brings_an_old_version_back() {
+    for seed in 0..60 {
+        assert_eq!(run(seed), Vec::<String>::new());
+    }
+}

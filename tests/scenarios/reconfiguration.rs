@@ -1,0 +1,63 @@
+//! New rules, restarts, and rules that can't be used.
+
+use proxy_wasm_host_test::{BuildError, Request};
+
+use super::stage::{ms, rules, settle, status, world};
+
+#[test]
+fn rules_that_cannot_be_used_are_refused_with_what_where_and_how_to_mend_it() {
+    let mut broken = rules();
+    broken["routes"][0]["cache"]["ttl"] = "5 minutes".into();
+    broken["routes"][1]["cache"]["keys"] = "x".into();
+    let (builder, _, _) = world(&broken);
+    let Err(BuildError::Refused { .. }) = builder.build().map(|_| ()) else { panic!("accepted") };
+    let (builder, _, _) = world(&broken);
+    let error = builder.build().map(|_| ()).unwrap_err().to_string();
+    for part in ["routes[0].cache.ttl", "`user`", "5 minutes", "routes[1].cache.keys"] {
+        assert!(error.contains(part), "{part} in: {error}");
+    }
+}
+
+#[test]
+fn entries_outlive_a_change_of_rules_that_does_not_concern_them() {
+    let (builder, _, _) = world(&rules());
+    let mut world = builder.workers(2).build().expect("a world");
+    settle(&mut world);
+    world.get("/users/7");
+    world.get("/users/7/orders");
+    let mut changed = rules();
+    changed["routes"][1]["cache"]["tags"] = serde_json::json!(["orders"]);
+    world.reconfigure(changed.to_string()).expect("good rules");
+    world.run_for(ms(600));
+    assert_eq!(status(&world.get("/users/7")), "hit; detail=worker");
+    assert_eq!(status(&world.get("/users/7/orders")), "fwd=uri-miss; stored", "its tags changed");
+}
+
+#[test]
+fn a_change_of_rules_with_requests_under_way_loses_none() {
+    let (builder, _, _) = world(&rules());
+    let mut world = builder.workers(2).build().expect("a world");
+    settle(&mut world);
+    let read = world.send(Request::get("/users/7"));
+    let write = world.send(Request::put("/users/8").body("x").worker(1));
+    world.run_for(ms(10));
+    world.reconfigure(rules().to_string()).expect("good rules");
+    world.run_until_idle();
+    assert_eq!((world.answer(read).status, world.answer(write).status), (200, 200));
+    assert_eq!(status(world.answer(write)), "fwd=method; detail=purged");
+}
+
+#[test]
+fn a_worker_that_starts_again_goes_on_with_what_the_gateway_holds() {
+    let (builder, _, _) = world(&rules());
+    let mut world = builder.workers(2).build().expect("a world");
+    settle(&mut world);
+    world.get("/users/7");
+    world.restart_worker(0);
+    world.run_for(ms(600));
+    assert_eq!(status(&world.get("/users/7")), "hit; detail=gateway");
+    world.fetch(Request::put("/users/7").body("x").worker(1));
+    world.restart_worker(0);
+    world.run_for(ms(600));
+    assert_eq!(world.get("/users/7").text(), "v2");
+}

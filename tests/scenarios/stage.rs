@@ -1,0 +1,229 @@
+//! What the scenarios stand on: rules, an origin with versions, and a bridge whose store is the real one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bridge_api::{FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, STORE, VERSION, decode, encode};
+use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
+use routecache_bridge::mem::Memory;
+use serde_json::{Value, json};
+
+/// A duration in milliseconds.
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Rules for users and their orders: a write to a user purges what carries the user's tag.
+pub fn rules() -> Value {
+    json!({
+        "namespace": { "prefix": "shop", "version": "v1" },
+        "bridge": { "cluster": "routecache-bridge", "timeout": "50ms" },
+        "routes": [
+            { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": "5m" } },
+            {
+                "name": "orders",
+                "match": { "path": "/users/{id}/orders" },
+                "cache": { "key": "orders:{id}", "tags": ["user:{id}", "orders"], "ttl": "5m" }
+            },
+            { "name": "write", "match": { "path": "/users/{id}" }, "purge": { "tags": ["user:{id}"] } }
+        ]
+    })
+}
+
+/// The same for a gateway that stands alone.
+pub fn rules_alone() -> Value {
+    let mut rules = rules();
+    rules.as_object_mut().expect("an object").remove("bridge");
+    rules
+}
+
+/// An origin whose resources have versions: a write to a path counts up its version and that of what lies below it.
+#[derive(Clone, Default)]
+pub struct Versions(Rc<RefCell<HashMap<String, u64>>>);
+
+impl Versions {
+    /// The version that a read of this path gets now.
+    pub fn of(&self, path: &str) -> u64 {
+        let user = path.split('/').take(3).collect::<Vec<_>>().join("/");
+        self.0.borrow().get(&user).copied().unwrap_or(1)
+    }
+
+    /// Answers as the origin does, at once.
+    pub fn answer(&self, call: &Call) -> Response {
+        if call.method() != "GET" && call.method() != "HEAD" {
+            let version = self.of(call.path()) + 1;
+            self.0.borrow_mut().insert(call.path().to_owned(), version);
+        }
+        let body = if call.method() == "HEAD" { String::new() } else { format!("v{}", self.of(call.path())) };
+        Response::ok(body).header("content-type", "text/plain")
+    }
+}
+
+/// A gateway's world with the shipped filter, an origin, and a bridge that is up.
+pub fn world(rules: &Value) -> (WorldBuilder, Versions, Bridge) {
+    let (versions, bridge) = (Versions::default(), Bridge::default());
+    let origin = versions.clone();
+    let filter = routecache_harness::filter().expect("the filter: run `cargo xtask build`");
+    let builder = World::builder()
+        .filter(filter)
+        .configuration(rules.to_string())
+        .origin(move |call| origin.answer(call).after(ms(30)))
+        .cluster("routecache-bridge", bridge.clone());
+    (builder, versions, bridge)
+}
+
+/// Long enough for the feed to be heard after a start.
+pub fn settle(world: &mut World) {
+    world.run_for(ms(600));
+}
+
+/// Gets a path on one worker.
+pub fn get(world: &mut World, worker: usize, path: &str) -> Answer {
+    world.fetch(Request::get(path).worker(worker))
+}
+
+/// The answer's `Cache-Status`, without the name of the cache and the hit's ttl.
+pub fn status(answer: &Answer) -> String {
+    let status = answer.header("cache-status").unwrap_or("none");
+    let parts = status.split("; ").filter(|part| *part != "routecache" && !part.starts_with("ttl="));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// How the bridge fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Envoy knows no healthy host.
+    Refused,
+    /// Nobody listens: Envoy makes a 503.
+    NoConnection,
+    /// It accepts and says nothing: Envoy makes a 504 after the timeout.
+    Hangs,
+    /// It breaks the connection.
+    Resets,
+    /// Something else answers 200.
+    Stranger,
+    /// It answers with its mark and nonsense.
+    Garbage,
+    /// It can't reach its store.
+    Unavailable,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::NoConnection,
+        Self::Hangs,
+        Self::Resets,
+        Self::Stranger,
+        Self::Garbage,
+        Self::Unavailable,
+    ];
+
+    fn reply(self) -> Reply {
+        match self {
+            Self::Refused => Reply::refuse(proxy_wasm_host_test::Status::InternalFailure),
+            Self::NoConnection => Reply::connect_failure(),
+            Self::Hangs => Reply::hang(),
+            Self::Resets => Reply::reset(),
+            Self::Stranger => Response::ok("{\"outcome\":\"hit\"}\nwelcome").into(),
+            Self::Garbage => Response::ok(b"\xff\0{]\n\n").header(MARKER, VERSION).into(),
+            Self::Unavailable => {
+                Response::new(503).body("{\"error\":\"store-unavailable\"}").header(MARKER, VERSION).into()
+            }
+        }
+    }
+}
+
+/// A bridge on the real in-memory store; a clone is another handle to it.
+#[derive(Clone)]
+pub struct Bridge {
+    memory: Rc<RefCell<Memory>>,
+    failure: Rc<Cell<Option<Failure>>>,
+    /// Polls that wait for news.
+    held: Rc<RefCell<Vec<(CallId, FeedRequest, u64)>>>,
+    restarts: Rc<Cell<u64>>,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self {
+            memory: Rc::new(RefCell::new(Memory::new(64 << 20, 1))),
+            failure: Rc::default(),
+            held: Rc::default(),
+            restarts: Rc::new(Cell::new(1)),
+        }
+    }
+}
+
+impl Bridge {
+    /// Fails from now on, or works again.
+    pub fn fails(&self, failure: Option<Failure>) {
+        self.failure.set(failure);
+    }
+
+    /// Starts again with nothing in its memory.
+    pub fn restart(&self) {
+        self.restarts.set(self.restarts.get() + 1);
+        *self.memory.borrow_mut() = Memory::new(64 << 20, self.restarts.get());
+    }
+
+    /// Answers the polls that have news.
+    fn wake(&self, now_ms: u64, kept: &mut Kept) {
+        let mut memory = self.memory.borrow_mut();
+        self.held.borrow_mut().retain(|(call, request, arrived_ms)| match memory.poll(request, *arrived_ms, now_ms) {
+            Some(reply) => {
+                kept.answer(*call, marked(&reply, b""));
+                false
+            }
+            None => true,
+        });
+    }
+}
+
+impl Upstream for Bridge {
+    fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
+        if let Some(failure) = self.failure.get() {
+            return failure.reply();
+        }
+        // The store's clock: its zero doesn't matter, but an id is never 0.
+        let now_ms = u64::try_from(call.at.as_millis()).expect("a clock that began lately") + 1_000_000;
+        let mut memory = self.memory.borrow_mut();
+        let reply = match call.path() {
+            LOOKUP => {
+                let (request, _) = decode(&call.body).expect("a lookup");
+                let (reply, payload) = memory.lookup(&request, now_ms);
+                marked(&reply, &payload)
+            }
+            STORE => {
+                let (request, payload) = decode(&call.body).expect("a store");
+                marked(&memory.store(&request, payload.to_vec().into(), now_ms), b"")
+            }
+            PURGE => {
+                let (request, _) = decode(&call.body).expect("a purge");
+                let reply = memory.purge(&request, now_ms);
+                drop(memory);
+                self.wake(now_ms, kept);
+                marked(&reply, b"")
+            }
+            FEED => {
+                let (request, _): (FeedRequest, _) = decode(&call.body).expect("a poll");
+                let Some(reply) = memory.poll(&request, now_ms, now_ms) else {
+                    let quiet = memory.poll(&request, now_ms, now_ms + request.hold_ms).expect("the hold is over");
+                    let hold = ms(request.hold_ms);
+                    self.held.borrow_mut().push((call.id, request, now_ms));
+                    return Reply::later_or(hold, marked(&quiet, b""));
+                };
+                return Reply::from(marked::<FeedReply>(&reply, b"")).background();
+            }
+            other => panic!("the filter calls {other}"),
+        };
+        Reply::from(reply).after(ms(1))
+    }
+}
+
+fn marked<T: serde::Serialize>(head: &T, payload: &[u8]) -> Response {
+    Response::ok(encode(head, payload)).header(MARKER, VERSION)
+}
