@@ -5,7 +5,7 @@ use std::process::Command;
 
 #[test]
 fn commands_print_what_their_files_say() {
-    trycmd::TestCases::new().case("tests/cmd/*.trycmd");
+    trycmd::TestCases::new().case("tests/cmd/*.trycmd").case("tests/cmd/*.toml");
 }
 
 /// Both ways of building are tested by building both ways; `cargo xtask build` makes the one with the filter.
