@@ -28,7 +28,7 @@ pub fn run(filters: &[&str]) -> Result<(), Failure> {
     };
     step::run("programs under test", &mut cargo(&[&["build", "--bins"], NATIVE].concat()))?;
     if filters.is_empty() {
-        step::run("examples in the documentation", &mut cargo(&[&["test", "--quiet", "--doc"], NATIVE].concat()))?;
+        step::run("examples in the documentation", &mut cargo(&[&["test", "--doc"], NATIVE].concat()))?;
     }
     if step::succeeds(&mut step::cargo(["nextest", "--version"])) {
         return step::become_it("tests", &mut cargo(&[&["nextest", "run"], NATIVE, filters].concat()));
@@ -51,6 +51,6 @@ fn checks() -> Result<(), Failure> {
 }
 
 fn clippy(name: &str, scope: &[&str]) -> Result<(), Failure> {
-    let arguments = [&["clippy", "--quiet"], scope, &["--", "--deny", "warnings"]].concat();
+    let arguments = [&["clippy"], scope, &["--", "--deny", "warnings"]].concat();
     step::run(name, &mut step::cargo(arguments))
 }

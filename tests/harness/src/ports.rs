@@ -4,13 +4,15 @@ use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process;
 
+use rustix::process::getuid;
+
 use crate::{Error, Result};
 
 /// Below the ports that systems hand out by themselves (Linux: from 32768), so that no outgoing connection takes one
 /// between our look and the server's start.
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
 
-/// A port that no other [`Port`] has, in this or any other process, for as long as this value lives. A server can
+/// A port that no other [`Port`] has, in this or any other process of this user, for as long as this value lives. A server can
 /// leave it and come back.
 #[derive(Debug)]
 pub struct Port {
@@ -25,7 +27,7 @@ impl Port {
     ///
     /// When all are taken, or the temporary folder can't be written to.
     pub fn claim() -> Result<Self> {
-        let folder = std::env::temp_dir().join("routecache-ports");
+        let folder = std::env::temp_dir().join(format!("routecache-ports-{}", getuid().as_raw()));
         fs::create_dir_all(&folder).map_err(Error::io(format!("make {}", folder.display())))?;
         // Processes that start together begin their search at different places.
         let offset = process::id().wrapping_mul(97) % u32::from(RANGE.end - RANGE.start);

@@ -4,11 +4,13 @@ mod stage;
 mod table;
 mod tour;
 
+use std::future::poll_fn;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use clap::Parser;
 use routecache_harness::Result;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use stage::Stage;
 use table::Table;
@@ -21,20 +23,24 @@ struct Arguments {
     serve: bool,
 }
 
-/// Everything that runs is a value of the future below, so ending that, for whatever reason, ends it.
+/// Everything that runs is a value of a future here, so ending that, for whatever reason, ends it.
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { serve } = Arguments::parse();
-    let outcome = tokio::select! {
-        outcome = show(serve) => outcome,
-        signal = told_to_end() => {
-            println!("\n{signal}: everything that was started has been ended");
-            return ExitCode::from(if serve { 0 } else { 130 });
-        }
+    let mut signals = Signals::listen();
+    let played = tokio::select! {
+        played = play() => played,
+        signal = signals.next() => return signal.end(),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    match played {
+        Ok((stage, all_hold)) => {
+            if serve {
+                stage.print_invitation();
+                signals.next().await.end();
+            }
+            stage.clear().await;
+            if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Err(error) => {
             eprintln!("demo: {error:?}");
             ExitCode::FAILURE
@@ -42,36 +48,50 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Plays the tour; whether every line was as it should be.
-async fn show(serve: bool) -> Result<bool> {
+/// Plays the tour; the stage as it is then, and whether every line was as it should be.
+async fn play() -> Result<(Stage, bool)> {
     let mut stage = Stage::set().await?;
     let mut table = Table::default();
     let outcome = tour::play(&mut stage, &mut table).await;
     let all_hold = table.summary();
-    if let Err(error) = outcome {
-        stage.print_logs();
-        return Err(error);
-    }
-    if !all_hold {
+    if outcome.is_err() || !all_hold {
         stage.print_logs();
     }
-    if serve {
-        stage.print_invitation();
-        std::future::pending::<()>().await; // until a signal ends us
-    }
-    stage.clear().await;
-    Ok(all_hold)
+    outcome.map(|()| (stage, all_hold))
 }
 
-/// Waits for Ctrl-C, SIGTERM or SIGHUP (a closed terminal), and names it.
-async fn told_to_end() -> &'static str {
-    let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = both else {
-        return std::future::pending().await; // without handlers the signals end us themselves
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "Ctrl-C",
-        _ = terminate.recv() => "SIGTERM",
-        _ = hangup.recv() => "SIGHUP",
+/// What ends us: Ctrl-C, SIGTERM, SIGHUP (a closed terminal).
+struct Signals(Vec<(Told, Signal)>);
+
+/// A signal's name and number.
+#[derive(Clone, Copy)]
+struct Told(&'static str, u8);
+
+impl Signals {
+    /// Where a signal can't be listened to, it ends us all the same, and the system ends what we started.
+    fn listen() -> Self {
+        let kinds = [
+            (Told("Ctrl-C", 2), SignalKind::interrupt()),
+            (Told("SIGTERM", 15), SignalKind::terminate()),
+            (Told("SIGHUP", 1), SignalKind::hangup()),
+        ];
+        Self(kinds.into_iter().filter_map(|(told, kind)| Some((told, signal(kind).ok()?))).collect())
+    }
+
+    async fn next(&mut self) -> Told {
+        poll_fn(|context| {
+            let told =
+                self.0.iter_mut().find_map(|(told, signal)| signal.poll_recv(context).is_ready().then_some(*told));
+            told.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+impl Told {
+    /// The exit status by which shells know a program that a signal ended.
+    fn end(self) -> ExitCode {
+        println!("\n{}: ending everything that was started", self.0);
+        ExitCode::from(128 + self.1)
     }
 }
