@@ -213,10 +213,7 @@ fn refuses(called: Called) -> bool {
 impl Vm {
     fn half(&mut self, context: u32, direction: Direction) -> Option<&mut Half> {
         let stream = self.stream(context).filter(|stream| !stream.ended)?;
-        Some(match direction {
-            Direction::Request => &mut stream.requesting,
-            Direction::Response => &mut stream.responding,
-        })
+        Some(stream.half_mut(direction))
     }
 
     async fn headers(&mut self, context: u32, direction: Direction, headers: Headers, end: bool) {
@@ -298,7 +295,14 @@ impl Vm {
                     }
                     self.go_on(context, direction).await;
                 }
-                Action::Continue => self.pass_data(context, direction, chunk, end),
+                Action::Continue => {
+                    // The callback may have made trailers; they are not for this filter.
+                    let trailers_made = end && half.trailers.is_some();
+                    self.pass_data(context, direction, chunk, end && !trailers_made);
+                    if trailers_made {
+                        self.pass_trailers(context, direction);
+                    }
+                }
                 Action::Pause => {
                     half.buffering = true;
                     half.iteration = Iteration::Stopped;
@@ -307,7 +311,13 @@ impl Vm {
                     }
                     too_large = half.buffer.as_ref().is_some_and(|buffer| buffer.len() > buffer_max);
                 }
-                Action::Drop => half.iteration = Iteration::Stopped,
+                Action::Drop => {
+                    half.iteration = Iteration::Stopped;
+                    if half.end_seen && half.trailers.is_none() {
+                        // So that the end passes, once resumed.
+                        half.hold_back(Vec::new());
+                    }
+                }
             }
         }
         if too_large {

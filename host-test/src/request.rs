@@ -71,6 +71,13 @@ impl Request {
         Self::new("DELETE", path)
     }
 
+    /// Gives a header field this one value, in place of any it had: a `content-length` that lies, for example.
+    #[must_use]
+    pub fn set(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.set(name, value);
+        self
+    }
+
     /// Adds a header line.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::Status;
+use crate::abi::{Direction, Status};
 use crate::{Headers, RequestId};
 
 /// Whether parts of a message pass the filter (`FilterManager`'s `IterationState`).
@@ -125,6 +125,34 @@ impl Stream {
             failed: false,
             started_wall,
         }
+    }
+}
+
+impl Stream {
+    pub(crate) fn half(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Request => &self.requesting,
+            Direction::Response => &self.responding,
+        }
+    }
+
+    pub(crate) fn half_mut(&mut self, direction: Direction) -> &mut Half {
+        match direction {
+            Direction::Request => &mut self.requesting,
+            Direction::Response => &mut self.responding,
+        }
+    }
+
+    /// The header lines that the module may see now.
+    pub(crate) fn visible_headers(&self, direction: Direction) -> Option<&Headers> {
+        let half = self.half(direction);
+        half.headers.as_ref().filter(|_| half.headers_visible || self.logging)
+    }
+
+    /// The trailer lines that the module may see now.
+    pub(crate) fn visible_trailers(&self, direction: Direction) -> Option<&Headers> {
+        let half = self.half(direction);
+        half.trailers.as_ref().filter(|_| half.trailers_visible || self.logging)
     }
 }
 

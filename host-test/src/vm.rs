@@ -31,6 +31,8 @@ pub(crate) struct VmOptions {
     pub(crate) log_level: LogLevel,
     /// What one callback may cost before it traps.
     pub(crate) fuel_max: u64,
+    /// What a VM's memory may grow to, in bytes.
+    pub(crate) memory_max: usize,
     /// What a paused body may hold, in bytes.
     pub(crate) buffer_max: usize,
     pub(crate) interleave: bool,
@@ -140,9 +142,6 @@ pub(crate) struct Vm {
     pub(crate) ending: VecDeque<u32>,
 }
 
-/// Memory that Envoy lets one VM have.
-const MEMORY_BYTES_MAX: usize = 1 << 30;
-
 impl Vm {
     /// Makes an instance and runs `_initialize` (and `main`) or `_start`, whichever it has.
     pub(crate) async fn new(
@@ -152,6 +151,7 @@ impl Vm {
         options: Arc<VmOptions>,
         commons: SharedCommons,
     ) -> wasmtime::Result<Self> {
+        let limits = StoreLimitsBuilder::new().memory_size(options.memory_max).build();
         let state = VmState {
             key,
             place,
@@ -170,7 +170,7 @@ impl Vm {
             starting: true,
             host_calls: Vec::new(),
             next_token: 1,
-            limits: StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).build(),
+            limits,
         };
         let mut store = Store::new(filter.instance.module().engine(), state);
         store.limiter(|state| &mut state.limits);
@@ -202,6 +202,11 @@ impl Vm {
 
     pub(crate) fn stream(&mut self, context: u32) -> Option<&mut Stream> {
         self.state().streams.get_mut(&context)
+    }
+
+    /// What the module's memory has grown to; it never shrinks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

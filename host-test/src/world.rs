@@ -113,6 +113,9 @@ impl World {
     }
 }
 
+/// More steps than this are taken for a filter that goes round in circles, such as one that repeats a failed callout at once.
+const STEPS_MAX: u64 = 20_000_000;
+
 /// Running.
 impl World {
     /// Runs everything that happens within a time, ticks and long polls too.
@@ -139,6 +142,10 @@ impl World {
     /// A request that nothing but ticks could still bring on is waited for as long as the world's
     /// [patience](WorldBuilder::patience), then it counts as stuck. One that waits for the script (a kept call, a client that never
     /// ends its request) isn't waited for.
+    ///
+    /// # Panics
+    ///
+    /// If that never comes to pass.
     pub fn run_until_idle(&mut self) {
         self.run_while(|_| true);
     }
@@ -150,9 +157,12 @@ impl World {
     }
 
     fn run_while(&mut self, mut wanted: impl FnMut(&World) -> bool) {
+        let mut steps = 0_u64;
         let mut waited = Duration::ZERO;
         let mut finished = self.finished_count();
         while wanted(self) {
+            steps += 1;
+            assert!(steps < STEPS_MAX, "never idle: {STEPS_MAX} steps until {:?}; {}", self.now(), self.end_of_log());
             if self.work() {
                 continue;
             }
@@ -458,6 +468,11 @@ impl World {
     /// How often each host function answered what: a [`Status`] as a number, or a WASI error.
     pub fn host_calls(&self) -> BTreeMap<(&'static str, u32), u64> {
         self.commons.lock().trace.answers.clone()
+    }
+
+    /// How many bytes the memory of a worker's VM has grown to; 0 while a callback runs.
+    pub fn memory_bytes(&self, gateway: usize, worker: usize) -> usize {
+        self.memory_at(Place { gateway, thread: Thread::Worker(worker) })
     }
 
     /// Imports of the module that this host doesn't offer, as `module.name`; they answer `Unimplemented`.

@@ -1,4 +1,4 @@
-//! Foreign functions: a registry by name, with `compress` and `uncompress` built in as in Envoy.
+//! Foreign functions: a registry by name, with `compress`, `uncompress` and `clear_route_cache` built in as in Envoy.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,8 +15,13 @@ use crate::guest::Guest;
 pub(crate) fn built_in() -> BTreeMap<String, ForeignFunction> {
     let compress = |bytes: &[u8]| read(ZlibEncoder::new(bytes, Compression::default()));
     let uncompress = |bytes: &[u8]| read(ZlibDecoder::new(bytes));
-    let functions: [(&str, ForeignFunction); 2] =
-        [("compress", Box::new(compress)), ("uncompress", Box::new(uncompress))];
+    // There is one route here, so nothing to clear.
+    let clear_route_cache = |_: &[u8]| Ok(Vec::new());
+    let functions: [(&str, ForeignFunction); 3] = [
+        ("compress", Box::new(compress)),
+        ("uncompress", Box::new(uncompress)),
+        ("clear_route_cache", Box::new(clear_route_cache)),
+    ];
     functions.map(|(name, function)| (name.to_owned(), function)).into()
 }
 

@@ -2,62 +2,48 @@
 
 use super::Outcome;
 use crate::Headers;
-use crate::abi::{AbiVersion, BufferType, MapType, Status, read_pairs, write_pairs};
+use crate::abi::{AbiVersion, BufferType, Direction, MapType, Status, read_pairs, write_pairs};
 use crate::guest::{Fault, Guest};
-use crate::stream::{Half, set_buffer};
+use crate::stream::set_buffer;
 use crate::vm::VmState;
 
-/// Why a map can't be read.
-enum NoMap {
-    /// Not in this phase.
-    WrongPhase,
-    /// This is the access log's phase, in which every map may be asked for; the stream just never had this one.
-    NeverWas,
+/// Which half of a stream a map belongs to, and whether it holds the trailers; `None` for maps that aren't a stream's.
+fn part_of_stream(map: MapType) -> Option<(Direction, bool)> {
+    match map {
+        MapType::RequestHeaders => Some((Direction::Request, false)),
+        MapType::RequestTrailers => Some((Direction::Request, true)),
+        MapType::ResponseHeaders => Some((Direction::Response, false)),
+        MapType::ResponseTrailers => Some((Direction::Response, true)),
+        _ => None,
+    }
 }
 
 /// The map to read.
-fn readable(state: &VmState, map: MapType) -> Result<&Headers, NoMap> {
-    if matches!(map, MapType::CallHeaders | MapType::CallTrailers) {
-        let call = state.roots.get(&state.root_id()).and_then(|root| root.call.as_ref()).ok_or(NoMap::WrongPhase)?;
-        return Ok(if map == MapType::CallHeaders { &call.headers } else { &call.trailers });
-    }
-    let stream = state.streams.get(&state.context()).ok_or(NoMap::WrongPhase)?;
-    let of = |half: &Half, visible: bool, trailers: bool| -> bool {
-        let present = if trailers { half.trailers.is_some() } else { half.headers.is_some() };
-        present && (visible || stream.logging)
+///
+/// # Errors
+///
+/// `BadArgument` outside its phase; `NotFound` in the access log's phase, where every map may be asked for, if the stream never had it.
+fn readable(state: &VmState, map: MapType) -> Result<&Headers, Status> {
+    let Some((direction, trailers)) = part_of_stream(map) else {
+        let call = state.roots.get(&state.root_id()).and_then(|root| root.call.as_ref());
+        return match (map, call) {
+            (MapType::CallHeaders, Some(call)) => Ok(&call.headers),
+            (MapType::CallTrailers, Some(call)) => Ok(&call.trailers),
+            _ => Err(Status::BadArgument),
+        };
     };
-    let (half, trailers) = match map {
-        MapType::RequestHeaders => (&stream.requesting, false),
-        MapType::RequestTrailers => (&stream.requesting, true),
-        MapType::ResponseHeaders => (&stream.responding, false),
-        MapType::ResponseTrailers => (&stream.responding, true),
-        _ => return Err(NoMap::WrongPhase),
-    };
-    let visible = if trailers { half.trailers_visible } else { half.headers_visible };
-    if !of(half, visible, trailers) {
-        return Err(if stream.logging { NoMap::NeverWas } else { NoMap::WrongPhase });
-    }
-    let map = if trailers { half.trailers.as_ref() } else { half.headers.as_ref() };
-    map.ok_or(NoMap::WrongPhase)
+    let stream = state.streams.get(&state.context()).ok_or(Status::BadArgument)?;
+    let visible = if trailers { stream.visible_trailers(direction) } else { stream.visible_headers(direction) };
+    visible.ok_or(if stream.logging { Status::NotFound } else { Status::BadArgument })
 }
 
 /// The map to change.
 fn writable(state: &mut VmState, map: MapType) -> Result<&mut Headers, Status> {
+    let (direction, trailers) = part_of_stream(map).ok_or(Status::BadArgument)?;
     let context = state.context();
-    let stream = state.streams.get_mut(&context).ok_or(Status::BadArgument)?;
-    let (half, trailers) = match map {
-        MapType::RequestHeaders => (&mut stream.requesting, false),
-        MapType::RequestTrailers => (&mut stream.requesting, true),
-        MapType::ResponseHeaders => (&mut stream.responding, false),
-        MapType::ResponseTrailers => (&mut stream.responding, true),
-        _ => return Err(Status::BadArgument),
-    };
+    let half = state.streams.get_mut(&context).ok_or(Status::BadArgument)?.half_mut(direction);
     if !trailers {
-        return if half.headers_visible {
-            half.headers.as_mut().ok_or(Status::BadArgument)
-        } else {
-            Err(Status::BadArgument)
-        };
+        return half.headers.as_mut().filter(|_| half.headers_visible).ok_or(Status::BadArgument);
     }
     // Trailers can be made where there were none, while the last piece of body is being shown.
     if half.trailers_visible || (half.in_body && half.end_seen) {
@@ -75,8 +61,8 @@ pub(super) async fn get_header_map_value(
     let name = guest.bytes(name, name_length)?;
     let found = match readable(guest.vm(), map) {
         Ok(headers) => headers.bytes(&name).map(<[u8]>::to_vec),
-        Err(NoMap::NeverWas) => None,
-        Err(NoMap::WrongPhase) => return Err(Status::BadArgument.into()),
+        Err(Status::NotFound) => None,
+        Err(status) => return Err(status.into()),
     };
     let old = guest.vm().abi == AbiVersion::V0_1_0;
     let value = found.or(old.then(Vec::new)).ok_or(Status::NotFound)?;
@@ -143,12 +129,8 @@ fn with_buffer<T>(
     let root = state.roots.get_mut(&root);
     match buffer {
         BufferType::RequestBody | BufferType::ResponseBody => {
-            let stream = state.streams.get_mut(&context);
-            let half = stream.map(|stream| match buffer {
-                BufferType::RequestBody => &mut stream.requesting,
-                _ => &mut stream.responding,
-            });
-            work(half.and_then(Half::body))
+            let direction = direction_of(buffer);
+            work(state.streams.get_mut(&context).and_then(|stream| stream.half_mut(direction).body()))
         }
         BufferType::CallBody => work(Some(&mut root.and_then(|root| root.call.as_mut()).ok_or(Status::NotFound)?.body)),
         // Configurations can be read only: changes of the copy are refused below.
@@ -159,6 +141,10 @@ fn with_buffer<T>(
         }
         BufferType::Other => Err(Status::NotFound),
     }
+}
+
+fn direction_of(body: BufferType) -> Direction {
+    if body == BufferType::RequestBody { Direction::Request } else { Direction::Response }
 }
 
 /// A slice of a buffer, cut where the buffer ends; nothing is written where the slice is empty.
@@ -201,10 +187,7 @@ pub(super) async fn set_buffer_bytes(
     }
     let context = guest.vm().context();
     if let Some(stream) = guest.state().streams.get_mut(&context) {
-        match buffer {
-            BufferType::RequestBody => stream.requesting.changed = true,
-            _ => stream.responding.changed = true,
-        }
+        stream.half_mut(direction_of(buffer)).changed = true;
     }
     let outcome =
         with_buffer(guest.state(), buffer, |bytes| set_buffer(bytes.ok_or(Status::BadArgument)?, start, length, &data));

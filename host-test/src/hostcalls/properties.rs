@@ -3,7 +3,6 @@
 //! Numbers are eight bytes, least significant first; text is its bytes (`serializeValue`).
 
 use super::Outcome;
-use crate::Headers;
 use crate::abi::{Direction, Status};
 use crate::guest::Guest;
 use crate::stream::Stream;
@@ -70,15 +69,6 @@ fn of_stream(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
     }
 }
 
-/// The headers of a half while the module may see them.
-fn visible(stream: &Stream, direction: Direction) -> Option<&Headers> {
-    let half = match direction {
-        Direction::Request => &stream.requesting,
-        Direction::Response => &stream.responding,
-    };
-    half.headers.as_ref().filter(|_| half.headers_visible || stream.logging)
-}
-
 fn of_request(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
     match parts {
         ["time"] => return number(stream.started_wall),
@@ -86,7 +76,7 @@ fn of_request(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
         ["size"] => return number(stream.requesting.body_bytes),
         _ => {}
     }
-    let headers = visible(stream, Direction::Request)?;
+    let headers = stream.visible_headers(Direction::Request)?;
     let field = |name: &str| headers.bytes(name).map(<[u8]>::to_vec);
     match parts {
         ["path"] => field(":path"),
@@ -111,7 +101,7 @@ fn of_response(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
         ["code_details"] if !stream.details.is_empty() => text_of(&stream.details),
         ["flags"] => number(stream.flags),
         ["size"] => number(half.body_bytes),
-        ["headers", name] => visible(stream, Direction::Response)?.bytes(name).map(<[u8]>::to_vec),
+        ["headers", name] => stream.visible_headers(Direction::Response)?.bytes(name).map(<[u8]>::to_vec),
         ["trailers", name] => half.trailers.as_ref()?.bytes(name).map(<[u8]>::to_vec),
         _ => None,
     }

@@ -39,10 +39,7 @@ fn resume(guest: &mut Guest<'_>, direction: Direction) {
     let context = guest.vm().context();
     let Some(stream) = guest.state().streams.get_mut(&context) else { return };
     // The maps are out of reach from here on, though the stream goes on only later.
-    let half = match direction {
-        Direction::Request => &mut stream.requesting,
-        Direction::Response => &mut stream.responding,
-    };
+    let half = stream.half_mut(direction);
     half.headers_visible = false;
     half.trailers_visible = false;
     guest.state().deferred.push_back(Deferred::Resume(context, direction));

@@ -123,6 +123,7 @@ impl Default for WorldBuilder {
             properties: BTreeMap::new(),
             log_level: LogLevel::Info,
             fuel_max: 10_000_000_000,
+            memory_max: 1 << 30,
             buffer_max: 1 << 20,
             interleave: false,
             dialect: Dialect::ENVOY,
@@ -268,7 +269,7 @@ impl WorldBuilder {
         self
     }
 
-    /// A foreign function, besides `compress` and `uncompress`: arguments in, result or status out.
+    /// A foreign function, besides `compress`, `uncompress` and `clear_route_cache`: arguments in, result or status out.
     pub fn foreign_function(
         mut self,
         name: &str,
@@ -293,6 +294,12 @@ impl WorldBuilder {
     /// How much fuel one callback may use up before it traps.
     pub fn fuel_per_callback(mut self, fuel_max: u64) -> Self {
         self.options.fuel_max = fuel_max;
+        self
+    }
+
+    /// How many bytes the memory of a VM may grow to; past that `memory.grow` fails. Envoy's limit is 1 GiB.
+    pub fn memory_limit(mut self, bytes_max: usize) -> Self {
+        self.options.memory_max = bytes_max;
         self
     }
 

@@ -178,6 +178,14 @@ impl World {
         }
     }
 
+    /// What the memory of a place's VM has grown to.
+    pub(super) fn memory_at(&self, place: Place) -> usize {
+        self.lanes.iter().find(|lane| lane.place == place && !lane.trial).map_or(0, |lane| match &lane.seat {
+            Seat::Idle(vm) => vm.memory_bytes(),
+            Seat::Empty | Seat::Busy(_) => 0,
+        })
+    }
+
     /// The VM that serves a place.
     pub(super) fn vm_at(&self, place: Place) -> VmKey {
         let lane = self.lanes.iter().find(|lane| lane.place == place && !lane.trial);

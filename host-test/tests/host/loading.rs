@@ -138,3 +138,18 @@ fn foreign_functions_compress_and_back() {
         ["compress=0", "shorter=1", "uncompress=0", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bad=3", "unknown=1"]
     );
 }
+
+#[test]
+fn memory_grows_to_its_limit_and_no_further() {
+    let filter = probe(&on(
+        "request_headers",
+        "(call $note \"grown\" (i32.add (memory.grow (i32.const 4)) (i32.const 1))) (i32.const 0)",
+    ));
+    let mut world = World::builder().filter(filter).memory_limit(20 * 65536).build().unwrap();
+    assert_eq!(world.memory_bytes(0, 0), 16 * 65536);
+    world.get("/");
+    world.get("/");
+    // Pages before, plus one; 0 where it failed.
+    assert_eq!(said(&world), ["grown=17", "grown=0"]);
+    assert_eq!(world.memory_bytes(0, 0), 20 * 65536);
+}

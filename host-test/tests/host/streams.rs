@@ -110,6 +110,42 @@ fn a_pause_in_the_body_makes_its_size_cumulative() {
 }
 
 #[test]
+fn trailers_can_be_made_with_the_last_piece_of_body() {
+    let add = |body: &str, map: u8| {
+        let made = format!("(call $note \"made\" (call $add_header (i32.const {map}) \"t\" \"1\"))");
+        on(body, &format!("(if (local.get $end) (then {made})) (i32.const 0)"))
+    };
+    let never = |name: &str| on(name, "(call $say \"never\") (i32.const 0)");
+    let mut world = world(&[
+        add("request_body", 1),
+        add("response_body", 3),
+        never("request_trailers"),
+        never("response_trailers"),
+    ])
+    .origin(|_| menu())
+    .build()
+    .unwrap();
+    let answer = world.fetch(Request::post("/").body("ask"));
+    assert_eq!((answer.text().as_str(), answer.trailers.get("t")), ("menu", Some("1")));
+    assert_eq!(world.origin_requests()[0].trailers.get("t"), Some("1"));
+    assert_eq!(said(&world), ["made=0", "made=0"]);
+}
+
+#[test]
+fn trailers_release_a_body_that_was_held_back() {
+    let mut world = world(&[
+        on("response_body", "(call $note \"size\" (local.get $size)) (i32.const 1)"),
+        on("response_trailers", "(call $read (i32.const 3) \"t\") (i32.const 0)"),
+    ])
+    .origin(|_| Response::new(200).chunk(MS, "ab").chunk(MS, "cd").trailer("t", "1"))
+    .build()
+    .unwrap();
+    let answer = world.get("/");
+    assert_eq!((answer.text().as_str(), answer.trailers.get("t")), ("abcd", Some("1")));
+    assert_eq!(said(&world), ["size=2", "size=4", "1"]);
+}
+
+#[test]
 fn a_body_callback_that_continues_sees_its_piece_only() {
     let mut world = world(&[on("response_body", "(call $body (i32.const 1)) (i32.const 0)")])
         .origin(|_| Response::new(200).chunk(MS, "ab").chunk(MS, "cde").last_chunk_ends())
