@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::abi::Direction;
 use crate::commons::{Effect, Frame};
+use crate::dialect::FailurePolicy;
 use crate::laws::Law;
 use crate::stream::{Half, Iteration, LocalReply, LocalResponse, Stream};
 use crate::vm::{CallResponse, Called, Deferred, Root, Vm};
@@ -359,7 +360,7 @@ impl Vm {
             Called::Returned { stop: true, .. } if is_data => Action::Drop,
             Called::Returned { .. } => Action::Pause,
             Called::Failed => {
-                if self.state().options.fail_open {
+                if self.state().options.failure_policy == FailurePolicy::Open {
                     return Action::Continue;
                 }
                 match self.stream(context) {

@@ -38,3 +38,15 @@ impl Dialect {
         self.callouts_in_responses || REQUEST_SIDE.contains(&callback)
     }
 }
+
+/// What becomes of requests when a VM has failed (Envoy's `failure_policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// They end with 503.
+    #[default]
+    Closed,
+    /// They pass as if the filter weren't there.
+    Open,
+    /// They end with 503 until a second has passed since the failure; the next one then gets a new VM.
+    Reload,
+}

@@ -51,7 +51,7 @@ mod wasi;
 mod world;
 
 pub use abi::{AbiVersion, Direction, LogLevel, Status};
-pub use dialect::{Cas, Dialect};
+pub use dialect::{Cas, Dialect, FailurePolicy};
 pub use headers::Headers;
 pub use laws::{Law, Violation};
 pub use request::{Answer, Ending, Request, RequestId};

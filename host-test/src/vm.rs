@@ -9,7 +9,7 @@ use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, T
 use crate::Headers;
 use crate::abi::{AbiVersion, Direction, LogLevel};
 use crate::commons::{Effect, Place, SharedCommons};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
 use crate::laws::Law;
 use crate::stream::{LocalResponse, Stream};
@@ -37,7 +37,7 @@ pub(crate) struct VmOptions {
     pub(crate) buffer_max: usize,
     pub(crate) interleave: bool,
     pub(crate) dialect: Dialect,
-    pub(crate) fail_open: bool,
+    pub(crate) failure_policy: FailurePolicy,
     /// Envoy's `allow_on_headers_stop_iteration`.
     pub(crate) body_callbacks_while_headers_paused: bool,
 }

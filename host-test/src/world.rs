@@ -54,6 +54,8 @@ pub struct World {
     /// The timer that counts, of those that were set for a root context.
     timers: BTreeMap<(VmKey, u32), u64>,
     numbers: u64,
+    /// Steps since the test last asked for something.
+    steps: u64,
     workers: usize,
     route_timeout: Option<Duration>,
     patience: Duration,
@@ -113,13 +115,11 @@ impl World {
     }
 }
 
-/// More steps than this are taken for a filter that goes round in circles, such as one that repeats a failed callout at once.
-const STEPS_MAX: u64 = 20_000_000;
-
 /// Running.
 impl World {
     /// Runs everything that happens within a time, ticks and long polls too.
     pub fn run_for(&mut self, time: Duration) {
+        self.steps = 0;
         let end = self.now() + time;
         loop {
             while self.work() {}
@@ -157,12 +157,10 @@ impl World {
     }
 
     fn run_while(&mut self, mut wanted: impl FnMut(&World) -> bool) {
-        let mut steps = 0_u64;
+        self.steps = 0;
         let mut waited = Duration::ZERO;
         let mut finished = self.finished_count();
         while wanted(self) {
-            steps += 1;
-            assert!(steps < STEPS_MAX, "never idle: {STEPS_MAX} steps until {:?}; {}", self.now(), self.end_of_log());
             if self.work() {
                 continue;
             }

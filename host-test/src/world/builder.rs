@@ -9,7 +9,7 @@ use super::World;
 use super::events::Events;
 use crate::abi::{LogLevel, Status};
 use crate::commons::{Commons, ForeignFunction, SharedCommons};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::random::Random;
@@ -127,7 +127,7 @@ impl Default for WorldBuilder {
             buffer_max: 1 << 20,
             interleave: false,
             dialect: Dialect::ENVOY,
-            fail_open: false,
+            failure_policy: FailurePolicy::Closed,
             body_callbacks_while_headers_paused: false,
         };
         Self {
@@ -309,9 +309,9 @@ impl WorldBuilder {
         self
     }
 
-    /// Whether streams pass by a VM that has failed, rather than end with 503.
-    pub fn fail_open(mut self, fail_open: bool) -> Self {
-        self.options.fail_open = fail_open;
+    /// What becomes of requests when a VM has failed.
+    pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
+        self.options.failure_policy = policy;
         self
     }
 
@@ -387,6 +387,7 @@ impl WorldBuilder {
             callouts: Vec::new(),
             timers: BTreeMap::new(),
             numbers: 0,
+            steps: 0,
             workers: self.workers,
             route_timeout: self.route_timeout,
             patience: self.patience,

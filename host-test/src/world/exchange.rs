@@ -81,6 +81,7 @@ impl World {
         let id = RequestId(self.number());
         let Request { mut headers, chunks, trailers, gateway, worker, unfinished } = request;
         let place = Place { gateway, thread: Thread::Worker(worker) };
+        self.reload(place);
         let (vm, now) = (self.vm_at(place), self.now());
         let word = |name: &str| headers.get(name).unwrap_or_default().to_owned();
         let exchange = Exchange {

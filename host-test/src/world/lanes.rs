@@ -5,12 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::{BuildError, Event, World};
 use crate::Headers;
 use crate::abi::{Direction, LogLevel};
 use crate::chain::UpstreamFailure;
 use crate::commons::{Effect, Frame, Place};
+use crate::dialect::FailurePolicy;
 use crate::request::RequestId;
 use crate::trace::Thread;
 use crate::vm::{CallResponse, Vm, VmKey};
@@ -52,6 +54,7 @@ pub(super) struct Lane {
     seat: Seat,
     inbox: VecDeque<(u64, Job)>,
     started: Started,
+    failed_at: Option<Duration>,
     /// Tries a configuration, and is thrown away.
     trial: bool,
 }
@@ -62,10 +65,20 @@ impl Lane {
     }
 }
 
+/// More steps than this are taken for a filter that goes round in circles, such as one that repeats a failed callout at once.
+const STEPS_MAX: u64 = 20_000_000;
+
 // Taking turns.
 impl World {
     /// Does one step of what can be done now. False: nothing can before the clock moves.
     pub(super) fn work(&mut self) -> bool {
+        self.steps += 1;
+        assert!(
+            self.steps < STEPS_MAX,
+            "{STEPS_MAX} steps, now at {:?}, and no end; {}",
+            self.now(),
+            self.end_of_log()
+        );
         while let Some(event) = self.events.pop_due(self.now()) {
             self.happen(event);
         }
@@ -119,10 +132,14 @@ impl World {
 
     fn go_on(&mut self, index: usize, mut turn: Turn) {
         let outcome = turn.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let now = self.now();
         let lane = &mut self.lanes[index];
         match outcome {
             Poll::Pending => lane.seat = Seat::Busy(turn),
             Poll::Ready(Ok((vm, started))) => {
+                if vm.failed {
+                    lane.failed_at.get_or_insert(now);
+                }
                 lane.seat = Seat::Idle(vm);
                 match started {
                     Some(true) => lane.started = Started::Willing,
@@ -239,7 +256,15 @@ impl World {
 
     fn add_lane(&mut self, place: Place, trial: bool) -> VmKey {
         let vm = VmKey(self.number());
-        self.lanes.push(Lane { place, vm, seat: Seat::Empty, inbox: VecDeque::new(), started: Started::NotYet, trial });
+        self.lanes.push(Lane {
+            place,
+            vm,
+            seat: Seat::Empty,
+            inbox: VecDeque::new(),
+            started: Started::NotYet,
+            failed_at: None,
+            trial,
+        });
         vm
     }
 
@@ -278,13 +303,24 @@ impl World {
         Ok(())
     }
 
+    /// Gives a failed VM's place a new one, where the policy and the time allow it.
+    pub(super) fn reload(&mut self, place: Place) {
+        const BACKOFF: Duration = Duration::from_secs(1);
+        let failed_at =
+            self.lanes.iter().find(|lane| lane.place == place && !lane.trial).and_then(|lane| lane.failed_at);
+        let due = failed_at.is_some_and(|failed_at| failed_at + BACKOFF <= self.now());
+        if due && self.options.failure_policy == FailurePolicy::Reload {
+            self.restart(place);
+        }
+    }
+
     /// Replaces a thread's VM by a new one.
     pub(super) fn restart(&mut self, place: Place) {
         let (old, new) = (self.vm_at(place), VmKey(self.number()));
         let configuration = Arc::clone(&self.configurations[place.gateway]);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.vm == old) {
             let (seat, inbox, started) = (Seat::Empty, VecDeque::new(), Started::NotYet);
-            *lane = Lane { place, vm: new, seat, inbox, started, trial: false };
+            *lane = Lane { place, vm: new, seat, inbox, started, failed_at: None, trial: false };
         }
         self.forget_vm(old);
         let served = |id: &&RequestId| self.exchanges.get(*id).is_some_and(|exchange| exchange.vm == old);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy_wasm_host_test::{Ending, Law, Reply, Request, Response, Status, World, WorldBuilder};
+use proxy_wasm_host_test::{Ending, FailurePolicy, Law, Reply, Request, Response, Status, World, WorldBuilder};
 
 use crate::probe::{on, probe};
 use crate::said;
@@ -313,6 +313,25 @@ fn a_vm_crashes_where_the_test_wants_it() {
     assert_eq!(statuses, [200, 503, 200, 503]);
     world.restart_worker(1);
     assert_eq!(world.fetch(Request::get("/").worker(1)).status, 200);
+}
+
+/// facts §7: `failure_policy`.
+#[test]
+fn requests_to_a_failed_vm_end_pass_or_get_a_new_one() {
+    for (policy, want) in [
+        (FailurePolicy::Closed, [503, 503, 503]),
+        (FailurePolicy::Open, [200, 200, 200]),
+        (FailurePolicy::Reload, [503, 503, 200]),
+    ] {
+        let mut world =
+            world(&[on("request_headers", "(i32.const 0)")]).failure_policy(policy).origin(|_| menu()).build().unwrap();
+        world.crash(0, 0, "proxy_on_request_headers");
+        let statuses = [0, 500, 1000].map(|ms| {
+            world.run_for(ms * MS);
+            world.get("/").status
+        });
+        assert_eq!(statuses, want, "{policy:?}");
+    }
 }
 
 #[test]
