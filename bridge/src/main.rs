@@ -139,7 +139,7 @@ fn store_url(arguments: &Arguments) -> String {
 
 /// A number of things, at least one.
 fn amount(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=1 << 40).contains(number));
+    let number = text.parse().ok().filter(|number| (1..=1 << 30).contains(number));
     number.ok_or_else(|| "write a whole number of at least 1".to_owned())
 }
 

@@ -20,7 +20,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The held polls of this bridge, by namespace.
 pub(crate) struct Waiting {
     store: Arc<dyn Store>,
-    places: Arc<Mutex<HashMap<String, Arc<Notify>>>>,
+    places: Arc<Places>,
+    linger: Duration,
 }
 
 /// A held poll's seat; one per namespace, shared.
@@ -35,7 +36,7 @@ impl Place {
 
 impl Waiting {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, places: Arc::default() }
+        Self { store, places: Arc::default(), linger: LINGER }
     }
 
     /// Takes a place, and starts a watcher for the namespace if it needs one and has none.
@@ -50,6 +51,7 @@ impl Waiting {
             store: Arc::clone(&self.store),
             places: Arc::downgrade(&self.places),
             namespace: namespace.to_owned(),
+            linger: self.linger,
         };
         tokio::spawn(watcher.run(Arc::downgrade(&notify)));
         Place(notify)
@@ -74,6 +76,7 @@ struct Watcher {
     store: Arc<dyn Store>,
     places: Weak<Places>,
     namespace: String,
+    linger: Duration,
 }
 
 impl Watcher {
@@ -87,14 +90,14 @@ impl Watcher {
                 // The table's own handle is the one that is left when no poll is held.
                 if notify.strong_count() > 1 {
                     needed = Instant::now();
-                } else if needed.elapsed() >= LINGER {
+                } else if needed.elapsed() >= self.linger {
                     places.remove(&self.namespace);
                     return;
                 }
             }
             drop(places);
             if !self.store.shared() {
-                sleep(LINGER).await; // whatever changes, changes through this bridge
+                sleep(self.linger).await; // whatever changes, changes through this bridge
                 continue;
             }
             // A failed look tells nothing; the polls find out by their own readings.
@@ -108,5 +111,36 @@ impl Watcher {
             }
             sleep(LOOK).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemStore;
+
+    #[tokio::test]
+    async fn a_namespace_that_nobody_polls_any_longer_is_forgotten() {
+        let linger = Duration::from_millis(10);
+        let waiting = Waiting { linger, ..Waiting::new(Arc::new(MemStore::new(1 << 20))) };
+        let place = waiting.enter("polled");
+        drop(waiting.enter("left"));
+        while lock(&waiting.places).len() > 1 {
+            sleep(linger).await;
+        }
+        sleep(linger * 4).await;
+        assert_eq!(lock(&waiting.places).keys().collect::<Vec<_>>(), ["polled"]);
+        drop(place);
+        while !lock(&waiting.places).is_empty() {
+            sleep(linger).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_between_the_seat_and_the_wait_is_not_missed() {
+        let waiting = Waiting::new(Arc::new(MemStore::new(1 << 20)));
+        let woken = waiting.enter("n").woken();
+        waiting.wake("n");
+        woken.await;
     }
 }

@@ -36,7 +36,11 @@ async fn post(bridge: &Bridge, path: &str, body: impl Into<Body>) -> (StatusCode
 
 /// Served on a real socket until the sender is used or dropped.
 async fn serve(bridge: Bridge) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<bool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_on("127.0.0.1:0", bridge).await
+}
+
+async fn serve_on(address: &str, bridge: Bridge) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<bool>) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let stopped = async { drop(stopped.await) };
@@ -216,7 +220,8 @@ async fn connections_over_the_limit_wait_for_a_place() {
 
 #[tokio::test]
 async fn stopping_lets_calls_under_way_end_and_takes_no_more() {
-    let (address, stop, served) = serve(bridge()).await;
+    // An address of its own: on the others' the next test may get this port as soon as it is free.
+    let (address, stop, served) = serve_on("127.0.0.2:0", bridge()).await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let send =
         |body: String| client.request(Request::post(format!("http://{address}{FEED}")).body(Body::from(body)).unwrap());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_api::{Continuity, FeedRequest, LookupReply, PurgeRequest, StoreReply, StoreRequest};
+use bridge_api::{Continuity, Era, FeedRequest, LookupReply, PurgeRequest, StoreReply, StoreRequest, Ticket};
 use bytes::Bytes;
 use redis::{Commands, cmd};
 use routecache_bridge::{RedisStore, Store};
@@ -74,6 +74,29 @@ async fn every_key_dies_within_a_week_and_no_name_of_a_user_is_its_slot() {
         let left_ms: i64 = rig.redis_do(|redis| redis.pttl(key));
         assert!((1..=WEEK_MS).contains(&left_ms), "{key}: {left_ms}");
     }
+}
+
+#[tokio::test]
+async fn what_an_entry_depends_on_lives_on_with_each_use() {
+    const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+    let (log, epoch) = ("routecache:{shop:v1}:log", "routecache:{shop:v1}:epoch:a");
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    let age = |keys: &[&str]| {
+        for key in keys {
+            rig.redis_do(|redis| redis.pexpire::<_, ()>(key, 60_000));
+        }
+    };
+    let renewed = |key: &str| rig.redis_do(|redis| redis.pttl::<_, i64>(key)) > WEEK_MS - 60_000;
+    age(&[log, epoch]);
+    rig.fill("k", &["a"]).await;
+    assert!(renewed(log) && renewed(epoch), "by a store");
+    age(&[log, epoch]);
+    rig.purge(&["a"]).await;
+    assert!(renewed(log) && renewed(epoch), "by a purge");
+    age(&[log]);
+    rig.poll(None, None).await;
+    assert!(renewed(log), "by a poll");
 }
 
 #[tokio::test]
@@ -169,6 +192,27 @@ async fn several_bridges_on_one_server_agree() {
     let purged = one.purge(&["a"]).await.position;
     assert!(!two.hits("k", &["a"]).await);
     assert_eq!(two.poll(Some(cursor), Some(purged)).await.cursor, purged);
+}
+
+/// As text `10-0` comes before `9-0`, and as Lua numbers 2^53 and 2^53 + 1 are one.
+#[tokio::test]
+async fn ids_are_compared_by_all_their_digits() {
+    let rig = Rig::redis();
+    for (older, newer) in [("9-0", "10-0"), ("5-9", "5-10"), ("9007199254740992-0", "9007199254740993-0")] {
+        rig.redis_do(|redis| cmd("FLUSHALL").exec(redis));
+        for id in [older, newer] {
+            let fields = [("unique", "1"), ("era", "1"), ("tag", "a")];
+            rig.redis_do(|redis| redis.xadd::<_, _, _, _, ()>("routecache:{shop:v1}:log", id, &fields));
+        }
+        let ticket = |id: &str| Ticket { at: format!("{id}-1").parse().unwrap(), era: Era(1) };
+        rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:epoch:a", newer));
+        rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:epoch:b", older));
+        assert_eq!(rig.put("k", &["a"], ticket(older)).await, StoreReply::Void, "{older} {newer}");
+        assert_eq!(rig.put("k", &["a"], ticket(newer)).await, StoreReply::Stored, "{older} {newer}");
+        assert_eq!(rig.put("k", &["b"], ticket(older)).await, StoreReply::Newer, "{older} {newer}");
+        let read = rig.poll(Some(ticket(older).at), Some(ticket(newer).at)).await;
+        assert_eq!((read.continuity, read.cursor), (Continuity::Joined, ticket(newer).at));
+    }
 }
 
 /// Nothing half-old is served while entries are read and replaced at the same time: the body names its ticket.
