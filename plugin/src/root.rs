@@ -21,8 +21,10 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::worker::{Job, Worker};
 
-/// How long beyond its hold a poll of the feed may take before it counts as failed.
-const FEED_GRACE_MS: u64 = 250;
+/// The bridge holds a poll of the feed for a quarter of the window, and a poll may take another quarter beyond that before
+/// it counts as failed: so another VM can take over from one that died in the middle of a poll before the gateway stops
+/// trusting what it holds. At least this, in milliseconds.
+const FEED_QUARTER_MIN_MS: u64 = 50;
 
 /// How long a store may take. Nobody waits for it.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,6 +55,11 @@ impl Instance {
     /// The rules.
     pub fn policy(&self) -> &Policy {
         self.engine.policy()
+    }
+
+    /// A quarter of the consistency window, in milliseconds: the rhythm of the feed.
+    fn quarter_ms(&self) -> u64 {
+        (u64::from(self.policy().window_ms) / 4).max(FEED_QUARTER_MIN_MS)
     }
 
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
@@ -125,11 +132,11 @@ impl Root {
         let policy = routecache_config::load_json(configuration, &|name| std::env::var(name).ok())
             .map_err(|mistakes| mistakes.to_string())?;
         let engine = Engine::new(policy).map_err(|bad| bad.to_string())?;
-        let window_ms = u64::from(engine.policy().window_ms);
-        if engine.policy().bridge.is_some() {
-            host::set_tick_period(Duration::from_millis((window_ms / 4).max(20)));
+        let instance = Instance::new(engine);
+        if instance.policy().bridge.is_some() {
+            host::set_tick_period(Duration::from_millis(instance.quarter_ms()));
         }
-        self.instance = Some(Rc::new(Instance::new(engine)));
+        self.instance = Some(Rc::new(instance));
         Ok(())
     }
 
@@ -214,10 +221,9 @@ impl Root {
     /// Asks for the group's log, if no other VM does, and waits there for news.
     fn poll(&mut self, instance: &Instance, bridge: &Bridge, hold_ms: u64) {
         let now_ms = host::monotonic_ms();
-        let timeout_ms = hold_ms.saturating_add(FEED_GRACE_MS);
+        let timeout_ms = hold_ms.saturating_add(instance.quarter_ms());
         let polling = self.calls.values().any(|call| matches!(call, Call::Feed { .. }));
-        let until_ms = now_ms.saturating_add(timeout_ms).saturating_add(FEED_GRACE_MS);
-        if polling || !instance.shared.lease(self.name, now_ms, until_ms) {
+        if polling || !instance.shared.lease(self.name, now_ms, now_ms.saturating_add(timeout_ms)) {
             return;
         }
         let Some(GatewayLog { cursor, known, .. }) =
@@ -269,13 +275,21 @@ impl Root {
         // Heard up to the bridge's last look at the log, which was no later than this; and only if nothing was left out.
         let heard_ms = reply.complete.then(|| started_ms.saturating_add(reply.held_ms));
         if instance.shared.change(&change, heard_ms).is_ok() {
-            let hold_ms = if reply.complete { u64::from(instance.policy().window_ms) / 2 } else { 0 };
+            let hold_ms = if reply.complete { instance.quarter_ms() } else { 0 };
             self.poll(instance, bridge, hold_ms);
         }
     }
 }
 
 impl Context for Root {
+    fn on_done(&mut self) -> bool {
+        // New rules: the next context polls at once, instead of when this one's turn is over.
+        if let Some(instance) = &self.instance {
+            instance.shared.release_lease(self.name);
+        }
+        true
+    }
+
     fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
         let Some(call) = self.calls.remove(&token) else { return };
         let Some(instance) = self.instance.clone() else { return };

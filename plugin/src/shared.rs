@@ -104,6 +104,11 @@ impl Shared {
         host::shared_set(&self.lease, &of(owner, until_ms).to_le_bytes(), found.version) == Swap::Done
     }
 
+    /// Lets another VM poll the feed.
+    pub fn release_lease(&self, owner: u64) {
+        self.lease(owner, 0, 0);
+    }
+
     /// The entry that the gateway tier holds for a key's hash, if there is one that decodes.
     pub fn entry(&self, hash: u64) -> Option<Entry> {
         let segment = self.layout.segment(hash);

@@ -113,12 +113,7 @@ fn a_purge_that_the_group_does_not_acknowledge_is_pending_and_sent_until_it_does
         bridge.fails(None);
         world.run_for(ms(2500));
         let there = world.fetch(Request::get("/users/7").gateway(1));
-        assert_eq!(
-            (there.text().as_str(), status(&there).starts_with("hit")),
-            ("v2", true),
-            "{failure:?}: {}",
-            status(&there)
-        );
+        assert_eq!(there.text(), "v2", "{failure:?}: {}", status(&there));
         let other = world.fetch(Request::get("/users/8").gateway(1));
         assert!(status(&other).starts_with("hit"), "{failure:?}: other entries stay: {}", status(&other));
     }

@@ -6,7 +6,7 @@ use super::stage::{rules, settle, status, world};
 fn shared_data_has_a_fixed_number_of_keys_and_a_byte_budget_whatever_is_asked_for() {
     let (builder, _, _) = world(&rules());
     let mut rules = rules();
-    rules["limits"] = serde_json::json!({ "l0_bytes": "64KiB", "l1_bytes": "256KiB", "body_bytes_max": "16KiB" });
+    rules["limits"] = serde_json::json!({ "l0_bytes": "64KiB", "l1_bytes": "1MiB", "body_bytes_max": "16KiB" });
     let origin = |_: &proxy_wasm_host_test::Call| proxy_wasm_host_test::Response::ok("x".repeat(3000));
     let mut world = builder.configuration(rules.to_string()).workers(2).origin(origin).build().expect("a world");
     settle(&mut world);
@@ -19,6 +19,6 @@ fn shared_data_has_a_fixed_number_of_keys_and_a_byte_budget_whatever_is_asked_fo
     }
     assert_eq!(world.shared_data().len(), most_keys, "the table has all its keys by now");
     let bytes = world.shared_data().byte_size();
-    assert!(bytes <= (256 << 10) + (32 << 10), "{bytes} bytes in shared data");
+    assert!(bytes <= (1 << 20) + (32 << 10), "{bytes} bytes in shared data");
     assert!(status(&world.fetch(proxy_wasm_host_test::Request::get("/users/2999").worker(0))).starts_with("hit"));
 }
