@@ -1,7 +1,7 @@
 //! A host for any Proxy-Wasm filter, for tests.
 //!
 //! A [`World`] holds gateways that behave as Envoy does, each with a main thread and workers that run the filter in
-//! [wasmtime](wasmtime), and around them scripted clients, an origin, and clusters for callouts. All of it runs on a virtual clock that
+//! [wasmtime], and around them scripted clients, an origin, and clusters for callouts. All of it runs on a virtual clock that
 //! jumps from event to event: nothing sleeps, and one seed repeats a run, down to the order in which workers go on between two host
 //! calls.
 //!
@@ -40,6 +40,7 @@ mod guest;
 mod headers;
 mod hostcalls;
 mod laws;
+mod message;
 mod random;
 mod request;
 mod shared;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Headers;
+use crate::message::{Chunk, message_builders};
 
 /// Names a request of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,14 +21,9 @@ pub struct Request {
     pub(crate) unfinished: bool,
 }
 
-/// Bytes that travel together, and how long after the part before them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chunk {
-    pub(crate) after: Duration,
-    pub(crate) bytes: Vec<u8>,
-}
-
 impl Request {
+    message_builders!();
+
     /// A request of any method, to host `example.com`, worker 0 of gateway 0.
     pub fn new(method: &str, path: &str) -> Self {
         let headers = [(":authority", "example.com"), (":path", path), (":method", method), (":scheme", "http")];
@@ -71,45 +67,10 @@ impl Request {
         Self::new("DELETE", path)
     }
 
-    /// Gives a header field this one value, in place of any it had: a `content-length` that lies, for example.
-    #[must_use]
-    pub fn set(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers.set(name, value);
-        self
-    }
-
-    /// Adds a header line.
-    #[must_use]
-    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers.add(name, value);
-        self
-    }
-
     /// Says which host is asked.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         self.headers.set(":authority", host);
-        self
-    }
-
-    /// Sends a body in one piece, with its `content-length`.
-    #[must_use]
-    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.headers.set("content-length", body.as_ref().len().to_string());
-        self.chunk(Duration::ZERO, body)
-    }
-
-    /// Sends a piece of body this long after the part before it.
-    #[must_use]
-    pub fn chunk(mut self, after: Duration, bytes: impl AsRef<[u8]>) -> Self {
-        self.chunks.push(Chunk { after, bytes: bytes.as_ref().to_vec() });
-        self
-    }
-
-    /// Ends with a trailer line.
-    #[must_use]
-    pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.trailers.add(name, value);
         self
     }
 
@@ -155,6 +116,8 @@ pub struct Answer {
     pub headers: Headers,
     /// All of the body that came.
     pub body: Vec<u8>,
+    /// When each piece of the body arrived at the client, and how many bytes it had.
+    pub pieces: Vec<(Duration, usize)>,
     /// The trailer lines.
     pub trailers: Headers,
     /// How it ended.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::abi::Status;
-use crate::request::Chunk;
+use crate::message::{Chunk, message_builders};
 use crate::{Headers, RequestId, Thread};
 
 /// Names one request that reached a scripted upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub(crate) u64);
 
-/// A request that reached a scripted upstream: one that the gateway forwarded, or a callout of a filter.
+/// A request that reached a scripted upstream as a whole: one that the gateway forwarded, or a callout of a filter.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Its name, to answer it later.
@@ -183,6 +183,8 @@ pub struct Response {
 }
 
 impl Response {
+    message_builders!();
+
     /// An answer without a body.
     pub fn new(status: u16) -> Self {
         Self {
@@ -201,48 +203,10 @@ impl Response {
         Self::new(200).body(body)
     }
 
-    /// Sends a body in one piece, with its `content-length`.
-    #[must_use]
-    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.headers.set("content-length", body.as_ref().len().to_string());
-        self.chunk(Duration::ZERO, body)
-    }
-
-    /// Gives a header field this one value, in place of any it had: a `content-length` that lies, for example.
-    #[must_use]
-    pub fn set(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers.set(name, value);
-        self
-    }
-
-    /// Adds a header line.
-    #[must_use]
-    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers.add(name, value);
-        self
-    }
-
     /// Says the status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
         self.headers.set(":status", status.to_string());
-        self
-    }
-
-    /// Sends a piece of body this long after the part before it. No `content-length` is added.
-    #[must_use]
-    pub fn chunk(mut self, after: Duration, bytes: impl AsRef<[u8]>) -> Self {
-        let bytes = bytes.as_ref().to_vec();
-        if !bytes.is_empty() {
-            self.chunks.push(Chunk { after, bytes });
-        }
-        self
-    }
-
-    /// Ends with a trailer line.
-    #[must_use]
-    pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.trailers.add(name, value);
         self
     }
 

@@ -23,6 +23,7 @@ pub(super) struct Exchange {
     headers: Option<Headers>,
     headers_at: Option<Duration>,
     body: Vec<u8>,
+    pieces: Vec<(Duration, usize)>,
     trailers: Headers,
     /// Whether the client has said all it will.
     request_unfinished: bool,
@@ -60,6 +61,7 @@ impl Exchange {
             status: headers.status(),
             headers: headers.iter().filter(|(name, _)| !name.starts_with(b":")).collect(),
             body: std::mem::take(&mut self.body),
+            pieces: std::mem::take(&mut self.pieces),
             trailers: std::mem::take(&mut self.trailers),
             ending,
             local_reply,
@@ -93,6 +95,7 @@ impl World {
             headers: None,
             headers_at: None,
             body: Vec::new(),
+            pieces: Vec::new(),
             trailers: Headers::new(),
             request_unfinished: unfinished,
             client_gone: false,
@@ -162,7 +165,12 @@ impl World {
                 exchange.headers_at = Some(now);
                 exchange.headers = Some(headers);
             }
-            Frame::Data { bytes, .. } => exchange.body.extend(bytes),
+            Frame::Data { bytes, .. } => {
+                if !bytes.is_empty() {
+                    exchange.pieces.push((now, bytes.len()));
+                }
+                exchange.body.extend(bytes);
+            }
             Frame::Trailers(trailers) => exchange.trailers = trailers,
         }
     }

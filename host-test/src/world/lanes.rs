@@ -181,7 +181,7 @@ impl World {
                     Effect::QueueReady { registrant, token } => {
                         self.post(registrant.vm, Job::QueueReady { root: registrant.root, token });
                     }
-                    Effect::RootOver { vm, root } => self.calls.retain(|_, call| !call.belongs_to(vm, Some(root))),
+                    Effect::RootOver { vm, root } => self.call_off(vm, Some(root)),
                 }
             }
         }
@@ -298,7 +298,7 @@ impl World {
         };
         while of(self, Started::NotYet) && self.work() {}
         if of(self, Started::Refused) || of(self, Started::NotYet) {
-            return Err(BuildError::Refused { logs: self.commons.lock().logs.split_off(logged) });
+            return Err(BuildError::Refused { logs: self.commons.lock().logs[logged..].to_vec() });
         }
         Ok(())
     }
@@ -332,20 +332,8 @@ impl World {
 
     /// Calls off what a VM waits for.
     fn forget_vm(&mut self, vm: VmKey) {
-        self.calls.retain(|_, call| !call.belongs_to(vm, None));
+        self.call_off(vm, None);
         self.timers.retain(|(of, _), _| *of != vm);
-        let timers = &self.timers;
-        self.events.retain(|event| match event {
-            Event::Timer { vm, root, number } => timers.get(&(*vm, *root)) == Some(number),
-            _ => true,
-        });
-        let calls = &self.calls;
-        self.events.retain(|event| match event {
-            Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::CallTimeout(call) => {
-                calls.contains_key(call)
-            }
-            Event::Complete { call, .. } => calls.contains_key(call),
-            _ => true,
-        });
+        self.events.retain(|event| !matches!(event, Event::Timer { vm: of, .. } if *of == vm));
     }
 }

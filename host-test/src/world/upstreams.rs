@@ -27,7 +27,7 @@ enum Caller {
 }
 
 impl OpenCall {
-    pub(super) fn belongs_to(&self, vm: VmKey, root: Option<u32>) -> bool {
+    fn belongs_to(&self, vm: VmKey, root: Option<u32>) -> bool {
         match self.caller {
             Caller::Stream(_, of) => of == vm && root.is_none(),
             Caller::Root { vm: of, root: caller, .. } => of == vm && root.is_none_or(|root| root == caller),
@@ -265,6 +265,14 @@ impl World {
         let call = self.exchanges.get_mut(&request).and_then(|exchange| exchange.upstream.take());
         if let Some(call) = call {
             self.close_call(call);
+        }
+    }
+
+    /// Forgets the calls of a VM, or only those of a root context of it.
+    pub(super) fn call_off(&mut self, vm: VmKey, root: Option<u32>) {
+        let calls = self.calls.iter().filter(|(_, call)| call.belongs_to(vm, root));
+        for id in calls.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close_call(id);
         }
     }
 

@@ -151,7 +151,8 @@ fn a_body_callback_that_continues_sees_its_piece_only() {
         .origin(|_| Response::new(200).chunk(MS, "ab").chunk(MS, "cde").last_chunk_ends())
         .build()
         .unwrap();
-    assert_eq!(world.get("/").text(), "abcde");
+    let answer = world.get("/");
+    assert_eq!((answer.text().as_str(), answer.pieces), ("abcde", vec![(MS, 2), (2 * MS, 3)]));
     assert_eq!(said(&world), ["ab", "cde"]);
 }
 

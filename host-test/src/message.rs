@@ -1,0 +1,55 @@
+//! What requests and responses have in common.
+
+use std::time::Duration;
+
+/// Bytes that travel together, and how long after the part before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) after: Duration,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Builder methods for a type with the fields `headers`, `chunks` and `trailers`.
+macro_rules! message_builders {
+    () => {
+        /// Adds a header line.
+        #[must_use]
+        pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+            self.headers.add(name, value);
+            self
+        }
+
+        /// Gives a header field this one value, in place of any it had: a `content-length` that lies, for example.
+        #[must_use]
+        pub fn set(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+            self.headers.set(name, value);
+            self
+        }
+
+        /// Sends a body in one piece, with its `content-length`.
+        #[must_use]
+        pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+            self.headers.set("content-length", body.as_ref().len().to_string());
+            self.chunk(Duration::ZERO, body)
+        }
+
+        /// Sends a piece of body this long after the part before it; nothing if it is empty. No `content-length` is added.
+        #[must_use]
+        pub fn chunk(mut self, after: Duration, bytes: impl AsRef<[u8]>) -> Self {
+            let bytes = bytes.as_ref().to_vec();
+            if !bytes.is_empty() {
+                self.chunks.push(Chunk { after, bytes });
+            }
+            self
+        }
+
+        /// Ends with a trailer line.
+        #[must_use]
+        pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+            self.trailers.add(name, value);
+            self
+        }
+    };
+}
+
+pub(crate) use message_builders;
