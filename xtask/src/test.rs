@@ -26,19 +26,23 @@ pub fn run(filters: &[&str]) -> Result<(), Failure> {
         cargo.env("ROUTECACHE_WASM", &wasm).env("ROUTECACHE_ENVOY", &envoy).env("ROUTECACHE_REDIS", &redis);
         cargo
     };
-    step::run("programs under test", &mut cargo(&[&["build", "--bins"], NATIVE].concat()))?;
+    // In one go: cargo builds dependencies anew (wasmtime takes minutes) where tests turn on other features of them.
+    step::run("programs and tests", &mut cargo(&[&["build", "--bins", "--tests"], NATIVE].concat()))?;
     if filters.is_empty() {
         step::run("examples in the documentation", &mut cargo(&[&["test", "--doc"], NATIVE].concat()))?;
     }
     if step::succeeds(&mut step::cargo(["nextest", "--version"])) {
-        return step::become_it("tests", &mut cargo(&[&["nextest", "run"], NATIVE, filters].concat()));
+        return step::become_it(
+            "tests",
+            &mut cargo(&[&["nextest", "run", "--no-fail-fast"], NATIVE, filters].concat()),
+        );
     }
-    // Plain cargo has a summary per program. The long end-to-end run comes last, so the last one counts real tests.
-    let suites = ["--lib", "--bins", "--tests"];
-    let filters = [&["--"], filters].concat();
-    let units = [&["test"], NATIVE, &["--exclude", "e2e"], &suites, &filters].concat();
-    step::run("unit tests", &mut cargo(&units))?;
-    step::become_it("end-to-end tests", &mut cargo(&[&["test", "--package", "e2e", "--tests"], &filters[..]].concat()))
+    // Plain cargo has a summary per program, and the last one should count real tests: a folder of tests has some, the
+    // unit tests of a small program may be none.
+    let [units, suites]: [&[&str]; 2] = [&["--lib", "--bins"], &["--test", "*"]];
+    let test = |which: &[&str]| cargo(&[&["test", "--no-fail-fast"], NATIVE, which, &["--"], filters].concat());
+    step::run("unit tests", &mut test(units))?;
+    step::become_it("scenarios and end-to-end tests", &mut test(suites))
 }
 
 /// What needs no test run.
