@@ -1,6 +1,6 @@
 //! One connection that mends itself, and never keeps a caller longer than the command timeout.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -11,12 +11,13 @@ use tokio::time::timeout;
 use super::script::Script;
 use crate::StoreError;
 
-/// A connection on which only timeouts happen for as long as this is given up: its peer may be gone without a word,
-/// and the operating system would notice after a quarter of an hour.
+/// How long a connection on which nothing but timeouts happens is kept: its peer may be gone without a word, and the
+/// operating system would notice after a quarter of an hour.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// Wait between attempts to connect: doubled from the first up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Pause after a connection broke or couldn't be made, doubled each time from the first up to the second. Calls fail at
+/// once in the meantime.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 pub(super) struct Connection {
     client: Client,
@@ -27,9 +28,21 @@ pub(super) struct Connection {
 }
 
 struct Current {
+    /// Connects at its first use, for all who wait; replaced as a whole when it fails, since it remembers some failures
+    /// (a refused password, too many clients) for ever.
     manager: ConnectionManager,
-    /// When it was made or last gave an answer.
-    answered: Instant,
+    /// Counts the managers: what befell an earlier one says nothing of this.
+    number: u64,
+    /// When it last gave an answer.
+    answered: Option<Instant>,
+    made: Instant,
+    broken: Option<Broken>,
+}
+
+/// Why the last manager was given up, until one gives an answer.
+struct Broken {
+    why: RedisError,
+    pause: Duration,
 }
 
 impl Connection {
@@ -45,8 +58,9 @@ impl Connection {
             other => other.to_string(),
         };
         let client = Client::open(info)?;
-        let current = Mutex::new(Current { manager: lazy(&client, within)?, answered: Instant::now() });
-        Ok(Self { client, at, within, current })
+        let manager = lazy(&client, within)?;
+        let current = Current { manager, number: 0, answered: None, made: Instant::now(), broken: None };
+        Ok(Self { client, at, within, current: Mutex::new(current) })
     }
 
     pub(super) fn at(&self) -> &str {
@@ -56,7 +70,7 @@ impl Connection {
     /// Sends commands as one pipeline and reads all answers. A server that doesn't know our scripts (restarted, failed
     /// over, flushed) refuses them before they do anything, so they are loaded and the pipeline is sent once more.
     pub(super) async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        let mut manager = self.lock().manager.clone();
+        let (mut manager, number) = self.manager()?;
         let answer = async {
             match pipeline.query_async(&mut manager).await {
                 Err(error) if lacks_script(&error) => {
@@ -71,13 +85,20 @@ impl Connection {
             }
         };
         match timeout(self.within, answer).await {
-            Ok(Err(source)) if !source.is_timeout() => Err(StoreError::Redis { at: self.at.clone(), source }),
             Ok(Ok(answer)) => {
-                self.lock().answered = Instant::now();
+                let mut current = self.lock();
+                if current.number == number {
+                    current.answered = Some(Instant::now());
+                    current.broken = None;
+                }
                 Ok(answer)
             }
+            Ok(Err(source)) if !source.is_timeout() => {
+                self.failed(number, &source);
+                Err(self.error(source))
+            }
             Ok(Err(_)) | Err(_) => {
-                self.give_up_if_silent();
+                self.timed_out(number);
                 Err(StoreError::Timeout { at: self.at.clone(), within: self.within })
             }
         }
@@ -89,27 +110,55 @@ impl Connection {
         self.ask::<(String,)>(&ping).await.map(|_| ())
     }
 
-    fn give_up_if_silent(&self) {
-        let mut current = self.lock();
-        if current.answered.elapsed() < SILENT {
-            return;
-        }
-        tracing::debug!(at = self.at, "the connection is silent; making a new one");
-        // The URL was usable before, so it is still.
-        if let Ok(manager) = lazy(&self.client, self.within) {
-            *current = Current { manager, answered: Instant::now() };
+    fn manager(&self) -> Result<(ConnectionManager, u64), StoreError> {
+        let current = self.lock();
+        match &current.broken {
+            Some(broken) if current.made.elapsed() < broken.pause => Err(self.error(broken.why.clone())),
+            _ => Ok((current.manager.clone(), current.number)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner) // two plain values, each whole
+    /// An error that is just the reply to a command leaves the connection as it is.
+    fn failed(&self, number: u64, why: &RedisError) {
+        let mut current = self.lock();
+        if current.number == number && (current.answered.is_none() || why.is_io_error() || why.is_unrecoverable_error())
+        {
+            let pause = current.broken.as_ref().map_or(PAUSE.0, |broken| (broken.pause * 2).min(PAUSE.1));
+            self.replace(&mut current);
+            current.broken = Some(Broken { why: why.clone(), pause });
+        }
+    }
+
+    fn timed_out(&self, number: u64) {
+        let mut current = self.lock();
+        if current.number == number && current.answered.unwrap_or(current.made).elapsed() >= SILENT {
+            self.replace(&mut current);
+        }
+    }
+
+    fn replace(&self, current: &mut Current) {
+        tracing::debug!(at = self.at, "giving the connection up for a new one");
+        // The address was usable before, so it still is.
+        if let Ok(manager) = lazy(&self.client, self.within) {
+            current.manager = manager;
+        }
+        current.number += 1;
+        current.answered = None;
+        current.made = Instant::now();
+    }
+
+    fn error(&self, source: RedisError) -> StoreError {
+        StoreError::Redis { at: self.at.clone(), source }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner) // nothing in it can be half-way
     }
 }
 
 fn lazy(client: &Client, within: Duration) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
-        .set_min_delay(BACKOFF.0)
-        .set_max_delay(BACKOFF.1)
+        .set_number_of_retries(0) // the pauses are ours
         .set_connection_timeout(Some(within))
         .set_response_timeout(Some(within));
     ConnectionManager::new_lazy_with_config(client.clone(), config)

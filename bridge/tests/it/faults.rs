@@ -52,6 +52,29 @@ fn it_starts_without_redis_and_finds_it_when_it_comes() {
 }
 
 #[test]
+fn a_redis_that_refuses_connections_costs_next_to_nothing() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let bridge = start(&server.url());
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert!(!is_ready(&bridge));
+    }
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}, with ten timeouts 2.5 s", began.elapsed());
+    within(Duration::from_secs(5), || bridge.log().contains("refused"));
+}
+
+#[test]
+fn it_gets_in_when_redis_knows_it_at_last() {
+    let server = RedisServer::start();
+    let bridge = start(&format!("redis://user:hush@127.0.0.1:{}", server.port));
+    refuses_everything_in_time(&bridge);
+    let allow = ["SETUSER", "user", "on", ">hush", "~routecache:*", "+@all"];
+    redis::cmd("ACL").arg(&allow).exec(&mut server.connect()).unwrap();
+    within(Duration::from_secs(3), || is_ready(&bridge));
+}
+
+#[test]
 fn it_outlives_a_restart_of_redis_which_flushes_the_gateways() {
     let mut server = RedisServer::start();
     let bridge = start(&server.url());
