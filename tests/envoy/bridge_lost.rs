@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use routecache_harness::{READ_TIME, Request, Result};
+use http::StatusCode;
+use routecache_config::render::EnvoyOptions;
+use routecache_harness::{Answer, Origin, READ_TIME, Request, Result};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::stage::{BRIDGE_TIMEOUT, Gateway, Stage, WINDOW, rules};
+
+/// How long a write may be held: `purge.timeout`, and what a busy machine adds.
+const PURGE_TIMEOUT: Duration = Duration::from_millis(250 + 300);
 
 /// How soon a gateway must be back after its bridge is.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -95,22 +100,59 @@ async fn a_gateway_that_starts_before_its_bridge_serves_and_finds_it() -> Result
 
 /// C5: acknowledged, or retried and said to be pending, never lost.
 #[tokio::test]
-async fn a_purge_that_the_bridge_didnt_hear_is_said_to_be_pending_and_reaches_it_later() -> Result<()> {
+async fn a_purge_that_a_dead_bridge_didnt_hear_is_said_to_be_pending_and_reaches_the_group_later() -> Result<()> {
     let mut stage = Stage::set().await?;
     let (mut a, mut b) = (opened(&stage).await?, opened(&stage).await?);
     stage.bridge.kill().await;
-    let start = Instant::now();
-    let write = a.send(0, Request::put("/users/1", &json!({ "name": "Augusta" }))).await?;
+    written_but_pending(&mut a).await?;
+    stage.bridge.restart().await?;
+    heard_by_the_group(&mut a, &mut b).await
+}
+
+#[tokio::test]
+async fn a_purge_that_a_hanging_bridge_didnt_hear_is_said_to_be_pending_and_reaches_the_group_later() -> Result<()> {
+    let stage = Stage::set().await?;
+    let (mut a, mut b) = (opened(&stage).await?, opened(&stage).await?);
+    stage.bridge.hold();
+    written_but_pending(&mut a).await?;
+    stage.bridge.release();
+    heard_by_the_group(&mut a, &mut b).await
+}
+
+/// The write isn't held for longer than `purge.timeout`, and the gateway itself has heard it (C2).
+async fn written_but_pending(gateway: &mut Gateway) -> Result<()> {
+    let write = gateway.send(0, Request::put("/users/1", &json!({ "name": "Augusta" }))).await?;
     assert_eq!(write.header("cache-status"), "routecache; fwd=method; detail=purge-pending");
-    assert!(start.elapsed() < Duration::from_millis(250) + BRIDGE_TIMEOUT, "{:?}", start.elapsed());
+    assert!(write.elapsed < PURGE_TIMEOUT, "{:?}", write.elapsed);
     for worker in [0, 1] {
-        assert_eq!(a.get(worker, "/users/1").await?.json()["version"], 2, "C2, worker {worker}");
+        assert_eq!(gateway.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");
     }
-    stage.bridge.restart().await?; // Redis kept version 1, which is still valid there until the purge arrives
-    a.settled(&Request::get("/users/999")).await?;
+    Ok(())
+}
+
+/// Redis still holds version 1, which is valid there until the purge arrives.
+async fn heard_by_the_group(writer: &mut Gateway, other: &mut Gateway) -> Result<()> {
+    writer.settled(&Request::get("/users/999")).await?;
     sleep(WINDOW * 2).await;
     for worker in [0, 1] {
-        assert_eq!(b.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");
+        assert_eq!(other.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");
     }
-    recovered(&mut b).await
+    recovered(other).await
+}
+
+/// Envoy answers for a cluster that it can't reach, and anything may listen on a port: only the marker tells.
+#[tokio::test]
+async fn an_answer_without_the_bridges_mark_is_none() -> Result<()> {
+    let stage = Stage::set().await?;
+    let impostor = Origin::start().await?;
+    let position = "1-0-1";
+    let feed = json!({ "continuity": "first", "records": [], "cursor": position, "held_ms": 0, "complete": true });
+    impostor.script("POST", bridge_api::FEED, Answer::json(StatusCode::OK, &feed));
+    let miss = json!({ "outcome": "miss", "ticket": { "at": position, "era": "1" } });
+    impostor.script("POST", bridge_api::LOOKUP, Answer::json(StatusCode::OK, &miss));
+    let options = EnvoyOptions { bridge: Some(impostor.address().into()), ..stage.options()? };
+    let mut gateway = Gateway::open(&rules(), options).await?;
+    sleep(WINDOW).await;
+    assert!(impostor.requests("POST", bridge_api::FEED) > 0, "the gateway must have asked");
+    bypassed(&mut gateway).await
 }

@@ -102,6 +102,29 @@ async fn a_fill_that_began_before_a_write_is_never_served_after_it() -> Result<(
 }
 
 #[tokio::test]
+async fn a_fill_that_began_in_another_gateway_before_a_write_is_not_served_once_the_window_is_over() -> Result<()> {
+    let stage = Stage::set().await?;
+    let (mut a, mut b) = (stage.gateway().await?, stage.gateway().await?);
+    let (old, gate) = Answer::in_two("{\"version\":", "1}");
+    stage.origin.script("GET", "/users/1", old);
+    let mut filling = b.envoy.client().connect().await?;
+    let mut fill = filling.begin(Request::get("/users/1")).await?;
+    fill.next().await?;
+
+    a.send(0, Request::put("/users/1", &json!({ "name": "Augusta" }))).await?;
+    stage.origin.script("GET", "/users/1", Answer::json(StatusCode::OK, &json!({ "version": 2 })));
+    gate.open(); // at once: b may not have heard of the write yet
+    while fill.next().await?.is_some() {}
+    sleep(WINDOW).await;
+
+    for worker in [0, 1] {
+        assert_eq!(b.get(worker, "/users/1").await?.json(), json!({ "version": 2 }), "b/{worker}");
+        assert_eq!(a.get(worker, "/users/1").await?.json(), json!({ "version": 2 }), "a/{worker}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_write_reaches_every_other_gateway_within_the_window() -> Result<()> {
     let stage = Stage::set().await?;
     let (mut a, mut b) = (stage.gateway().await?, stage.gateway().await?);

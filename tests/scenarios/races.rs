@@ -29,7 +29,8 @@ fn run(seed: u64) -> Vec<String> {
     let mut world = builder.gateways(2).workers(2).seed(seed).origin(origin).build().expect("a world");
     settle(&mut world);
     let mut dice = Dice(seed ^ 0xdead);
-    let (mut reads, mut writes): (Vec<(RequestId, usize)>, Vec<(RequestId, usize)>) = (Vec::new(), Vec::new());
+    let mut reads: Vec<(RequestId, usize)> = Vec::new();
+    let mut writes: Vec<(RequestId, usize)> = Vec::new();
     for _ in 0..80 {
         let gateway = usize::try_from(dice.roll(2)).expect("small");
         let worker = usize::try_from(dice.roll(2)).expect("small");
