@@ -116,6 +116,8 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::MemStore;
 
@@ -125,15 +127,16 @@ mod tests {
         let waiting = Waiting { linger, ..Waiting::new(Arc::new(MemStore::new(1 << 20))) };
         let place = waiting.enter("polled");
         drop(waiting.enter("left"));
-        while lock(&waiting.places).len() > 1 {
-            sleep(linger).await;
-        }
+        let left = async |count| {
+            while lock(&waiting.places).len() > count {
+                sleep(linger).await;
+            }
+        };
+        timeout(Duration::from_secs(5), left(1)).await.unwrap();
         sleep(linger * 4).await;
         assert_eq!(lock(&waiting.places).keys().collect::<Vec<_>>(), ["polled"]);
         drop(place);
-        while !lock(&waiting.places).is_empty() {
-            sleep(linger).await;
-        }
+        timeout(Duration::from_secs(5), left(0)).await.unwrap();
     }
 
     #[tokio::test]
