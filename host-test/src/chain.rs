@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::abi::Direction;
 use crate::commons::{Effect, Frame};
+use crate::date::http_date;
 use crate::dialect::FailurePolicy;
 use crate::laws::Law;
 use crate::stream::{Half, Iteration, LocalReply, LocalResponse, Stream};
@@ -384,9 +385,11 @@ impl Vm {
         Box::pin(async move {
             let Some(half) = self.half(context, direction).filter(|half| !half.over) else { return };
             let show = std::mem::take(&mut half.iteration) == Iteration::StoppedAll;
-            half.headers_visible = false;
-            half.trailers_visible = false;
             half.buffering = false;
+            if direction == Direction::Request {
+                half.headers_visible = false;
+                half.trailers_visible = false;
+            }
             let had_trailers = half.trailers.is_some();
             if !half.headers_passed {
                 self.pass_headers(context, direction);
@@ -415,13 +418,28 @@ impl Vm {
         half.headers_passed = true;
         let end = half.end_seen && half.buffer.is_none() && half.trailers.is_none();
         half.over = end;
-        let headers = half.headers.clone().unwrap_or_default();
+        if direction == Direction::Response {
+            self.finish_response_headers(context);
+        }
+        let headers = self.half(context, direction).and_then(|half| half.headers.clone()).unwrap_or_default();
         if direction == Direction::Response
             && let Some(stream) = self.stream(context)
         {
             stream.response_sent = true;
         }
         self.pass(context, direction, Frame::Headers { headers, end }, end);
+    }
+
+    /// What Envoy's connection manager adds on the way out; the access log sees it.
+    fn finish_response_headers(&mut self, context: u32) {
+        let date = http_date(self.state().commons.lock().wall);
+        let Some(headers) = self.half(context, Direction::Response).and_then(|half| half.headers.as_mut()) else {
+            return;
+        };
+        if !headers.has("date") {
+            headers.add("date", date);
+        }
+        headers.set("server", "envoy");
     }
 
     fn pass_data(&mut self, context: u32, direction: Direction, bytes: Vec<u8>, end: bool) {

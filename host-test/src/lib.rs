@@ -34,6 +34,7 @@
 mod abi;
 mod chain;
 mod commons;
+mod date;
 mod dialect;
 mod filter;
 mod guest;

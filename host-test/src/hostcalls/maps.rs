@@ -147,7 +147,7 @@ fn direction_of(body: BufferType) -> Direction {
     if body == BufferType::RequestBody { Direction::Request } else { Direction::Response }
 }
 
-/// A slice of a buffer, cut where the buffer ends; nothing is written where the slice is empty.
+/// A slice of a buffer, cut where the buffer ends; nothing is written where the slice is empty, also past the end.
 pub(super) async fn get_buffer_bytes(
     guest: &mut Guest<'_>,
     (buffer, start, length, bytes_at, length_at): (u32, u32, u32, u32, u32),
@@ -155,10 +155,8 @@ pub(super) async fn get_buffer_bytes(
     let buffer = BufferType::from_abi(buffer)?;
     let slice = with_buffer(guest.state(), buffer, |bytes| {
         let bytes = bytes.map(|bytes| bytes.as_slice()).unwrap_or_default();
-        let size = bytes.len();
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(size);
-        bytes.get(start..end).map(<[u8]>::to_vec).ok_or(Status::BadArgument)
+        let place = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes[place(start)..place(start.saturating_add(length))].to_vec())
     })?;
     if slice.is_empty() {
         return Ok(());

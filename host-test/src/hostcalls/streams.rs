@@ -38,10 +38,10 @@ pub(super) async fn continue_response(guest: &mut Guest<'_>, (): ()) -> Outcome 
 fn resume(guest: &mut Guest<'_>, direction: Direction) {
     let context = guest.vm().context();
     let Some(stream) = guest.state().streams.get_mut(&context) else { return };
-    // The maps are out of reach from here on, though the stream goes on only later.
-    let half = stream.half_mut(direction);
-    half.headers_visible = false;
-    half.trailers_visible = false;
+    // Whichever half goes on, and though it goes on only later: the request's maps are out of reach from here on, the
+    // response's never are again (seen in Envoy 1.40).
+    stream.requesting.headers_visible = false;
+    stream.requesting.trailers_visible = false;
     guest.state().deferred.push_back(Deferred::Resume(context, direction));
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn clear_route_cache(_: &mut Guest<'_>, (): ()) -> Outcome {
 
 type LocalResponseArguments = (u32, u32, u32, u32, u32, u32, u32, u32);
 
-/// Answers the stream. A second answer is refused.
+/// Answers the stream. A second answer is ignored, as in Envoy since 1.33.
 pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalResponseArguments) -> Outcome {
     let (status, details, details_length, body, body_length, headers, headers_length, grpc_status) = arguments;
     let response = LocalResponse {
@@ -77,7 +77,7 @@ pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalR
     if stream.local_reply != LocalReply::None {
         let detail = format!("context {context} was answered twice");
         guest.commons().violation(place, Law::OneLocalReply, detail);
-        return Err(Status::BadArgument.into());
+        return Ok(());
     }
     stream.local_reply = LocalReply::Asked;
     guest.state().deferred.push_back(Deferred::Reply(context, response));
