@@ -1,6 +1,7 @@
 //! `bench`: what can be measured, by name.
 
 use crate::step::{self, Failure};
+use crate::{build, tools};
 
 /// A measurement, and the question that it answers.
 struct Bench {
@@ -10,11 +11,25 @@ struct Bench {
 }
 
 /// Every bench; a name given to `cargo xtask bench` is one of these.
-const KNOWN: &[Bench] = &[Bench {
-    name: "core",
-    question: "what do the core's decisions cost, in nanoseconds?",
-    run: || step::run("bench", &mut step::cargo(["bench", "--package", "routecache-benches"])),
-}];
+const KNOWN: &[Bench] = &[
+    Bench {
+        name: "core",
+        question: "what do the core's decisions cost, in nanoseconds?",
+        run: || step::run("bench", &mut step::cargo(["bench", "--package", "routecache-benches"])),
+    },
+    Bench {
+        name: "hit",
+        question: "what does a hit from the worker tier cost in Envoy, next to Envoy's own cache and to no work at all?",
+        run: hit,
+    },
+];
+
+fn hit() -> Result<(), Failure> {
+    build::filter()?;
+    tools::wrk()?;
+    let mut bench = step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", "bench-hit"]);
+    step::run("hits", bench.env("ROUTECACHE_ENVOY", tools::envoy()?))
+}
 
 /// Prints the names and questions.
 pub fn list() {

@@ -102,6 +102,25 @@ pub fn redis() -> Result<PathBuf, Failure> {
     })
 }
 
+/// The load generator `wrk`, for benches.
+///
+/// # Errors
+///
+/// When it isn't there and can't be had.
+pub fn wrk() -> Result<(), Failure> {
+    // `wrk --version` prints its version and fails.
+    let there = || Command::new("wrk").arg("--version").output().is_ok();
+    if there() {
+        return Ok(());
+    }
+    apt_install("wrk", "wrk")?;
+    if there() {
+        Ok(())
+    } else {
+        Err(Failure::new("wrk is installed but not on the PATH", "add its folder to the PATH"))
+    }
+}
+
 /// Whether that program starts at all.
 fn runs(program: &Path) -> Result<(), Failure> {
     if step::succeeds(Command::new(program).arg("--version")) {

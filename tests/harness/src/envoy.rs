@@ -165,6 +165,16 @@ impl Envoy {
         Ok(answer.text())
     }
 
+    /// CPU time that it has used so far, of all threads, in user and kernel together (Linux: `/proc/<pid>/stat`, whose
+    /// unit is a hundredth of a second).
+    ///
+    /// # Errors
+    ///
+    /// When the system doesn't say.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        self.process.cpu_time()
+    }
+
     /// What it has said lately.
     #[must_use]
     pub fn log(&self) -> String {

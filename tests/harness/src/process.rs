@@ -86,6 +86,17 @@ impl Process {
         let _ = self.child.kill().await;
     }
 
+    /// CPU time used so far, in user and kernel together.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let unknown = || Error::Unexpected(format!("the system doesn't say how much CPU time {} has used", self.name));
+        let stat = format!("/proc/{}/stat", self.child.id().ok_or_else(unknown)?);
+        let stat = std::fs::read_to_string(stat).map_err(|_| unknown())?;
+        // Behind the name, which may hold spaces and brackets: state is field 3, utime 14, stime 15.
+        let fields: Vec<&str> = stat.rsplit_once(')').ok_or_else(unknown)?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at - 3).and_then(|field| field.parse::<u64>().ok()).ok_or_else(unknown);
+        Ok(Duration::from_millis((ticks(14)? + ticks(15)?) * 10))
+    }
+
     /// What it has said.
     pub(crate) fn log(&self) -> &Log {
         &self.log
