@@ -11,6 +11,7 @@ use crate::abi::Direction;
 use crate::commons::{Effect, Frame};
 use crate::date::http_date;
 use crate::dialect::FailurePolicy;
+use crate::failure::UpstreamFailure;
 use crate::laws::Law;
 use crate::stream::{Half, Iteration, LocalReply, LocalResponse, Stream};
 use crate::vm::{CallResponse, Called, Deferred, Root, Vm};
@@ -23,35 +24,6 @@ enum Action {
     Pause,
     /// Pause, and body that was shown is lost.
     Drop,
-}
-
-/// Why the origin's answer won't come, or won't come whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UpstreamFailure {
-    Connect,
-    Reset,
-    Timeout,
-}
-
-impl UpstreamFailure {
-    /// Envoy's own answer: status, details, body, `response.flags`.
-    fn words(self) -> (u32, &'static str, &'static str, u64) {
-        match self {
-            Self::Connect => (
-                503,
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-                0x20,
-            ),
-            Self::Reset => (
-                503,
-                "upstream_reset_before_response_started{connection_termination}",
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-                0x40,
-            ),
-            Self::Timeout => (504, "response_timeout", "upstream request timeout", 0x4),
-        }
-    }
 }
 
 /// The client has gone.
@@ -140,14 +112,14 @@ impl Vm {
     /// The origin can't answer, or broke off.
     pub(crate) async fn upstream_failed(&mut self, request: RequestId, failure: UpstreamFailure) {
         let Some(context) = self.context_of(request) else { return };
-        let (status, details, body, flag) = failure.words();
+        let words = failure.words();
         let Some(stream) = self.stream(context) else { return };
-        stream.flags |= flag;
+        stream.flags |= words.flags;
         if stream.response_sent {
-            "upstream_reset_after_response_started{connection_termination}".clone_into(&mut stream.details);
+            words.details.clone_into(&mut stream.details);
             self.end(context, false);
         } else {
-            self.reply(context, LocalResponse::of_host(status, details, body)).await;
+            self.reply(context, LocalResponse::of_host(words.status.into(), words.details, words.body)).await;
         }
         self.let_go().await;
     }

@@ -30,12 +30,15 @@
 //! assert_eq!(world.now(), Duration::from_millis(30));
 //! # Ok::<(), proxy_wasm_host_test::BuildError>(())
 //! ```
+//!
+//! Left out so far: gRPC callouts, whose functions answer [`Status::Unimplemented`], and TCP streams.
 
 mod abi;
 mod chain;
 mod commons;
 mod date;
 mod dialect;
+mod failure;
 mod filter;
 mod guest;
 mod headers;

@@ -125,7 +125,8 @@ impl Reply {
         Self::of(Fate::ConnectFailure)
     }
 
-    /// The connection breaks after the request: the callback of a callout hears of 0 headers, a forwarded request gets Envoy's 503.
+    /// The connection breaks before the answer's headers: Envoy answers 503 with a body of its own. (After them, see
+    /// [`Response::then_reset`]: only then does a callout's callback hear of 0 headers.)
     pub fn reset() -> Self {
         Self::of(Fate::Reset)
     }

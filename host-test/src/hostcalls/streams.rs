@@ -61,7 +61,8 @@ pub(super) async fn clear_route_cache(_: &mut Guest<'_>, (): ()) -> Outcome {
 
 type LocalResponseArguments = (u32, u32, u32, u32, u32, u32, u32, u32);
 
-/// Answers the stream. A second answer is ignored, as in Envoy since 1.33.
+/// Answers the stream. A second answer from the same callback is ignored; one from the response callbacks of the first takes its
+/// place (seen in Envoy 1.40).
 pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalResponseArguments) -> Outcome {
     let (status, details, details_length, body, body_length, headers, headers_length, grpc_status) = arguments;
     let response = LocalResponse {
@@ -76,10 +77,14 @@ pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalR
     let Some(stream) = guest.state().streams.get_mut(&context) else { return Ok(()) };
     if stream.local_reply != LocalReply::None {
         let detail = format!("context {context} was answered twice");
+        let ignored = stream.local_reply == LocalReply::Asked;
         guest.commons().violation(place, Law::OneLocalReply, detail);
-        return Ok(());
+        if ignored {
+            return Ok(());
+        }
+    } else {
+        stream.local_reply = LocalReply::Asked;
     }
-    stream.local_reply = LocalReply::Asked;
     guest.state().deferred.push_back(Deferred::Reply(context, response));
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::World;
-use crate::chain::UpstreamFailure;
 use crate::commons::Frame;
+use crate::failure::UpstreamFailure;
 use crate::request::RequestId;
 use crate::upstream::{CallId, Reply, Response};
 use crate::vm::VmKey;

@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::events::Part;
 use super::lanes::Job;
 use super::{Event, World};
-use crate::Headers;
 use crate::abi::{Direction, Status};
-use crate::chain::UpstreamFailure;
 use crate::commons::{Dispatch, Frame};
+use crate::failure::UpstreamFailure;
 use crate::request::RequestId;
 use crate::upstream::{Call, CallId, Fate, Kept, Reply, Response};
 use crate::vm::{CallResponse, VmKey};
@@ -17,6 +16,8 @@ use crate::vm::{CallResponse, VmKey};
 pub(super) struct OpenCall {
     caller: Caller,
     at: Duration,
+    /// When a callout's headers arrive.
+    headers_at: Option<Duration>,
     /// Whether the script keeps it to answer it later.
     pub(super) kept: bool,
 }
@@ -125,7 +126,7 @@ impl World {
 
     fn open(&mut self, id: CallId, caller: Caller, timeout: Option<Duration>, reply: Reply) {
         let at = self.now();
-        self.calls.insert(id, OpenCall { caller, at, kept: false });
+        self.calls.insert(id, OpenCall { caller, at, headers_at: None, kept: false });
         if let Some(timeout) = timeout {
             // Whoever waits for it may be waiting for this; the events of answered calls are dropped.
             self.schedule(at + timeout, reply.background, Event::CallTimeout(id));
@@ -142,20 +143,18 @@ impl World {
         let at = self.now() + after;
         match fate {
             Fate::Response(response) if is_callout => {
-                // A filter is told of a callout's answer when all of it is there.
+                // A filter is told of a callout's answer when all of it is there, and only that it broke off if it isn't.
                 let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
+                call.headers_at = Some(at + response.after);
                 let at = at + response.after + took + response.ends_after;
-                let response = (!response.reset).then_some(response);
+                let mut response = (!response.reset).then_some(response);
+                if let Some(Response { headers, .. }) = &mut response {
+                    headers.set("x-envoy-upstream-service-time", (at - self.now()).as_millis().to_string());
+                }
                 self.schedule(at, background, Event::Callout { call: id, response });
             }
             Fate::Response(response) => self.plan_parts(id, at, background, response),
-            Fate::Refuse(_) | Fate::ConnectFailure if is_callout => {
-                let words = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
-                let response = Some(of_host(503, words));
-                self.schedule(at, background, Event::Callout { call: id, response });
-            }
             Fate::Refuse(_) | Fate::ConnectFailure => self.plan_failure(id, at, background, UpstreamFailure::Connect),
-            Fate::Reset if is_callout => self.schedule(at, background, Event::Callout { call: id, response: None }),
             Fate::Reset => self.plan_failure(id, at, background, UpstreamFailure::Reset),
             Fate::Hang => {}
             Fate::Later { otherwise: Some((hold, response)) } => {
@@ -181,7 +180,7 @@ impl World {
         }
         at += ends_after;
         if reset {
-            self.plan_failure(id, at, background, UpstreamFailure::Reset);
+            self.plan_failure(id, at, background, UpstreamFailure::Cut);
         } else if !trailers.is_empty() {
             send(self, at, Frame::Trailers(trailers));
         } else if !bare && !last_chunk_ends {
@@ -189,8 +188,14 @@ impl World {
         }
     }
 
+    /// A callout hears of failures as of answers that Envoy makes up.
     fn plan_failure(&mut self, id: CallId, at: Duration, background: bool, failure: UpstreamFailure) {
-        self.schedule(at, background, Event::Upstream { call: id, part: Part::Failure(failure) });
+        let is_callout = self.calls.get(&id).is_some_and(|call| matches!(call.caller, Caller::Root { .. }));
+        let event = match is_callout {
+            true => Event::Callout { call: id, response: Some(made_up(failure)) },
+            false => Event::Upstream { call: id, part: Part::Failure(failure) },
+        };
+        self.schedule(at, background, event);
     }
 }
 
@@ -257,7 +262,9 @@ impl World {
                 self.close_call(id);
                 self.post(vm, Job::UpstreamFailed(request, UpstreamFailure::Timeout));
             }
-            Caller::Root { .. } => self.callout_done(id, Some(of_host(504, "upstream request timeout"))),
+            // Too late for an answer of Envoy's own.
+            Caller::Root { .. } if call.headers_at.is_some_and(|at| at <= self.now()) => self.callout_done(id, None),
+            Caller::Root { .. } => self.callout_done(id, Some(made_up(UpstreamFailure::Timeout))),
         }
     }
 
@@ -291,9 +298,7 @@ impl World {
 }
 
 /// An answer that Envoy's router makes up.
-fn of_host(status: u16, body: &str) -> Response {
-    let headers: Headers =
-        [(":status", status.to_string()), ("content-length", body.len().to_string())].into_iter().collect();
-    let response = Response { headers, ..Response::new(status) };
-    response.chunk(Duration::ZERO, body).header("content-type", "text/plain")
+fn made_up(failure: UpstreamFailure) -> Response {
+    let words = failure.words();
+    Response::new(words.status).body(words.body).header("content-type", "text/plain")
 }

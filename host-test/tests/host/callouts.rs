@@ -32,23 +32,32 @@ fn asking() -> WorldBuilder {
 fn an_answer_reaches_the_root_context() {
     let mut world = asking().callout("bridge", |call| Response::ok(call.text() + "ed").after(7 * MS)).build().unwrap();
     assert_eq!(world.get("/").took(), 7 * MS);
-    assert_eq!(said(&world), ["call=0", "headers=2", "200", "asked"]);
+    assert_eq!(said(&world), ["call=0", "headers=3", "200", "asked"]);
     let call = &world.callouts()[0];
     assert_eq!((call.path(), call.timeout, call.request), ("/ask", Some(50 * MS), None));
 }
 
-/// facts §2: timeouts and connect failures look like responses, a reset has no headers.
+/// facts §2, and seen in Envoy 1.40: failures look like responses, but for those that break off after the headers.
 #[test]
 fn failures_have_envoys_shapes() {
     type Case = (fn() -> Reply, Duration, &'static [&'static str]);
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         (Reply::hang, 50 * MS, &["headers=3", "504", "upstream request timeout"]),
         (
             || Reply::from(Response::ok("late").after(60 * MS)),
             50 * MS,
             &["headers=3", "504", "upstream request timeout"],
         ),
-        (|| Reply::reset().after(MS), MS, &["headers=0", "status=2", "status=1"]),
+        (
+            || Reply::reset().after(MS),
+            MS,
+            &[
+                "headers=3",
+                "503",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            ],
+        ),
+        (|| Response::new(200).chunk(60 * MS, "slow").into(), 50 * MS, &["headers=0", "status=2", "status=1"]),
         (|| Response::ok("cut").then_reset(MS).into(), MS, &["headers=0", "status=2", "status=1"]),
         (
             Reply::connect_failure,

@@ -400,18 +400,45 @@ fn an_origin_that_breaks_off_cuts_the_answer_short() {
     assert_eq!(said(&world), ["end=0"]);
 }
 
+/// Seen in Envoy 1.40.
+#[test]
+fn an_origin_that_breaks_off_while_its_headers_are_held_gives_502() {
+    let mut world =
+        world(&[on("response_headers", "(i32.const 1)"), on("response_body", "(call $say \"never\") (i32.const 0)")])
+            .origin(|_| Response::new(200).chunk(MS, "ab").then_reset(MS))
+            .build()
+            .unwrap();
+    let answer = world.get("/");
+    assert_eq!(
+        (answer.status, answer.details.as_str()),
+        (502, "upstream_reset_after_response_started{protocol_error}")
+    );
+    assert_eq!(said(&world), [""; 0]);
+}
+
+/// Seen in Envoy 1.40: from the response callbacks of the first reply, a second one takes its place.
+#[test]
+fn a_reply_to_a_reply_takes_its_place() {
+    let mut world = world(&[
+        on("request_headers", "(call $answer \"hit\") (i32.const 0)"),
+        on("response_headers", "(call $answer \"again\") (i32.const 0)"),
+    ])
+    .build()
+    .unwrap();
+    assert_eq!(world.get("/").text(), "again");
+    assert_eq!(world.take_violations()[0].law, Law::OneLocalReply);
+}
+
 #[test]
 fn an_origin_that_cannot_answer_gets_envoys_words() {
+    const CONNECT: &str =
+        "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}";
     type Case = (fn() -> Reply, u16, &'static str);
     let replies: [Case; 4] = [
-        (Reply::connect_failure, 503, "upstream_reset_before_response_started{remote_connection_failure}"),
+        (Reply::connect_failure, 503, CONNECT),
         (Reply::reset, 503, "upstream_reset_before_response_started{connection_termination}"),
         (Reply::hang, 504, "response_timeout"),
-        (
-            || Reply::refuse(Status::InternalFailure),
-            503,
-            "upstream_reset_before_response_started{remote_connection_failure}",
-        ),
+        (|| Reply::refuse(Status::InternalFailure), 503, CONNECT),
     ];
     for (reply, status, details) in replies {
         let mut world = world(&[on(
