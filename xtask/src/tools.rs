@@ -83,23 +83,32 @@ pub fn redis() -> Result<PathBuf, Failure> {
     if let Some(named) = env::var_os("ROUTECACHE_REDIS").map(PathBuf::from) {
         return runs(&named).map(|()| named);
     }
-    let ours = step::target().join("redis/redis-server");
-    let found = || ["redis-server".into(), ours.clone()].into_iter().find(|path| runs(path).is_ok());
-    if let Some(redis) = found() {
-        return Ok(redis);
+    let on_path = PathBuf::from("redis-server");
+    if runs(&on_path).is_ok() {
+        return Ok(on_path);
     }
-    // Debian's `redis-server` package is a service around the binary of `redis-tools`, which is a server when it is
-    // called `redis-server`. So the tools under that name are all that we need, and no service is ever there to start.
-    apt_install("redis-tools", "redis-server")?;
-    let linked = fs::create_dir_all(step::target().join("redis"))
-        .and_then(|()| fs::remove_file(&ours).or(Ok(())))
-        .and_then(|()| symlink("/usr/bin/redis-check-rdb", &ours));
-    linked.ok().and_then(|()| found()).ok_or_else(|| {
+    if let Some(server) = redis_of_the_tools() {
+        return Ok(server);
+    }
+    apt_install("redis-tools")?;
+    redis_of_the_tools().ok_or_else(|| {
         Failure::new(
             "no Redis server: redis-tools is installed, but its binary isn't one here",
-            "install a Redis server yourself, and name it: ROUTECACHE_REDIS=/path/to/redis-server cargo xtask test",
+            "install one yourself, and name it: ROUTECACHE_REDIS=/path/to/redis-server cargo xtask test",
         )
     })
+}
+
+/// Debian's `redis-server` package is a service around the binary of `redis-tools`, which is a server when it is called
+/// `redis-server`. So the tools under that name are all that we need, and no service is ever there to start.
+fn redis_of_the_tools() -> Option<PathBuf> {
+    let folder = step::target().join("redis");
+    let server = folder.join("redis-server");
+    fs::create_dir_all(folder).ok()?;
+    if fs::symlink_metadata(&server).is_err() {
+        symlink("/usr/bin/redis-check-rdb", &server).ok()?;
+    }
+    runs(&server).ok().map(|()| server)
 }
 
 /// The load generator `wrk`, for benches.
@@ -113,7 +122,7 @@ pub fn wrk() -> Result<(), Failure> {
     if there() {
         return Ok(());
     }
-    apt_install("wrk", "wrk")?;
+    apt_install("wrk")?;
     if there() {
         Ok(())
     } else {
@@ -143,13 +152,13 @@ fn python_environment(home: &Path) -> Result<(), Failure> {
         step::run("folder for Envoy", &mut python)
     };
     make().or_else(|_| {
-        apt_install("python3-venv", "python3-venv")?;
+        apt_install("python3-venv")?;
         make()
     })
 }
 
-/// Installs a Debian package if we may; `by_hand` is the package to name to those who have to do it themselves.
-fn apt_install(package: &str, by_hand: &str) -> Result<(), Failure> {
+/// Installs a Debian package, if we may.
+fn apt_install(package: &str) -> Result<(), Failure> {
     let words: &[&str] = if geteuid().is_root() {
         &[]
     } else if step::succeeds(Command::new("sudo").args(["--non-interactive", "true"])) {
@@ -157,7 +166,7 @@ fn apt_install(package: &str, by_hand: &str) -> Result<(), Failure> {
     } else {
         return Err(Failure::new(
             format!("{package} is missing, and installing it needs rights that this user lacks"),
-            format!("run: sudo apt-get install {by_hand}\nthen this command again"),
+            format!("run: sudo apt-get install {package}\nthen this command again"),
         ));
     };
     let apt = |name: &str, arguments: &[&str]| {
@@ -169,7 +178,7 @@ fn apt_install(package: &str, by_hand: &str) -> Result<(), Failure> {
     install().or_else(|_| apt("package lists", &["update"]).and_then(|()| install())).map_err(|_| {
         Failure::new(
             format!("apt-get can't install {package} (its lines above say why)"),
-            format!("install {by_hand} in your system's way, then run this command again"),
+            format!("install {package} in your system's way, then run this command again"),
         )
     })
 }

@@ -1,7 +1,6 @@
 //! A child process that can't outlive us, and what it says.
 
 use std::collections::VecDeque;
-use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -145,6 +144,6 @@ fn bind_to_us(command: &mut Command) {
     // SAFETY: runs between fork and exec, where only async-signal-safe calls are allowed; this is one system call.
     unsafe {
         use rustix::process::set_parent_process_death_signal;
-        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from));
+        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from));
     }
 }
