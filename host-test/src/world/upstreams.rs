@@ -137,10 +137,10 @@ impl World {
     /// Plans what a reply says.
     fn plan(&mut self, id: CallId, reply: Reply) {
         let Reply { fate, after, background } = reply;
+        let at = self.now() + after;
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.kept = matches!(fate, Fate::Later { .. });
         let is_callout = matches!(call.caller, Caller::Root { .. });
-        let at = self.now() + after;
         match fate {
             Fate::Response(response) if is_callout => {
                 // A filter is told of a callout's answer when all of it is there, and only that it broke off if it isn't.
