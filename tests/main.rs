@@ -1,4 +1,5 @@
 //! End-to-end tests, one program: what is slow to link is linked once.
 
+mod documents;
 mod envoy;
 mod scenarios;
