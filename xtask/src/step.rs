@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Instant;
 
 /// What went wrong, and how to mend it.
@@ -54,6 +54,16 @@ pub fn become_it(name: &str, command: &mut Command) -> Result<(), Failure> {
     announce(name, command);
     let cause = command.exec();
     Err(not_started(command, &cause))
+}
+
+/// Announces `command` and starts it; it ends with us at the latest.
+///
+/// # Errors
+///
+/// When it can't be started.
+pub fn start(name: &str, command: &mut Command) -> Result<Child, Failure> {
+    announce(name, command);
+    bound_to_us(command).spawn().map_err(|cause| not_started(command, &cause))
 }
 
 /// Runs `command` without showing what it prints; whether it succeeded.
