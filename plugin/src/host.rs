@@ -195,6 +195,13 @@ pub struct Shared {
     pub version: u32,
 }
 
+impl Shared {
+    /// Whether there is such a key, if only with an empty value.
+    pub fn exists(&self) -> bool {
+        self.version != ABSENT
+    }
+}
+
 /// A version that no value has: where the key is absent, the host inserts it whatever the version (facts: hosts §1), so
 /// that this is "insert if absent".
 const ABSENT: u32 = u32::MAX;
@@ -230,6 +237,11 @@ pub fn shared_set(key: &str, value: &[u8], version: u32) -> Swap {
         CAS_MISMATCH => Swap::Raced,
         _ => Swap::Refused,
     }
+}
+
+/// Makes a key with an empty value, unless there is one.
+pub fn shared_insert(key: &str) {
+    shared_set(key, &[], ABSENT);
 }
 
 /// Registers a queue whose messages come to the current root context.

@@ -133,6 +133,7 @@ impl Root {
             .map_err(|mistakes| mistakes.to_string())?;
         let engine = Engine::new(policy).map_err(|bad| bad.to_string())?;
         let instance = Instance::new(engine);
+        instance.shared.lay_out();
         if instance.policy().bridge.is_some() {
             host::set_tick_period(Duration::from_millis(instance.quarter_ms()));
         }

@@ -34,6 +34,23 @@ impl Shared {
         Self { log: key("log"), head: key("head"), lease: key("lease"), layout, prefix }
     }
 
+    /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
+    /// comes first does it; the last key tells the others that it was done.
+    pub fn lay_out(&self) {
+        let last = self.slot_key(self.layout.segments.saturating_sub(1), self.layout.slots.saturating_sub(1));
+        if host::shared_get(&last).exists() {
+            return;
+        }
+        let _ = self.change(&Change::default(), None);
+        host::shared_insert(&self.lease);
+        for segment in 0..self.layout.segments {
+            host::shared_insert(&self.index_key(segment));
+            for slot in 0..self.layout.slots {
+                host::shared_insert(&self.slot_key(segment, slot));
+            }
+        }
+    }
+
     /// The head; an unreadable one is absent.
     pub fn head(&self) -> Option<Head> {
         Head::decode(&host::shared_get(&self.head).value)
@@ -115,7 +132,7 @@ impl Shared {
         let key = self.index_key(segment);
         let mut index = host::shared_get(&key);
         let slot = Index::find(self.layout, &index.value, hash)?;
-        let content = host::shared_get(&self.slot_key(segment, &slot)).value;
+        let content = host::shared_get(&self.slot_key(segment, slot.number)).value;
         let entry = gateway_tier::entry_in(&slot, &content)?;
         if Index::touch(self.layout, &mut index.value, hash) {
             host::shared_set(&key, &index.value, index.version); // a use that is lost to a race is no loss
@@ -145,7 +162,7 @@ impl Shared {
     }
 
     fn write(&self, segment: u16, slot: &Slot, entry: Option<&Entry>) {
-        let key = self.slot_key(segment, slot);
+        let key = self.slot_key(segment, slot.number);
         for _ in 0..STORE_TRIES {
             let found = host::shared_get(&key);
             if !gateway_tier::may_overwrite(slot, &found.value)
@@ -160,7 +177,7 @@ impl Shared {
         format!("{}{segment}", self.prefix)
     }
 
-    fn slot_key(&self, segment: u16, slot: &Slot) -> String {
-        format!("{}{segment}/{}", self.prefix, slot.number)
+    fn slot_key(&self, segment: u16, slot: u16) -> String {
+        format!("{}{segment}/{slot}", self.prefix)
     }
 }

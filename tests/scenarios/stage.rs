@@ -20,6 +20,8 @@ pub fn rules() -> Value {
     json!({
         "namespace": { "prefix": "shop", "version": "v1" },
         "bridge": { "cluster": "routecache-bridge", "timeout": "50ms" },
+        // A small table: a simulated gateway lays it out call by call.
+        "limits": { "l1_bytes": "1MiB", "body_bytes_max": "64KiB" },
         "routes": [
             { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": "5m" } },
             {
