@@ -227,7 +227,13 @@ connect_timeout: 0.25s
 circuit_breakers:
   thresholds:
     # A slow bridge costs so many connections and no more; what is over counts as a miss.
-    - { max_connections: 256, max_pending_requests: 256, max_requests: 1024, max_retries: 1 }";
+    - { max_connections: 256, max_pending_requests: 256, max_requests: 1024, max_retries: 1 }
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: { http_protocol_options: {} }
+    # The bridge closes a connection that was silent for 75 s; a call on one that is just closing would be lost.
+    common_http_protocol_options: { idle_timeout: 60s }";
 
 fn cluster(name: &str, address: &Address, settings: &str) -> String {
     let name = text(name);
