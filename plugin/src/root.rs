@@ -287,6 +287,7 @@ impl Context for Root {
         // New rules: the next context polls at once, instead of when this one's turn is over.
         if let Some(instance) = &self.instance {
             instance.shared.release_lease(self.name);
+            instance.worker.borrow_mut().forget_queue();
         }
         true
     }

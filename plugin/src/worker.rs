@@ -65,8 +65,7 @@ impl Worker {
                 if held.entries.bytes_max() != l0_bytes {
                     held.entries = S3Fifo::new(l0_bytes);
                 }
-                // The queue's messages are to come to the new root context.
-                held.queue = None;
+                held.forget_queue();
                 return Rc::clone(worker);
             }
             let worker = Rc::new(RefCell::new(Self {
@@ -120,6 +119,12 @@ impl Worker {
         if self.jobs.len() == 1 {
             self.queue.map(host::ring);
         }
+    }
+
+    /// Has the queue registered again when it is needed next, so that its messages come to the root context that is there
+    /// then.
+    pub fn forget_queue(&mut self) {
+        self.queue = None;
     }
 
     /// Takes the work.
