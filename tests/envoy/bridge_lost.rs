@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::stage::{BRIDGE_TIMEOUT, Gateway, Stage, WINDOW, rules};
 
 /// How long a write may be held: `purge.timeout`, and what a busy machine adds.
-const PURGE_TIMEOUT: Duration = Duration::from_millis(250 + 300);
+const PURGE_TIMEOUT: Duration = Duration::from_millis(250 + 500);
 
 /// How soon a gateway must be back after its bridge is.
 const BACK_WITHIN: Duration = Duration::from_secs(10);

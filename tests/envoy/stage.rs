@@ -13,7 +13,7 @@ use tokio::time::sleep;
 pub const WINDOW: Duration = Duration::from_secs(1);
 
 /// How long the call to the bridge may hold a request up: `bridge.timeout`, and what a busy machine adds.
-pub const BRIDGE_TIMEOUT: Duration = Duration::from_millis(50 + 300);
+pub const BRIDGE_TIMEOUT: Duration = Duration::from_millis(50 + 500);
 
 /// Users and their orders, as the demo has them.
 pub fn rules() -> Value {
