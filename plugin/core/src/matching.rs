@@ -5,7 +5,7 @@
 //! the most specific; so templates that could both match one path go into different trees, and each tree is asked.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::policy::{Action, Rule};
@@ -20,7 +20,6 @@ pub struct Router {
 /// Path templates that differ only in the names of their captures.
 #[derive(Debug)]
 struct Shape {
-    segments: Vec<Segment>,
     rules: Vec<Candidate>,
 }
 
@@ -36,7 +35,7 @@ struct Candidate {
     rank: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Segment {
     Literal(String),
     /// A capture, with what stands before and behind it in the segment.
@@ -118,7 +117,8 @@ impl Router {
         }
         let ranks = ranks(rules, &paths);
         let mut router = Self { trees: Vec::new(), shapes: Vec::new() };
-        let mut members: Vec<Vec<usize>> = Vec::new(); // the shapes of each tree
+        let mut known: HashMap<Vec<Segment>, usize> = HashMap::new();
+        let mut occupied: Vec<Occupied> = Vec::new(); // by each tree
         for ((index, rule), ((segments, captures), rank)) in rules.iter().enumerate().zip(paths.into_iter().zip(ranks))
         {
             let candidate = Candidate {
@@ -129,28 +129,23 @@ impl Router {
                 purges: matches!(rule.action, Action::Purge(_)),
                 rank,
             };
-            match router.shapes.iter_mut().find(|shape| shape.segments == segments) {
-                Some(shape) => shape.rules.push(candidate),
-                None => {
-                    let number = router.shapes.len();
-                    let disjoint = |tree: &Vec<usize>| {
-                        tree.iter()
-                            .filter_map(|shape| router.shapes.get(*shape))
-                            .all(|other| !overlap(&other.segments, &segments))
-                    };
-                    let place = members.iter().position(disjoint).unwrap_or(members.len());
-                    if place == members.len() {
-                        members.push(Vec::new());
-                        router.trees.push(matchit::Router::new());
-                    }
-                    if let (Some(tree), Some(member)) = (router.trees.get_mut(place), members.get_mut(place)) {
-                        tree.insert(matchit_path(&segments), number)
-                            .map_err(|error| (index, PathMistake::Refused(error.to_string())))?;
-                        member.push(number);
-                    }
-                    router.shapes.push(Shape { segments, rules: vec![candidate] });
-                }
+            if let Some(shape) = known.get(&segments).and_then(|number| router.shapes.get_mut(*number)) {
+                shape.rules.push(candidate);
+                continue;
             }
+            let place = occupied.iter().position(|tree| !tree.overlaps(&segments)).unwrap_or(occupied.len());
+            if place == occupied.len() {
+                occupied.push(Occupied::default());
+                router.trees.push(matchit::Router::new());
+            }
+            let number = router.shapes.len();
+            if let (Some(tree), Some(occupied)) = (router.trees.get_mut(place), occupied.get_mut(place)) {
+                let inserted = tree.insert(matchit_path(&segments), number);
+                inserted.map_err(|error| (index, PathMistake::Refused(error.to_string())))?;
+                occupied.insert(&segments);
+            }
+            known.insert(segments, number);
+            router.shapes.push(Shape { rules: vec![candidate] });
         }
         Ok(router)
     }
@@ -251,14 +246,39 @@ fn matchit_path(segments: &[Segment]) -> String {
     path
 }
 
-/// Whether one path could match both. May say yes too often (the cost is one more tree), never no.
-fn overlap(one: &[Segment], two: &[Segment]) -> bool {
-    match (one.split_first(), two.split_first()) {
-        (None, None) => true,
-        (Some((Segment::CatchAll, _)), _) | (_, Some((Segment::CatchAll, _))) => true,
-        (Some((Segment::Literal(a), one)), Some((Segment::Literal(b), two))) => a == b && overlap(one, two),
-        (Some((_, one)), Some((_, two))) => overlap(one, two),
-        (None, Some(_)) | (Some(_), None) => false,
+/// The templates in a tree, segment by segment, to find out whether another could match a path that one of them matches.
+/// May say yes too often (the cost is one more tree), never no.
+#[derive(Debug, Default)]
+struct Occupied {
+    literals: HashMap<String, Occupied>,
+    captures: Option<Box<Occupied>>,
+    catch_all: bool,
+    end: bool,
+}
+
+impl Occupied {
+    fn insert(&mut self, segments: &[Segment]) {
+        match segments.split_first() {
+            None => self.end = true,
+            Some((Segment::CatchAll, _)) => self.catch_all = true,
+            Some((Segment::Capture(..), rest)) => self.captures.get_or_insert_default().insert(rest),
+            Some((Segment::Literal(text), rest)) => self.literals.entry(text.clone()).or_default().insert(rest),
+        }
+    }
+
+    fn overlaps(&self, segments: &[Segment]) -> bool {
+        let in_captures = |rest: &[Segment]| self.captures.as_ref().is_some_and(|node| node.overlaps(rest));
+        self.catch_all
+            || match segments.split_first() {
+                None => self.end,
+                Some((Segment::CatchAll, _)) => self.end || self.captures.is_some() || !self.literals.is_empty(),
+                Some((Segment::Capture(..), rest)) => {
+                    in_captures(rest) || self.literals.values().any(|node| node.overlaps(rest))
+                }
+                Some((Segment::Literal(text), rest)) => {
+                    in_captures(rest) || self.literals.get(text).is_some_and(|node| node.overlaps(rest))
+                }
+            }
     }
 }
 
@@ -271,14 +291,12 @@ fn ranks(rules: &[Rule], paths: &[(Vec<Segment>, Vec<String>)]) -> Vec<usize> {
         Segment::Capture(..) => 2,
         Segment::CatchAll => 3,
     };
-    let compare = |a: &usize, b: &usize| -> Ordering {
-        let host = |index: &usize| rules.get(*index).is_none_or(|rule| rule.host.is_none());
-        let weights =
-            |index: &usize| paths.get(*index).map(|(segments, _)| segments.iter().map(weight).collect::<Vec<_>>());
-        host(a).cmp(&host(b)).then_with(|| weights(a).cmp(&weights(b))).then_with(|| a.cmp(b))
-    };
     let mut order: Vec<usize> = (0..rules.len()).collect();
-    order.sort_by(compare);
+    order.sort_by_cached_key(|index| {
+        let without_host = rules.get(*index).is_none_or(|rule| rule.host.is_none());
+        let weights = paths.get(*index).map(|(segments, _)| segments.iter().map(weight).collect::<Vec<_>>());
+        (without_host, weights, *index)
+    });
     let mut ranks = vec![0; rules.len()];
     for (rank, index) in order.into_iter().enumerate() {
         if let Some(place) = ranks.get_mut(index) {
@@ -384,6 +402,18 @@ mod tests {
         assert_eq!(cache_rule(&rules, "h", "/s/1/2"), Some(1));
         assert!(matches!(cache_rule(&rules, "h", "/s/v1"), Some(2)));
         assert!(matches!(cache_rule(&rules, "h", "/s/a.json"), Some(3)));
+    }
+
+    #[test]
+    fn ten_thousand_rules_share_few_trees_and_are_all_found() {
+        let rules: Vec<Rule> =
+            (0..10_000).map(|n| cache(&format!("/service-{}/things-{n}/{{id}}", n % 100), None)).collect();
+        let router = Router::new(&rules).unwrap();
+        assert_eq!(router.trees.len(), 1);
+        for n in [0, 1, 4711, 9999] {
+            let path = format!("/service-{}/things-{n}/7", n % 100);
+            assert_eq!(router.find("GET", "h", &path).cache.map(|found| found.rule), Some(n));
+        }
     }
 
     #[test]
