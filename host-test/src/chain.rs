@@ -13,7 +13,7 @@ use crate::date::http_date;
 use crate::dialect::FailurePolicy;
 use crate::failure::UpstreamFailure;
 use crate::laws::Law;
-use crate::stream::{Half, Iteration, LocalReply, LocalResponse, Stream};
+use crate::stream::{Attributes, Half, Iteration, LocalReply, LocalResponse, Stream};
 use crate::vm::{CallResponse, Called, Deferred, Root, Vm};
 use crate::{Headers, RequestId};
 
@@ -71,10 +71,10 @@ impl Vm {
     }
 
     /// A request's headers have come in.
-    pub(crate) async fn begin(&mut self, request: RequestId, headers: Headers, end: bool) {
+    pub(crate) async fn begin(&mut self, request: RequestId, headers: Headers, end: bool, attributes: Attributes) {
         let (context, root) = (self.new_context(), self.root);
-        let wall = u64::try_from(self.state().commons.lock().wall.as_nanos()).unwrap_or(u64::MAX);
-        let stream = Stream::new(request, root, &headers, wall);
+        let wall = u64::try_from(self.state().commons.lock().clock.wall().as_nanos()).unwrap_or(u64::MAX);
+        let stream = Stream { attributes, ..Stream::new(request, root, &headers, wall) };
         self.state().streams.insert(context, stream);
         self.call("proxy_on_context_create", &[context, root]).await;
         self.deferred().await;
@@ -163,6 +163,23 @@ impl Vm {
             self.deferred().await;
         }
         self.let_go().await;
+    }
+
+    /// The gateway ends, and its root contexts with it.
+    #[cfg(feature = "serve")]
+    pub(crate) async fn stop(&mut self) {
+        for root in self.state().roots.values_mut() {
+            root.retired = true;
+        }
+        self.let_go().await;
+    }
+
+    /// Bytes of body that a stream holds back while it shows its filter none: whoever sends them should wait.
+    #[cfg(feature = "serve")]
+    pub(crate) fn withheld_bytes(&mut self, request: RequestId, direction: Direction) -> usize {
+        let half = self.context_of(request).and_then(|context| self.half(context, direction));
+        let half = half.filter(|half| half.iteration == Iteration::StoppedAll);
+        half.and_then(|half| half.buffer.as_ref()).map_or(0, Vec::len)
     }
 
     fn context_of(&mut self, request: RequestId) -> Option<u32> {
@@ -404,7 +421,7 @@ impl Vm {
 
     /// What Envoy's connection manager adds on the way out; the access log sees it.
     fn finish_response_headers(&mut self, context: u32) {
-        let date = http_date(self.state().commons.lock().wall);
+        let date = http_date(self.state().commons.lock().clock.wall());
         let Some(headers) = self.half(context, Direction::Response).and_then(|half| half.headers.as_mut()) else {
             return;
         };

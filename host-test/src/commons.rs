@@ -1,15 +1,17 @@
-//! What the VMs of a world share with it: clocks, chance, logs, processes, and the effects that they ask it for.
+//! What VMs share with the world around them: clocks, chance, logs, processes, and the effects that they ask it for.
 //!
-//! Everything runs on one thread, so the lock is never waited for; it is there because wasmtime's futures must be `Send`.
+//! All VMs of a simulated world have one of these, each thread of a server has its own. Either way it is used on one thread, so the
+//! lock is never waited for; it is there because wasmtime's futures must be `Send`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
+use crate::clock::Clock;
 use crate::laws::{Law, Violation};
-use crate::random::Random;
-use crate::shared::{Process, Registrant};
+use crate::random::Chance;
+use crate::shared::{Registrant, SharedProcess};
 use crate::trace::{Log, Thread, Trace};
 use crate::vm::VmKey;
 use crate::{Headers, RequestId};
@@ -76,12 +78,9 @@ pub(crate) struct Refusal {
 }
 
 pub(crate) struct Commons {
-    /// The monotonic clock.
-    pub(crate) now: Duration,
-    /// The wall clock, since 1970.
-    pub(crate) wall: Duration,
-    pub(crate) random: Random,
-    pub(crate) processes: Vec<Process>,
+    pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
+    pub(crate) processes: Vec<SharedProcess>,
     pub(crate) logs: Vec<Log>,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
@@ -96,12 +95,12 @@ pub(crate) struct Commons {
 impl Commons {
     pub(crate) fn log(&mut self, place: Place, context: u32, level: LogLevel, message: impl Into<String>) {
         let Place { gateway, thread } = place;
-        self.logs.push(Log { at: self.now, gateway, thread, context, level, message: message.into() });
+        self.logs.push(Log { at: self.clock.now(), gateway, thread, context, level, message: message.into() });
     }
 
     pub(crate) fn violation(&mut self, place: Place, law: Law, detail: impl Into<String>) {
         let Place { gateway, thread } = place;
-        self.violations.push(Violation { law, at: self.now, gateway, thread, detail: detail.into() });
+        self.violations.push(Violation { law, at: self.clock.now(), gateway, thread, detail: detail.into() });
     }
 
     /// Whether a test wants this callback to trap this time.

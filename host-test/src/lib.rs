@@ -35,6 +35,7 @@
 
 mod abi;
 mod chain;
+mod clock;
 mod commons;
 mod date;
 mod dialect;
@@ -43,6 +44,7 @@ mod filter;
 mod guest;
 mod headers;
 mod hostcalls;
+mod job;
 mod laws;
 mod message;
 mod random;

@@ -1,4 +1,4 @@
-//! Chance that a seed repeats.
+//! Chance: what a seed repeats, or the system's.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): one word of state, the same numbers on every machine.
 #[derive(Clone, Debug)]
@@ -27,6 +27,27 @@ impl Random {
         for chunk in bytes.chunks_mut(8) {
             let word = self.next().to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+}
+
+/// Where the numbers that modules draw come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Chance {
+    /// Fit for repeating a run, and for nothing that must stay secret.
+    Seeded(Random),
+    /// The operating system's.
+    #[cfg(feature = "serve")]
+    System,
+}
+
+impl Chance {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::Seeded(random) => random.fill(bytes),
+            // Modules make keys of these, so there is no going on without.
+            #[cfg(feature = "serve")]
+            Self::System => getrandom::fill(bytes).expect("the operating system gives random bytes"),
         }
     }
 }

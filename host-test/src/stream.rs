@@ -75,6 +75,9 @@ pub(crate) enum LocalReply {
     Sent,
 }
 
+/// What is known of a stream beside its messages, as properties: paths whose parts are separated by zero bytes.
+pub(crate) type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A stream context.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -93,6 +96,7 @@ pub(crate) struct Stream {
     /// Envoy's `response.flags`.
     pub(crate) flags: u64,
     pub(crate) filter_state: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) attributes: Attributes,
     /// The access log phase: all maps are readable.
     pub(crate) logging: bool,
     /// Nothing more happens but the last callbacks.
@@ -119,6 +123,7 @@ impl Stream {
             details: String::new(),
             flags: 0,
             filter_state: BTreeMap::new(),
+            attributes: Attributes::new(),
             logging: false,
             ended: false,
             whole: false,

@@ -251,7 +251,7 @@ impl Vm {
         state.callback = name;
         state.effective = None;
         state.host_calls.clear();
-        let at = state.commons.lock().now;
+        let at = state.commons.lock().clock.now();
         // Only engines without fuel refuse this.
         let _ = self.store.set_fuel(fuel_max);
         let outcome = function.call_async(&mut self.store, &parameters, &mut results).await;

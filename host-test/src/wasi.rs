@@ -100,8 +100,8 @@ fn environ_sizes_get(guest: &mut Guest<'_>, (count_at, bytes_at): (u32, u32)) ->
 
 fn clock_time_get(guest: &mut Guest<'_>, (clock, _precision, time_at): (u32, u64, u32)) -> Outcome {
     let time = match clock {
-        0 => guest.commons().wall,
-        1 => guest.commons().now,
+        0 => guest.commons().clock.wall(),
+        1 => guest.commons().clock.now(),
         _ => return Err(Errno::NotSupported),
     };
     Ok(guest.write_u64(time_at, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))?)
@@ -121,7 +121,7 @@ fn random_get(guest: &mut Guest<'_>, (bytes_at, length): (u32, u32)) -> Outcome 
         return Err(Errno::Invalid);
     }
     let mut bytes = vec![0; usize::try_from(length).map_err(|_| Errno::Invalid)?];
-    guest.commons().random.fill(&mut bytes);
+    guest.commons().chance.fill(&mut bytes);
     Ok(guest.write(bytes_at, &bytes)?)
 }
 

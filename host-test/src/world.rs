@@ -18,7 +18,7 @@ use crate::filter::Filter;
 use crate::laws::{Law, Violation};
 use crate::random::Random;
 use crate::request::{Answer, Request, RequestId};
-use crate::shared::{Metric, SharedData};
+use crate::shared::{Metric, SharedData, SharedProcess};
 use crate::trace::{Callback, Cost, Log, Thread};
 use crate::upstream::{Call, CallId, Reply, Upstream};
 use crate::vm::{VmKey, VmOptions};
@@ -68,6 +68,10 @@ impl World {
         WorldBuilder::default()
     }
 
+    fn process(&self, gateway: usize) -> SharedProcess {
+        self.commons.lock().processes[gateway].clone()
+    }
+
     /// A number that no call of this gave before.
     fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -79,24 +83,21 @@ impl World {
 impl World {
     /// The monotonic clock: time since the world began.
     pub fn now(&self) -> Duration {
-        self.commons.lock().now
+        self.commons.lock().clock.now()
     }
 
     /// The wall clock: time since 1970.
     pub fn wall(&self) -> Duration {
-        self.commons.lock().wall
+        self.commons.lock().clock.wall()
     }
 
     /// Sets the wall clock, forwards or backwards; the monotonic one stays.
     pub fn set_wall(&mut self, since_1970: Duration) {
-        self.commons.lock().wall = since_1970;
+        self.commons.lock().clock.set_wall(since_1970);
     }
 
     fn advance_clock(&mut self, to: Duration) {
-        let mut commons = self.commons.lock();
-        let by = to.saturating_sub(commons.now);
-        commons.now += by;
-        commons.wall += by;
+        self.commons.lock().clock.advance(to);
     }
 
     /// Does something at a time of the monotonic clock; at once if that has passed.
@@ -365,7 +366,7 @@ impl World {
 
     /// A gateway process dies and is started again: shared data, queues and metrics are lost, its requests break off.
     pub fn restart_gateway(&mut self, gateway: usize) {
-        self.commons.lock().processes[gateway] = Default::default();
+        *self.process(gateway).lock() = Default::default();
         let threads = (0..self.workers).map(Thread::Worker);
         for thread in std::iter::once(Thread::Main).chain(threads) {
             self.restart(Place { gateway, thread });
@@ -424,22 +425,22 @@ impl World {
 
     /// What a gateway's VMs share.
     pub fn shared_data_of(&self, gateway: usize) -> SharedData {
-        self.commons.lock().processes[gateway].data.clone()
+        self.process(gateway).lock().data.clone()
     }
 
     /// Overwrites a shared value, or adds one, behind the filters' backs.
     pub fn plant_shared_data(&mut self, gateway: usize, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.commons.lock().processes[gateway].data.plant(&self.options.vm_id, key.as_ref(), value.as_ref());
+        self.process(gateway).lock().data.plant(&self.options.vm_id, key.as_ref(), value.as_ref());
     }
 
     /// Takes shared values away behind the filters' backs, as a host that evicts them.
     pub fn forget_shared_data(&mut self, gateway: usize, which: impl FnMut(&[u8]) -> bool) {
-        self.commons.lock().processes[gateway].data.forget(which);
+        self.process(gateway).lock().data.forget(which);
     }
 
     /// A counter's count or a gauge's level in gateway 0; 0 if there is none of that name.
     pub fn metric(&self, name: &str) -> u64 {
-        self.commons.lock().processes[0].metrics.value(name)
+        self.process(0).lock().metrics.value(name)
     }
 
     /// Gateway 0's metrics by name.
@@ -449,8 +450,9 @@ impl World {
 
     /// A gateway's metrics by name.
     pub fn metrics_of(&self, gateway: usize) -> BTreeMap<String, Metric> {
-        let commons = self.commons.lock();
-        commons.processes[gateway].metrics.iter().map(|(name, metric)| (name.to_owned(), metric.clone())).collect()
+        let process = self.process(gateway);
+        let process = process.lock();
+        process.metrics.iter().map(|(name, metric)| (name.to_owned(), metric.clone())).collect()
     }
 
     /// The latest callbacks, oldest first, with their host calls; see [`WorldBuilder::keep_callbacks`].

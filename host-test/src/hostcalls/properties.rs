@@ -47,7 +47,11 @@ fn find(vm: &VmState, path: &[u8]) -> Option<Vec<u8>> {
         ["node", "id"] | ["xds", "node", "id"] => text_of(&format!("gateway-{}", vm.place.gateway)),
         ["listener_direction"] | ["xds", "listener_direction"] => number(1),
         ["filter_state", name] => stream?.filter_state.get(name.strip_prefix("wasm.")?.as_bytes()).cloned(),
-        rest => of_stream(stream?, rest),
+        rest => {
+            let stream = stream?;
+            let attribute = stream.attributes.get(rest.join("\0").as_bytes());
+            attribute.cloned().or_else(|| of_stream(stream, rest))
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use crate::shared::{Process, Registrant};
 
 /// Works on what the VMs of this gateway share, under this VM's id.
 fn shared<T>(guest: &Guest<'_>, work: impl FnOnce(&mut Process, &str) -> T) -> T {
-    let (vm, mut commons) = (guest.vm(), guest.commons());
-    work(&mut commons.processes[vm.place.gateway], &vm.options.vm_id)
+    let vm = guest.vm();
+    let process = guest.commons().processes[vm.place.gateway].clone();
+    work(&mut process.lock(), &vm.options.vm_id)
 }
 
 pub(super) async fn get_shared_data(

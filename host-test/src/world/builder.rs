@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::World;
 use super::events::Events;
 use crate::abi::{LogLevel, Status};
+use crate::clock::Clock;
 use crate::commons::{Commons, ForeignFunction, SharedCommons};
 use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
 use crate::hostcalls::built_in_foreign_functions;
-use crate::random::Random;
-use crate::shared::Process;
+use crate::random::{Chance, Random};
+use crate::shared::SharedProcess;
 use crate::trace::{Log, Trace};
 use crate::upstream::{Call, Closure, Reply, Response, Upstream};
 use crate::vm::VmOptions;
@@ -355,11 +356,10 @@ impl WorldBuilder {
         let interleave = self.interleave.unwrap_or(self.workers > 1);
         let mut random = Random::new(self.seed);
         let commons = SharedCommons::new(Commons {
-            now: Duration::ZERO,
-            wall: self.wall,
+            clock: Clock::Virtual { now: Duration::ZERO, wall: self.wall },
             // Apart from the scheduler's, so that one doesn't shift the other.
-            random: Random::new(random.next()),
-            processes: (0..self.gateways).map(|_| Process::default()).collect(),
+            chance: Chance::Seeded(Random::new(random.next())),
+            processes: (0..self.gateways).map(|_| SharedProcess::default()).collect(),
             logs: Vec::new(),
             trace: Trace { kept_max: self.kept_callbacks, ..Trace::default() },
             violations: Vec::new(),

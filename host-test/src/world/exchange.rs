@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::lanes::Job;
 use super::{Event, World};
 use crate::Headers;
 use crate::abi::Direction;
 use crate::commons::{Frame, Place};
+use crate::job::Job;
 use crate::request::{Answer, Ending, Request, RequestId};
+use crate::stream::Attributes;
 use crate::trace::Thread;
 use crate::upstream::CallId;
 use crate::vm::VmKey;
@@ -114,7 +115,7 @@ impl World {
             headers.add("x-request-id", format!("00000000-0000-4000-8000-{:012x}", id.0));
         }
         let end = chunks.is_empty() && trailers.is_empty() && !unfinished;
-        self.post(vm, Job::Begin { request: id, headers, end });
+        self.post(vm, Job::Begin { request: id, headers, end, attributes: Attributes::default() });
         let mut at = now;
         let send = |world: &mut Self, at, frame| world.schedule(at, false, Event::Client { request: id, frame });
         let some_chunks = !chunks.is_empty();

@@ -8,26 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{BuildError, Event, World};
-use crate::Headers;
-use crate::abi::{Direction, LogLevel};
-use crate::commons::{Effect, Frame, Place};
+use crate::abi::LogLevel;
+use crate::commons::{Effect, Place};
 use crate::dialect::FailurePolicy;
-use crate::failure::UpstreamFailure;
+use crate::job::Job;
 use crate::request::RequestId;
 use crate::trace::Thread;
-use crate::vm::{CallResponse, Vm, VmKey};
-
-/// One turn of a thread's event loop.
-pub(super) enum Job {
-    Start(Arc<[u8]>),
-    Begin { request: RequestId, headers: Headers, end: bool },
-    Frame { request: RequestId, direction: Direction, frame: Frame },
-    ClientGone(RequestId),
-    UpstreamFailed(RequestId, UpstreamFailure),
-    CallDone { root: u32, token: u32, response: Option<CallResponse> },
-    Tick(u32),
-    QueueReady { root: u32, token: u32 },
-}
+use crate::vm::{Vm, VmKey};
 
 /// What became of the last [`Job::Start`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +94,7 @@ impl World {
         let turn = match std::mem::replace(&mut lane.seat, Seat::Empty) {
             Seat::Busy(turn) => turn,
             Seat::Idle(vm) => match lane.inbox.pop_front() {
-                Some((_, job)) => Box::pin(async move { Ok(run(vm, job).await) }),
+                Some((_, job)) => Box::pin(run(vm, job)),
                 None => return lane.seat = Seat::Idle(vm),
             },
             Seat::Empty => match lane.inbox.pop_front() {
@@ -126,7 +113,7 @@ impl World {
         let (key, place) = (lane.vm, lane.place);
         Box::pin(async move {
             let vm = Vm::new(filter, key, place, options, commons).await?;
-            Ok(run(Box::new(vm), Job::Start(configuration)).await)
+            run(Box::new(vm), Job::Start(configuration)).await
         })
     }
 
@@ -226,19 +213,9 @@ impl World {
     }
 }
 
-async fn run(mut vm: Box<Vm>, job: Job) -> (Box<Vm>, Option<bool>) {
-    let mut started = None;
-    match job {
-        Job::Start(configuration) => started = Some(vm.start(configuration).await),
-        Job::Begin { request, headers, end } => vm.begin(request, headers, end).await,
-        Job::Frame { request, direction, frame } => vm.frame(request, direction, frame).await,
-        Job::ClientGone(request) => vm.client_gone(request).await,
-        Job::UpstreamFailed(request, failure) => vm.upstream_failed(request, failure).await,
-        Job::CallDone { root, token, response } => vm.call_done(root, token, response).await,
-        Job::Tick(root) => vm.tick(root).await,
-        Job::QueueReady { root, token } => vm.queue_ready(root, token).await,
-    }
-    (vm, started)
+async fn run(mut vm: Box<Vm>, job: Job) -> Result<(Box<Vm>, Option<bool>), wasmtime::Error> {
+    let started = job.run(&mut vm).await;
+    Ok((vm, started))
 }
 
 // Starting, configuring and restarting.

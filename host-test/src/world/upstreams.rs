@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::events::Part;
-use super::lanes::Job;
 use super::{Event, World};
 use crate::abi::{Direction, Status};
 use crate::commons::{Dispatch, Frame};
 use crate::failure::UpstreamFailure;
+use crate::job::Job;
 use crate::request::RequestId;
 use crate::upstream::{Call, CallId, Fate, Kept, Reply, Response};
 use crate::vm::{CallResponse, VmKey};
