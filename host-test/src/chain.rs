@@ -165,6 +165,14 @@ impl Vm {
         self.let_go().await;
     }
 
+    /// The gateway answers on its own account.
+    #[cfg(feature = "serve")]
+    pub(crate) async fn answer(&mut self, request: RequestId, response: LocalResponse) {
+        let Some(context) = self.context_of(request) else { return };
+        self.reply(context, response).await;
+        self.let_go().await;
+    }
+
     /// The gateway ends, and its root contexts with it.
     #[cfg(feature = "serve")]
     pub(crate) async fn stop(&mut self) {
@@ -422,13 +430,14 @@ impl Vm {
     /// What Envoy's connection manager adds on the way out; the access log sees it.
     fn finish_response_headers(&mut self, context: u32) {
         let date = http_date(self.state().commons.lock().clock.wall());
+        let server = self.state().options.server_name;
         let Some(headers) = self.half(context, Direction::Response).and_then(|half| half.headers.as_mut()) else {
             return;
         };
         if !headers.has("date") {
             headers.add("date", date);
         }
-        headers.set("server", "envoy");
+        headers.set("server", server);
     }
 
     fn pass_data(&mut self, context: u32, direction: Direction, bytes: Vec<u8>, end: bool) {

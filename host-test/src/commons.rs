@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
 use crate::clock::Clock;
+use crate::hostcalls::built_in_foreign_functions;
 use crate::laws::{Law, Violation};
 use crate::random::Chance;
 use crate::shared::{Registrant, SharedProcess};
@@ -93,6 +94,23 @@ pub(crate) struct Commons {
 }
 
 impl Commons {
+    /// Nothing has happened yet, and no callback is remembered.
+    pub(crate) fn new(clock: Clock, chance: Chance, processes: Vec<SharedProcess>) -> Self {
+        Self {
+            clock,
+            chance,
+            processes,
+            logs: Vec::new(),
+            trace: Trace::default(),
+            violations: Vec::new(),
+            effects: Vec::new(),
+            dispatched: BTreeMap::new(),
+            refusals: Vec::new(),
+            crashes: Vec::new(),
+            foreign: built_in_foreign_functions(),
+        }
+    }
+
     pub(crate) fn log(&mut self, place: Place, context: u32, level: LogLevel, message: impl Into<String>) {
         let Place { gateway, thread } = place;
         self.logs.push(Log { at: self.clock.now(), gateway, thread, context, level, message: message.into() });

@@ -8,6 +8,8 @@ use crate::commons::Frame;
 use crate::failure::UpstreamFailure;
 use crate::request::RequestId;
 use crate::stream::Attributes;
+#[cfg(feature = "serve")]
+use crate::stream::LocalResponse;
 use crate::vm::{CallResponse, Vm};
 
 /// One turn of a thread's event loop.
@@ -36,6 +38,9 @@ pub(crate) enum Job {
         root: u32,
         token: u32,
     },
+    /// The gateway answers on its own account.
+    #[cfg(feature = "serve")]
+    Answer(RequestId, LocalResponse),
     /// The gateway itself ends: root contexts are told so.
     #[cfg(feature = "serve")]
     Stop,
@@ -53,6 +58,8 @@ impl Job {
             Self::CallDone { root, token, response } => vm.call_done(root, token, response).await,
             Self::Tick(root) => vm.tick(root).await,
             Self::QueueReady { root, token } => vm.queue_ready(root, token).await,
+            #[cfg(feature = "serve")]
+            Self::Answer(request, response) => vm.answer(request, response).await,
             #[cfg(feature = "serve")]
             Self::Stop => vm.stop().await,
         }

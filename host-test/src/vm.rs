@@ -29,6 +29,8 @@ pub(crate) struct VmOptions {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) log_level: LogLevel,
+    /// What responses say in `server`.
+    pub(crate) server_name: &'static str,
     /// What one callback may cost before it traps.
     pub(crate) fuel_max: u64,
     /// What a VM's memory may grow to, in bytes.
@@ -40,6 +42,28 @@ pub(crate) struct VmOptions {
     pub(crate) failure_policy: FailurePolicy,
     /// Envoy's `allow_on_headers_stop_iteration`.
     pub(crate) body_callbacks_while_headers_paused: bool,
+}
+
+impl Default for VmOptions {
+    fn default() -> Self {
+        Self {
+            vm_id: String::new(),
+            vm_configuration: Vec::new(),
+            root_id: String::new(),
+            plugin_name: String::new(),
+            environment: Vec::new(),
+            properties: BTreeMap::new(),
+            log_level: LogLevel::Info,
+            server_name: "envoy",
+            fuel_max: 10_000_000_000,
+            memory_max: 1 << 30,
+            buffer_max: 1 << 20,
+            interleave: false,
+            dialect: Dialect::ENVOY,
+            failure_policy: FailurePolicy::Closed,
+            body_callbacks_while_headers_paused: false,
+        }
+    }
 }
 
 /// What a callout brought; `None` fields in an [`Outcome`](Option) mean that it was reset.

@@ -11,9 +11,12 @@ pub enum Metric {
     Counter(u64),
     /// Goes up and down.
     Gauge(u64),
-    /// Every value that was recorded, in order.
+    /// The values that were recorded, in order; the latest 32768 of them at least.
     Histogram(Vec<u64>),
 }
+
+/// Values that a histogram keeps: a server runs for long.
+const SAMPLES_MAX: usize = 1 << 16;
 
 /// The metrics of a gateway process, by name.
 #[derive(Debug, Default)]
@@ -70,7 +73,12 @@ impl Metrics {
         match self.of(id)? {
             Metric::Counter(sum) => *sum = sum.wrapping_add(value),
             Metric::Gauge(level) => *level = value,
-            Metric::Histogram(values) => values.push(value),
+            Metric::Histogram(values) => {
+                if values.len() >= SAMPLES_MAX {
+                    values.drain(..SAMPLES_MAX / 2);
+                }
+                values.push(value);
+            }
         }
         Ok(())
     }

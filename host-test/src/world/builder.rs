@@ -115,26 +115,10 @@ pub struct WorldBuilder {
 
 impl Default for WorldBuilder {
     fn default() -> Self {
-        let options = VmOptions {
-            vm_id: String::new(),
-            vm_configuration: Vec::new(),
-            root_id: String::new(),
-            plugin_name: String::new(),
-            environment: Vec::new(),
-            properties: BTreeMap::new(),
-            log_level: LogLevel::Info,
-            fuel_max: 10_000_000_000,
-            memory_max: 1 << 30,
-            buffer_max: 1 << 20,
-            interleave: false,
-            dialect: Dialect::ENVOY,
-            failure_policy: FailurePolicy::Closed,
-            body_callbacks_while_headers_paused: false,
-        };
         Self {
             filter: None,
             configuration: Vec::new(),
-            options,
+            options: VmOptions::default(),
             interleave: None,
             workers: 1,
             gateways: 1,
@@ -355,20 +339,12 @@ impl WorldBuilder {
         foreign.extend(self.foreign);
         let interleave = self.interleave.unwrap_or(self.workers > 1);
         let mut random = Random::new(self.seed);
-        let commons = SharedCommons::new(Commons {
-            clock: Clock::Virtual { now: Duration::ZERO, wall: self.wall },
-            // Apart from the scheduler's, so that one doesn't shift the other.
-            chance: Chance::Seeded(Random::new(random.next())),
-            processes: (0..self.gateways).map(|_| SharedProcess::default()).collect(),
-            logs: Vec::new(),
-            trace: Trace { kept_max: self.kept_callbacks, ..Trace::default() },
-            violations: Vec::new(),
-            effects: Vec::new(),
-            dispatched: BTreeMap::new(),
-            refusals: Vec::new(),
-            crashes: Vec::new(),
-            foreign,
-        });
+        let clock = Clock::Virtual { now: Duration::ZERO, wall: self.wall };
+        // Apart from the scheduler's, so that one doesn't shift the other.
+        let chance = Chance::Seeded(Random::new(random.next()));
+        let processes = (0..self.gateways).map(|_| SharedProcess::default()).collect();
+        let trace = Trace { kept_max: self.kept_callbacks, ..Trace::default() };
+        let commons = SharedCommons::new(Commons { trace, foreign, ..Commons::new(clock, chance, processes) });
         let mut world = World {
             commons,
             filter,
