@@ -123,9 +123,10 @@ pub(crate) enum BufferType {
     RequestBody,
     ResponseBody,
     CallBody,
+    GrpcMessage,
     VmConfiguration,
     PluginConfiguration,
-    /// TCP data, gRPC messages and data of foreign functions: never there for an HTTP filter.
+    /// TCP data and data of foreign functions: never there for an HTTP filter.
     Other,
 }
 
@@ -135,9 +136,10 @@ impl BufferType {
             0 => Self::RequestBody,
             1 => Self::ResponseBody,
             4 => Self::CallBody,
+            5 => Self::GrpcMessage,
             6 => Self::VmConfiguration,
             7 => Self::PluginConfiguration,
-            2 | 3 | 5 | 8 => Self::Other,
+            2 | 3 | 8 => Self::Other,
             _ => return Err(Status::BadArgument),
         })
     }

@@ -3,6 +3,7 @@
 //! Each function here is one turn of a worker's event loop: it calls into the module, obeys what it returned, then does what was put
 //! off until the callback had returned, and at last lets ended streams go.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::commons::{Effect, Frame};
 use crate::date::http_date;
 use crate::dialect::FailurePolicy;
 use crate::failure::UpstreamFailure;
+use crate::grpc::{Kind, Part};
 use crate::laws::Law;
 use crate::stream::{Attributes, Half, Iteration, LocalReply, LocalResponse, Stream};
 use crate::vm::{CallResponse, Called, Deferred, Root, Vm};
@@ -41,7 +43,9 @@ impl Vm {
             configuring: true,
             tick: None,
             call: None,
-            failure: None,
+            grpc: BTreeMap::new(),
+            grpc_part: None,
+            status: None,
             retired: false,
             closing: false,
         };
@@ -131,13 +135,43 @@ impl Vm {
         let sizes = response.as_ref().map_or([0; 3], |response| {
             [size(response.headers.len()), size(response.body.len()), size(response.trailers.len())]
         });
-        context.failure = if response.is_none() { Some("reset") } else { None };
+        const BROKEN_CONNECTION: u32 = 9;
+        context.status = response.is_none().then(|| (BROKEN_CONNECTION, "reset".to_owned()));
         context.call = response;
         self.call("proxy_on_http_call_response", &[root, token, sizes[0], sizes[1], sizes[2]]).await;
         self.deferred().await;
         if let Some(context) = self.state().roots.get_mut(&root) {
             context.call = None;
-            context.failure = None;
+            context.status = None;
+        }
+        self.let_go().await;
+    }
+
+    /// A gRPC call or stream has brought something.
+    pub(crate) async fn grpc(&mut self, root: u32, token: u32, part: Part) {
+        let Some(context) = self.state().roots.get_mut(&root) else { return };
+        let Some(handle) = context.grpc.get_mut(&token) else { return };
+        let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let (name, argument) = match &part {
+            Part::InitialMetadata(headers) => ("proxy_on_grpc_receive_initial_metadata", size(headers.len())),
+            Part::Message(message) => ("proxy_on_grpc_receive", size(message.len())),
+            Part::TrailingMetadata(headers) => ("proxy_on_grpc_receive_trailing_metadata", size(headers.len())),
+            Part::Close { status, message } => {
+                context.status = Some((*status, message.clone()));
+                handle.remote_closed = true;
+                ("proxy_on_grpc_close", *status)
+            }
+        };
+        let over = Kind::of(token) == Kind::Call || (handle.remote_closed && handle.local_closed);
+        context.grpc_part = Some(part);
+        self.call(name, &[root, token, argument]).await;
+        self.deferred().await;
+        if let Some(context) = self.state().roots.get_mut(&root) {
+            context.grpc_part = None;
+            context.status = None;
+            if over {
+                context.grpc.remove(&token);
+            }
         }
         self.let_go().await;
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
 use crate::clock::Clock;
+use crate::grpc::Kind;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::laws::{Law, Violation};
 use crate::random::Chance;
@@ -44,6 +45,7 @@ pub(crate) struct Dispatch {
     pub(crate) token: u32,
     pub(crate) cluster: String,
     pub(crate) headers: Headers,
+    pub(crate) kind: Kind,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Headers,
     pub(crate) timeout: Option<Duration>,
@@ -64,6 +66,10 @@ pub(crate) enum Effect {
     Dispatch(Dispatch),
     /// The root context wants to be called each `period`, or no more.
     Tick { vm: VmKey, root: u32, period: Option<Duration> },
+    /// More for a gRPC stream: a message, or (`None`) only the end.
+    GrpcSend { vm: VmKey, root: u32, token: u32, message: Option<Vec<u8>>, end: bool },
+    /// A gRPC call or stream isn't wanted any more.
+    GrpcCancel { vm: VmKey, root: u32, token: u32 },
     /// A queue holds something.
     QueueReady { registrant: Registrant, token: u32 },
     /// A root context is gone, and its callouts with it.

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use wasmtime::{Cache, CacheConfig, Config, Engine, ExternType, InstancePre, Linker, Module, Val, ValType};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, Extern, ExternType, FuncType, Instance, InstancePre, Linker, Memory, Module,
+    Ref, Store, Table, Val, ValType,
+};
 
 use crate::abi::{AbiVersion, Status};
 use crate::vm::VmState;
@@ -16,13 +19,56 @@ const CACHE_VARIABLE: &str = "PROXY_WASM_HOST_TEST_CACHE";
 /// A filter that is ready to run.
 #[derive(Clone)]
 pub(crate) struct Filter {
-    pub(crate) instance: InstancePre<VmState>,
+    module: Module,
+    linked: Linked,
     pub(crate) abi: AbiVersion,
     /// Imports that this host doesn't offer, as `module.name`; they answer `Unimplemented`.
     pub(crate) unoffered: Vec<String>,
 }
 
+/// A module with what it imports.
+#[derive(Clone)]
+enum Linked {
+    Whole(InstancePre<VmState>),
+    /// All but the memories and tables, which each VM gets of its own (as V8 gives them in Envoy).
+    ButMemories(Linker<VmState>),
+}
+
 impl Filter {
+    pub(crate) fn engine(&self) -> &Engine {
+        self.module.engine()
+    }
+
+    /// A new instance, and its memory, whether it exports or imports it.
+    pub(crate) async fn instantiate(&self, store: &mut Store<VmState>) -> wasmtime::Result<(Instance, Option<Memory>)> {
+        let mut imported = None;
+        let instance = match &self.linked {
+            Linked::Whole(instance) => instance.instantiate_async(&mut *store).await?,
+            Linked::ButMemories(linker) => {
+                let mut linker = linker.clone();
+                for import in self.module.imports() {
+                    let item: Extern = match import.ty() {
+                        ExternType::Memory(kind) => {
+                            let memory = Memory::new_async(&mut *store, kind).await?;
+                            imported = Some(memory);
+                            memory.into()
+                        }
+                        ExternType::Table(kind) => {
+                            Table::new_async(&mut *store, kind.clone(), Ref::null(kind.element().heap_type()))
+                                .await?
+                                .into()
+                        }
+                        _ => continue,
+                    };
+                    linker.define(&*store, import.module(), import.name(), item)?;
+                }
+                linker.instantiate_async(&mut *store, &self.module).await?
+            }
+        };
+        let memory = instance.get_memory(store, "memory").or(imported);
+        Ok((instance, memory))
+    }
+
     /// Compiles and links; the same bytes are compiled once in a process, and once on a machine while they stay in the cache.
     pub(crate) fn load(bytes: &[u8]) -> Result<Self, BuildError> {
         static LOADED: OnceLock<Mutex<HashMap<Vec<u8>, Filter>>> = OnceLock::new();
@@ -44,9 +90,22 @@ impl Filter {
         // Some compilers import one function twice.
         linker.allow_shadowing(true);
         hostcalls::offer(&mut linker).and_then(|()| wasi::offer(&mut linker)).map_err(BuildError::Link)?;
-        let unoffered = stand_in(&mut linker, &module).map_err(BuildError::Link)?;
-        let instance = linker.instantiate_pre(&module).map_err(BuildError::Link)?;
-        Ok(Self { instance, abi, unoffered })
+        let mut unoffered = stand_in(&mut linker, &module).map_err(BuildError::Link)?;
+        let own =
+            |import: wasmtime::ImportType<'_>| matches!(import.ty(), ExternType::Memory(_) | ExternType::Table(_));
+        let linked = if module.imports().any(own) {
+            Linked::ButMemories(linker)
+        } else {
+            let instance = match linker.instantiate_pre(&module) {
+                Ok(instance) => instance,
+                Err(_) => {
+                    unoffered.extend(stand_in_for_others(&mut linker, &module).map_err(BuildError::Link)?);
+                    linker.instantiate_pre(&module).map_err(BuildError::Link)?
+                }
+            };
+            Linked::Whole(instance)
+        };
+        Ok(Self { module, linked, abi, unoffered })
     }
 }
 
@@ -56,24 +115,59 @@ fn stand_in(linker: &mut Linker<VmState>, module: &Module) -> wasmtime::Result<V
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
         let ExternType::Func(kind) = import.ty() else { continue };
-        if hostcalls::offers(from, name) || wasi::offers(from, name) {
-            continue;
+        if (from, name) == ("env", "abort") {
+            abort(linker, kind)?;
+        } else if !hostcalls::offers(from, name) && !wasi::offers(from, name) {
+            say_unimplemented(linker, from, name, kind)?;
+            unoffered.push(format!("{from}.{name}"));
         }
-        const NOT_IMPLEMENTED_IN_WASI: i32 = 52;
-        let answer = if from.starts_with("wasi") { NOT_IMPLEMENTED_IN_WASI } else { Status::Unimplemented as i32 };
-        let results: Vec<ValType> = kind.results().collect();
-        linker.func_new(from, name, kind, move |_, _, out| {
-            for (place, result) in out.iter_mut().zip(&results) {
-                *place = match result {
-                    ValType::I32 => Val::I32(answer),
-                    other => Val::default_for_ty(other).unwrap_or(Val::I32(answer)),
-                };
-            }
-            Ok(())
-        })?;
-        unoffered.push(format!("{from}.{name}"));
     }
     Ok(unoffered)
+}
+
+/// Gives imports that are offered with other parameters or results a function that says so.
+fn stand_in_for_others(linker: &mut Linker<VmState>, module: &Module) -> wasmtime::Result<Vec<String>> {
+    let mut unoffered = Vec::new();
+    for import in module.imports() {
+        let (from, name) = (import.module(), import.name());
+        let ExternType::Func(kind) = import.ty() else { continue };
+        let list = |word: &str, types: Vec<ValType>| -> String {
+            types.iter().map(|kind| format!("({word} {kind})")).collect()
+        };
+        let (parameters, results) = (list("param", kind.params().collect()), list("result", kind.results().collect()));
+        let alone = format!("(module (import {from:?} {name:?} (func {parameters} {results})))");
+        if linker.instantiate_pre(&Module::new(engine(), alone)?).is_err() {
+            say_unimplemented(linker, from, name, kind)?;
+            unoffered.push(format!("{from}.{name}"));
+        }
+    }
+    Ok(unoffered)
+}
+
+/// Ends the module: AssemblyScript gives pointers to a message and a file name (UTF-16), line and column, others give nothing.
+fn abort(linker: &mut Linker<VmState>, kind: FuncType) -> wasmtime::Result<()> {
+    linker.func_new("env", "abort", kind, |_, arguments, _| {
+        let place: Vec<String> = arguments.iter().skip(2).filter_map(Val::i32).map(|word| word.to_string()).collect();
+        let at = if place.is_empty() { String::new() } else { format!(" at {}", place.join(":")) };
+        Err(wasmtime::Error::msg(format!("the module aborted{at}")))
+    })?;
+    Ok(())
+}
+
+fn say_unimplemented(linker: &mut Linker<VmState>, from: &str, name: &str, kind: FuncType) -> wasmtime::Result<()> {
+    const NOT_IMPLEMENTED_IN_WASI: i32 = 52;
+    let answer = if from.starts_with("wasi") { NOT_IMPLEMENTED_IN_WASI } else { Status::Unimplemented as i32 };
+    let results: Vec<ValType> = kind.results().collect();
+    linker.func_new(from, name, kind, move |_, _, out| {
+        for (place, result) in out.iter_mut().zip(&results) {
+            *place = match result {
+                ValType::I32 => Val::I32(answer),
+                other => Val::default_for_ty(other).unwrap_or(Val::I32(answer)),
+            };
+        }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn engine() -> &'static Engine {
@@ -81,6 +175,7 @@ fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| {
         let mut config = Config::new();
         config.consume_fuel(true);
+        config.coredump_on_trap(true);
         // Without a cache everything works, only slower.
         config.cache(cache());
         Engine::new(&config).expect("wasmtime runs on this machine with these options")

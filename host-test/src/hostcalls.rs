@@ -2,6 +2,7 @@
 
 mod calls;
 mod foreign;
+mod grpc;
 mod maps;
 mod properties;
 mod shared;
@@ -67,6 +68,11 @@ host_functions! {
     streams::clear_route_cache as "proxy_clear_route_cache",
     streams::send_local_response as "proxy_send_local_response",
     calls::http_call as "proxy_http_call",
+    grpc::call as "proxy_grpc_call",
+    grpc::stream as "proxy_grpc_stream",
+    grpc::send as "proxy_grpc_send",
+    grpc::close as "proxy_grpc_close",
+    grpc::cancel as "proxy_grpc_cancel",
     shared::get_shared_data as "proxy_get_shared_data",
     shared::set_shared_data as "proxy_set_shared_data",
     shared::register_shared_queue as "proxy_register_shared_queue",
@@ -83,18 +89,19 @@ host_functions! {
 pub(crate) use foreign::built_in as built_in_foreign_functions;
 
 /// Functions of other kinds that compilers want from a host.
-const OTHERS: &[&str] = &["pthread_equal", "emscripten_notify_memory_growth", "abort"];
+const OTHERS: &[&str] = &["pthread_equal", "emscripten_notify_memory_growth"];
 
 /// Gives the host functions to a linker.
 pub(crate) fn offer(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     link(linker)?;
     linker.func_wrap("env", "pthread_equal", |left: u32, right: u32| u32::from(left == right))?;
     linker.func_wrap("env", "emscripten_notify_memory_growth", |_: u32| ())?;
-    // AssemblyScript ends so: pointers to a message and a file name (UTF-16), line and column.
-    linker.func_wrap("env", "abort", |_: u32, _: u32, line: u32, column: u32| -> wasmtime::Result<()> {
-        Err(wasmtime::Error::msg(format!("the module aborted at {line}:{column}")))
-    })?;
     Ok(())
+}
+
+/// Every function of this kind, in the order of the ABI.
+pub(crate) fn offered() -> impl Iterator<Item = &'static str> {
+    OFFERED.iter().chain(OTHERS).copied()
 }
 
 /// Whether a linker that got [`offer`] has this function.

@@ -6,6 +6,7 @@ use crate::Headers;
 use crate::abi::Direction;
 use crate::commons::Frame;
 use crate::failure::UpstreamFailure;
+use crate::grpc::Part;
 use crate::request::RequestId;
 use crate::stream::Attributes;
 #[cfg(feature = "serve")]
@@ -33,6 +34,11 @@ pub(crate) enum Job {
         token: u32,
         response: Option<CallResponse>,
     },
+    Grpc {
+        root: u32,
+        token: u32,
+        part: Part,
+    },
     Tick(u32),
     QueueReady {
         root: u32,
@@ -56,6 +62,7 @@ impl Job {
             Self::ClientGone(request) => vm.client_gone(request).await,
             Self::UpstreamFailed(request, failure) => vm.upstream_failed(request, failure).await,
             Self::CallDone { root, token, response } => vm.call_done(root, token, response).await,
+            Self::Grpc { root, token, part } => vm.grpc(root, token, part).await,
             Self::Tick(root) => vm.tick(root).await,
             Self::QueueReady { root, token } => vm.queue_ready(root, token).await,
             #[cfg(feature = "serve")]

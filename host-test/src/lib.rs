@@ -31,7 +31,7 @@
 //! # Ok::<(), proxy_wasm_host_test::BuildError>(())
 //! ```
 //!
-//! Left out so far: gRPC callouts, whose functions answer [`Status::Unimplemented`], and TCP streams.
+//! TCP streams are left out: filters for them load, and never hear of one.
 
 mod abi;
 mod chain;
@@ -41,6 +41,7 @@ mod date;
 mod dialect;
 mod failure;
 mod filter;
+mod grpc;
 mod guest;
 mod headers;
 mod hostcalls;
@@ -57,6 +58,13 @@ mod vm;
 mod wasi;
 mod world;
 
+/// The functions that modules can import, as `module.name`, in the order of the ABI. Any other import links too, and answers
+/// [`Status::Unimplemented`] (see [`World::unoffered_imports`]).
+pub fn offered_functions() -> Vec<String> {
+    let env = hostcalls::offered().chain(["abort"]).map(|name| format!("env.{name}"));
+    env.chain(wasi::offered().map(|name| format!("wasi_snapshot_preview1.{name}"))).collect()
+}
+
 pub use abi::{AbiVersion, Direction, LogLevel, Status};
 pub use dialect::{Cas, Dialect, FailurePolicy};
 pub use headers::Headers;
@@ -64,5 +72,5 @@ pub use laws::{Law, Violation};
 pub use request::{Answer, Ending, Request, RequestId};
 pub use shared::{Metric, SharedData};
 pub use trace::{Callback, Cost, HostCall, Log, Thread};
-pub use upstream::{Call, CallId, Kept, Reply, Response, Upstream};
+pub use upstream::{Call, CallId, CallKind, Kept, Reply, Response, Upstream};
 pub use world::{BuildError, Clients, FilterSource, World, WorldBuilder};

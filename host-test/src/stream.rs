@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::{Direction, Status};
+use crate::grpc::status_of;
 use crate::{Headers, RequestId};
 
 /// Whether parts of a message pass the filter (`FilterManager`'s `IterationState`).
@@ -184,9 +185,17 @@ impl LocalResponse {
         if is_grpc {
             headers.add(":status", "200");
             headers.add("content-type", "application/grpc");
-            headers.add("grpc-status", self.grpc_status.unwrap_or_else(|| grpc_status_of(self.status)).to_string());
-            if !self.body.is_empty() {
-                headers.add("grpc-message", &self.body);
+            for (name, value) in self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"content-length")) {
+                // Its own fields stand; the ones that gRPC needs win.
+                if !headers.has(&String::from_utf8_lossy(name)) {
+                    headers.add(name, value);
+                }
+            }
+            if !headers.has("grpc-status") {
+                headers.add("grpc-status", self.grpc_status.unwrap_or_else(|| status_of(self.status)).to_string());
+            }
+            if !self.body.is_empty() && !is_head {
+                headers.add("grpc-message", percent_encoded(&self.body));
             }
             return (headers, None);
         }
@@ -207,16 +216,14 @@ impl LocalResponse {
     }
 }
 
-/// The gRPC status that Envoy gives for an HTTP status (`Grpc::Utility::httpToGrpcStatus`).
-fn grpc_status_of(http: u32) -> u32 {
-    match http {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    }
+/// A text as `grpc-message` carries it, without a line break at its end.
+fn percent_encoded(text: &[u8]) -> Vec<u8> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let encode = |byte: &u8| match byte {
+        b' '..=b'~' if *byte != b'%' => vec![*byte],
+        other => format!("%{other:02X}").into_bytes(),
+    };
+    text.iter().flat_map(encode).collect()
 }
 
 /// What the set-buffer rules make of a replacement: `start` 0 drains `length` bytes and puts the new ones before the rest, `start` at

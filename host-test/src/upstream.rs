@@ -10,6 +10,17 @@ use crate::{Headers, RequestId, Thread};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub(crate) u64);
 
+/// What a [`Call`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// An HTTP request: forwarded, or a callout.
+    Http,
+    /// A gRPC callout with one message, which is the call's body as it is: frames aren't shown.
+    GrpcCall,
+    /// A gRPC stream that was opened. Its messages come to [`Upstream::grpc_message`].
+    GrpcStream,
+}
+
 /// A request that reached a scripted upstream as a whole: one that the gateway forwarded, or a callout of a filter.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -17,6 +28,8 @@ pub struct Call {
     pub id: CallId,
     /// The client's request that was forwarded; `None` for a callout.
     pub request: Option<RequestId>,
+    /// What it is.
+    pub kind: CallKind,
     /// Which cluster was called; `origin` for a forwarded request.
     pub cluster: String,
     /// Which gateway calls.
@@ -64,6 +77,13 @@ impl Call {
 pub trait Upstream {
     /// Answers a call, at once, after a while, or by keeping it for later.
     fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply;
+
+    /// Hears a message on a gRPC stream that is open, or (`None`) only that the filter will send no more; says what follows on it,
+    /// if anything. Each chunk of a response is a message; one with [`Response::grpc_status`] closes the stream.
+    fn grpc_message(&mut self, stream: &Call, message: Option<&[u8]>, end: bool, kept: &mut Kept) -> Option<Response> {
+        let _ = (stream, message, end, kept);
+        None
+    }
 }
 
 /// Answers to calls that were kept with [`Reply::later`], given while another call is being answered.
@@ -202,6 +222,26 @@ impl Response {
     /// 200 with this body.
     pub fn ok(body: impl AsRef<[u8]>) -> Self {
         Self::new(200).body(body)
+    }
+
+    /// A gRPC answer: one message, and status 0.
+    pub fn grpc(message: impl AsRef<[u8]>) -> Self {
+        Self {
+            chunks: vec![Chunk { after: Duration::ZERO, bytes: message.as_ref().to_vec() }],
+            ..Self::grpc_messages()
+        }
+        .trailer("grpc-status", "0")
+    }
+
+    /// A gRPC answer that is a status, with its message, and nothing else.
+    pub fn grpc_status(status: u32, message: &str) -> Self {
+        let response = Self::grpc_messages().header("grpc-status", status.to_string());
+        if message.is_empty() { response } else { response.header("grpc-message", message) }
+    }
+
+    /// Some messages on a gRPC stream, which stays open: each [`chunk`](Self::chunk) is one. A trailer `grpc-status` closes it.
+    pub fn grpc_messages() -> Self {
+        Self::new(200).header("content-type", "application/grpc")
     }
 
     /// Says the status.

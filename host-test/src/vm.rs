@@ -11,6 +11,7 @@ use crate::abi::{AbiVersion, Direction, LogLevel};
 use crate::commons::{Effect, Place, SharedCommons};
 use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
+use crate::grpc::{Handle, Part, Tokens};
 use crate::laws::Law;
 use crate::stream::{LocalResponse, Stream};
 use crate::trace::{Callback, HostCall};
@@ -83,8 +84,11 @@ pub(crate) struct Root {
     pub(crate) tick: Option<Duration>,
     /// What the callback that runs now is told about.
     pub(crate) call: Option<CallResponse>,
-    /// The last callout's failure, for `proxy_get_status`.
-    pub(crate) failure: Option<&'static str>,
+    /// The gRPC calls and streams that are open, by token, and what the running callback is told of one.
+    pub(crate) grpc: BTreeMap<u32, Handle>,
+    pub(crate) grpc_part: Option<Part>,
+    /// What `proxy_get_status` tells while a callout's failure or a gRPC status is told: the number and the words.
+    pub(crate) status: Option<(u32, String)>,
     /// Replaced by a newer configuration; deleted once its last stream has gone.
     pub(crate) retired: bool,
     /// `proxy_on_done` said "not yet".
@@ -122,7 +126,7 @@ pub(crate) struct VmState {
     /// Before the VM has started, only logs, clocks and the like may be called.
     pub(crate) starting: bool,
     pub(crate) host_calls: Vec<HostCall>,
-    pub(crate) next_token: u32,
+    pub(crate) tokens: Tokens,
     limits: StoreLimits,
 }
 
@@ -193,14 +197,14 @@ impl Vm {
             stop_iteration: false,
             starting: true,
             host_calls: Vec::new(),
-            next_token: 1,
+            tokens: Tokens::default(),
             limits,
         };
-        let mut store = Store::new(filter.instance.module().engine(), state);
+        let mut store = Store::new(filter.engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_fuel(store.data().options.fuel_max)?;
-        let instance = filter.instance.instantiate_async(&mut store).await?;
-        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        let (instance, memory) = filter.instantiate(&mut store).await?;
+        store.data_mut().memory = memory;
         let malloc = ["malloc", "proxy_on_memory_allocate"]
             .into_iter()
             .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());

@@ -65,6 +65,10 @@ pub(crate) fn offer(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+pub(crate) fn offered() -> impl Iterator<Item = &'static str> {
+    OFFERED.iter().copied().chain(["proc_exit"])
+}
+
 pub(crate) fn offers(module: &str, name: &str) -> bool {
     MODULES.contains(&module) && (OFFERED.contains(&name) || name == "proc_exit")
 }

@@ -6,17 +6,13 @@ use super::Outcome;
 use crate::Headers;
 use crate::abi::{Status, read_pairs};
 use crate::commons::{Dispatch, Effect};
+use crate::grpc::Kind;
 use crate::guest::{Fault, Guest, pause};
 
 type HttpCallArguments = (u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
 
 /// Calls a cluster on behalf of the root context. The world answers at once whether the call is under way.
 pub(super) async fn http_call(guest: &mut Guest<'_>, arguments: HttpCallArguments) -> Outcome {
-    let callback = guest.vm().callback;
-    if !guest.vm().options.dialect.allows_callout_in(callback) {
-        let trap = wasmtime::Error::msg(format!("this host allows no callout in {callback}"));
-        return Err(Fault::Trap(trap));
-    }
     let (
         cluster,
         cluster_length,
@@ -44,17 +40,26 @@ pub(super) async fn http_call(guest: &mut Guest<'_>, arguments: HttpCallArgument
     }
     let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
     let (vm, place, root) = (guest.vm().key, guest.place(), guest.vm().root_id());
-    let token = guest.vm().next_token;
-    guest.state().next_token = token.checked_add(1).unwrap_or(1);
-    let dispatch = Dispatch { vm, place, root, token, cluster, headers, body, trailers, timeout };
+    let token = guest.state().tokens.next(Kind::Http);
+    let outgoing = Dispatch { vm, place, root, token, kind: Kind::Http, cluster, headers, body, trailers, timeout };
+    dispatch(guest, outgoing).await?;
+    Ok(guest.write_u32(token_at, token)?)
+}
+
+/// Waits for the world to say whether a callout is under way.
+pub(super) async fn dispatch(guest: &mut Guest<'_>, dispatch: Dispatch) -> Outcome {
+    let callback = guest.vm().callback;
+    if !guest.vm().options.dialect.allows_callout_in(callback) {
+        let trap = wasmtime::Error::msg(format!("this host allows no callout in {callback}"));
+        return Err(Fault::Trap(trap));
+    }
+    let vm = dispatch.vm;
     guest.commons().effects.push(Effect::Dispatch(dispatch));
     loop {
         pause().await;
         let answer = guest.commons().dispatched.remove(&vm);
         if let Some(outcome) = answer {
-            outcome?;
-            break;
+            return Ok(outcome?);
         }
     }
-    Ok(guest.write_u32(token_at, token)?)
 }

@@ -3,6 +3,7 @@
 use super::Outcome;
 use crate::Headers;
 use crate::abi::{AbiVersion, BufferType, Direction, MapType, Status, read_pairs, write_pairs};
+use crate::grpc::Part;
 use crate::guest::{Fault, Guest};
 use crate::stream::set_buffer;
 use crate::vm::VmState;
@@ -25,10 +26,12 @@ fn part_of_stream(map: MapType) -> Option<(Direction, bool)> {
 /// `BadArgument` outside its phase; `NotFound` in the access log's phase, where every map may be asked for, if the stream never had it.
 fn readable(state: &VmState, map: MapType) -> Result<&Headers, Status> {
     let Some((direction, trailers)) = part_of_stream(map) else {
-        let call = state.roots.get(&state.root_id()).and_then(|root| root.call.as_ref());
-        return match (map, call) {
-            (MapType::CallHeaders, Some(call)) => Ok(&call.headers),
-            (MapType::CallTrailers, Some(call)) => Ok(&call.trailers),
+        let root = state.roots.get(&state.root_id()).ok_or(Status::BadArgument)?;
+        return match (map, &root.call, &root.grpc_part) {
+            (MapType::CallHeaders, Some(call), _) => Ok(&call.headers),
+            (MapType::CallTrailers, Some(call), _) => Ok(&call.trailers),
+            (MapType::GrpcInitialMetadata, _, Some(Part::InitialMetadata(headers)))
+            | (MapType::GrpcTrailingMetadata, _, Some(Part::TrailingMetadata(headers))) => Ok(headers),
             _ => Err(Status::BadArgument),
         };
     };
@@ -133,6 +136,10 @@ fn with_buffer<T>(
             work(state.streams.get_mut(&context).and_then(|stream| stream.half_mut(direction).body()))
         }
         BufferType::CallBody => work(Some(&mut root.and_then(|root| root.call.as_mut()).ok_or(Status::NotFound)?.body)),
+        BufferType::GrpcMessage => match root.and_then(|root| root.grpc_part.as_mut()) {
+            Some(Part::Message(message)) => work(Some(message)),
+            _ => Err(Status::NotFound),
+        },
         // Configurations can be read only: changes of the copy are refused below.
         BufferType::VmConfiguration => work(Some(&mut state.options.vm_configuration.clone())),
         BufferType::PluginConfiguration => {

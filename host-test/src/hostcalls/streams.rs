@@ -18,8 +18,12 @@ fn direction(stream_type: u32) -> Result<Option<Direction>, Status> {
 }
 
 pub(super) async fn continue_stream(guest: &mut Guest<'_>, (stream_type,): (u32,)) -> Outcome {
-    let direction = direction(stream_type)?.ok_or(Status::BadArgument)?;
-    resume(guest, direction);
+    match direction(stream_type)? {
+        Some(direction) => resume(guest, direction),
+        // There is no TCP stream here; Envoy can't go on with one upstream at all.
+        None if stream_type == 3 => return Err(Status::Unimplemented.into()),
+        None => {}
+    }
     Ok(())
 }
 
@@ -46,9 +50,12 @@ fn resume(guest: &mut Guest<'_>, direction: Direction) {
 }
 
 pub(super) async fn close_stream(guest: &mut Guest<'_>, (stream_type,): (u32,)) -> Outcome {
-    direction(stream_type)?;
+    let direction = direction(stream_type)?;
     let context = guest.vm().context();
-    if guest.vm().streams.contains_key(&context) {
+    if let Some(stream) = guest.state().streams.get_mut(&context).filter(|_| direction.is_some()) {
+        if stream.details.is_empty() {
+            "wasm_close_stream".clone_into(&mut stream.details);
+        }
         guest.state().deferred.push_back(Deferred::Reset(context));
     }
     Ok(())

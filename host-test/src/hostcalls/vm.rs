@@ -65,10 +65,10 @@ pub(super) async fn get_configuration(guest: &mut Guest<'_>, (bytes_at, length_a
     guest.give(&configuration, bytes_at, length_at).await
 }
 
-/// Why the callout failed that the running callback is about: `BrokenConnection` (9) and `reset`.
+/// Why the callout failed that the running callback is about, `BrokenConnection` (9) and `reset`, or the gRPC status that it tells.
 pub(super) async fn get_status(guest: &mut Guest<'_>, (code_at, text_at, length_at): (u32, u32, u32)) -> Outcome {
-    const BROKEN_CONNECTION: u32 = 9;
-    let failure = guest.vm().roots.get(&guest.vm().root_id()).and_then(|root| root.failure);
-    guest.write_u32(code_at, failure.map_or(0, |_| BROKEN_CONNECTION))?;
-    guest.give(failure.unwrap_or_default().as_bytes(), text_at, length_at).await
+    let status = guest.vm().roots.get(&guest.vm().root_id()).and_then(|root| root.status.clone());
+    let (code, text) = status.unwrap_or_default();
+    guest.write_u32(code_at, code)?;
+    guest.give(text.as_bytes(), text_at, length_at).await
 }

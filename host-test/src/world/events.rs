@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::World;
 use crate::commons::Frame;
 use crate::failure::UpstreamFailure;
+use crate::grpc;
 use crate::request::RequestId;
 use crate::upstream::{CallId, Reply, Response};
 use crate::vm::VmKey;
@@ -20,6 +21,8 @@ pub(super) enum Event {
     Upstream { call: CallId, part: Part },
     /// A callout's answer is there, or (`None`) it was reset.
     Callout { call: CallId, response: Option<Response> },
+    /// Something arrives on a gRPC call or stream; the last thing, or not.
+    Grpc { call: CallId, part: grpc::Part, last: bool },
     /// The gateway gives up waiting.
     CallTimeout(CallId),
     /// A kept call is answered, if it still is open.

@@ -158,6 +158,10 @@ impl World {
                         self.stream_over(request, whole, local_reply, details);
                     }
                     Effect::Dispatch(dispatch) => self.dispatch(dispatch),
+                    Effect::GrpcSend { vm, root, token, message, end } => {
+                        self.grpc_sends((vm, root, token), message.as_deref(), end);
+                    }
+                    Effect::GrpcCancel { vm, root, token } => self.grpc_cancelled((vm, root, token)),
                     Effect::Tick { vm, root, period } => {
                         let number = self.number();
                         self.timers.insert((vm, root), number);
@@ -202,6 +206,7 @@ impl World {
             Event::Client { request, frame } => self.client_sends(request, frame),
             Event::Upstream { call, part } => self.upstream_sends(call, part),
             Event::Callout { call, response } => self.callout_done(call, response),
+            Event::Grpc { call, part, last } => self.grpc_arrives(call, part, last),
             Event::CallTimeout(call) => self.call_times_out(call),
             Event::Complete { call, reply } => self.complete_call(call, reply),
             Event::Timer { vm, root, number } => {

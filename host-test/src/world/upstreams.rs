@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::events::Part;
 use super::{Event, World};
+use crate::Headers;
 use crate::abi::{Direction, Status};
 use crate::commons::{Dispatch, Frame};
 use crate::failure::UpstreamFailure;
+use crate::grpc::{self, Kind};
 use crate::job::Job;
 use crate::request::RequestId;
-use crate::upstream::{Call, CallId, Fate, Kept, Reply, Response};
+use crate::upstream::{Call, CallId, CallKind, Fate, Kept, Reply, Response};
 use crate::vm::{CallResponse, VmKey};
 
 /// A call whose answer hasn't come yet.
@@ -20,11 +22,13 @@ pub(super) struct OpenCall {
     headers_at: Option<Duration>,
     /// Whether the script keeps it to answer it later.
     pub(super) kept: bool,
+    /// Whether a gRPC stream's initial metadata are under way.
+    metadata_sent: bool,
 }
 
 enum Caller {
     Stream(RequestId, VmKey),
-    Root { vm: VmKey, root: u32, token: u32 },
+    Root { vm: VmKey, root: u32, token: u32, kind: Kind },
 }
 
 impl OpenCall {
@@ -32,6 +36,13 @@ impl OpenCall {
         match self.caller {
             Caller::Stream(_, of) => of == vm && root.is_none(),
             Caller::Root { vm: of, root: caller, .. } => of == vm && root.is_none_or(|root| root == caller),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.caller {
+            Caller::Stream(..) => Kind::Http,
+            Caller::Root { kind, .. } => kind,
         }
     }
 
@@ -77,6 +88,7 @@ impl World {
         let call = Call {
             id,
             request: Some(request),
+            kind: CallKind::Http,
             cluster: "origin".to_owned(),
             gateway: place.gateway,
             thread: place.thread,
@@ -98,9 +110,26 @@ impl World {
     pub(super) fn dispatch(&mut self, dispatch: Dispatch) {
         let id = CallId(self.number());
         let (at, wall) = (self.now(), self.wall());
-        let Dispatch { vm, place, root, token, cluster, headers, body, trailers, timeout } = dispatch;
+        let Dispatch { vm, place, root, token, kind, cluster, headers, body, trailers, timeout } = dispatch;
         let (gateway, thread) = (place.gateway, place.thread);
-        let call = Call { id, request: None, cluster, gateway, thread, at, wall, headers, body, trailers, timeout };
+        let call = Call {
+            id,
+            request: None,
+            kind: match kind {
+                Kind::Http | Kind::Unknown => CallKind::Http,
+                Kind::Call => CallKind::GrpcCall,
+                Kind::Stream => CallKind::GrpcStream,
+            },
+            cluster,
+            gateway,
+            thread,
+            at,
+            wall,
+            headers,
+            body,
+            trailers,
+            timeout,
+        };
         let mut kept = Kept::default();
         let reply = match self.clusters.get_mut(&call.cluster) {
             Some(cluster) => cluster.call(&call, &mut kept),
@@ -110,7 +139,7 @@ impl World {
         let answer = match reply.fate {
             Fate::Refuse(status) => Err(status),
             _ => {
-                self.open(id, Caller::Root { vm, root, token }, timeout, reply);
+                self.open(id, Caller::Root { vm, root, token, kind }, timeout, reply);
                 Ok(())
             }
         };
@@ -126,7 +155,7 @@ impl World {
 
     fn open(&mut self, id: CallId, caller: Caller, timeout: Option<Duration>, reply: Reply) {
         let at = self.now();
-        self.calls.insert(id, OpenCall { caller, at, headers_at: None, kept: false });
+        self.calls.insert(id, OpenCall { caller, at, headers_at: None, kept: false, metadata_sent: false });
         if let Some(timeout) = timeout {
             // Whoever waits for it may be waiting for this; the events of answered calls are dropped.
             self.schedule(at + timeout, reply.background, Event::CallTimeout(id));
@@ -139,9 +168,12 @@ impl World {
         let Reply { fate, after, background } = reply;
         let at = self.now() + after;
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.kept = matches!(fate, Fate::Later { .. });
+        let kind = call.kind();
+        // On a stream the script may say more at any time.
+        call.kept = kind == Kind::Stream || matches!(fate, Fate::Later { .. });
         let is_callout = matches!(call.caller, Caller::Root { .. });
         match fate {
+            Fate::Response(response) if kind != Kind::Http => self.plan_grpc(id, at, background, &response),
             Fate::Response(response) if is_callout => {
                 // A filter is told of a callout's answer when all of it is there, and only that it broke off if it isn't.
                 let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
@@ -190,7 +222,11 @@ impl World {
 
     /// A callout hears of failures as of answers that Envoy makes up.
     fn plan_failure(&mut self, id: CallId, at: Duration, background: bool, failure: UpstreamFailure) {
-        let is_callout = self.calls.get(&id).is_some_and(|call| matches!(call.caller, Caller::Root { .. }));
+        let Some(call) = self.calls.get(&id) else { return };
+        if call.kind() != Kind::Http {
+            return self.plan_grpc(id, at, background, &made_up_grpc(failure));
+        }
+        let is_callout = matches!(call.caller, Caller::Root { .. });
         let event = match is_callout {
             true => Event::Callout { call: id, response: Some(made_up(failure)) },
             false => Event::Upstream { call: id, part: Part::Failure(failure) },
@@ -245,7 +281,7 @@ impl World {
     }
 
     pub(super) fn callout_done(&mut self, id: CallId, response: Option<Response>) {
-        let Some(OpenCall { caller: Caller::Root { vm, root, token }, .. }) = self.calls.get(&id) else { return };
+        let Some(OpenCall { caller: Caller::Root { vm, root, token, .. }, .. }) = self.calls.get(&id) else { return };
         let (vm, root, token) = (*vm, *root, *token);
         self.close_call(id);
         let response = response.map(|response| {
@@ -261,6 +297,9 @@ impl World {
             Caller::Stream(request, vm) => {
                 self.close_call(id);
                 self.post(vm, Job::UpstreamFailed(request, UpstreamFailure::Timeout));
+            }
+            Caller::Root { kind: Kind::Call | Kind::Stream, .. } => {
+                self.plan_grpc(id, self.now(), false, &made_up_grpc(UpstreamFailure::Timeout));
             }
             // Too late for an answer of Envoy's own.
             Caller::Root { .. } if call.headers_at.is_some_and(|at| at <= self.now()) => self.callout_done(id, None),
@@ -290,9 +329,89 @@ impl World {
                 Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::Complete { call, .. } => {
                     *call != id
                 }
-                Event::CallTimeout(call) => *call != id,
+                Event::Grpc { call, .. } | Event::CallTimeout(call) => *call != id,
                 _ => true,
             });
+        }
+    }
+}
+
+// gRPC.
+impl World {
+    /// Plans what a filter hears of an answer to a gRPC call, or of more on a stream.
+    fn plan_grpc(&mut self, id: CallId, at: Duration, background: bool, response: &Response) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let first = !std::mem::replace(&mut call.metadata_sent, true);
+        let kind = call.kind();
+        let mut at = at + response.after;
+        let send =
+            |world: &mut Self, at, part, last| world.schedule(at, background, Event::Grpc { call: id, part, last });
+        if kind == Kind::Call {
+            let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
+            return send(self, at + took + response.ends_after, grpc::of_call(response), true);
+        }
+        let Response { headers, chunks, trailers, .. } = response;
+        let trailers_only = chunks.is_empty() && trailers.is_empty() && headers.has("grpc-status");
+        if first {
+            let headers = if trailers_only { Headers::new() } else { headers.clone() };
+            send(self, at, grpc::Part::InitialMetadata(headers), false);
+        }
+        for chunk in chunks {
+            at += chunk.after;
+            send(self, at, grpc::Part::Message(chunk.bytes.clone()), false);
+        }
+        at += response.ends_after;
+        if trailers_only || !trailers.is_empty() || response.reset || headers.status() != 200 {
+            let told = match (response.reset, trailers_only) {
+                (true, _) => Headers::new(),
+                (false, true) => headers.clone(),
+                (false, false) => trailers.clone(),
+            };
+            send(self, at, grpc::Part::TrailingMetadata(told), false);
+            send(self, at, grpc::ending(response), true);
+        }
+    }
+
+    pub(super) fn grpc_arrives(&mut self, id: CallId, part: grpc::Part, last: bool) {
+        let Some(OpenCall { caller: Caller::Root { vm, root, token, .. }, .. }) = self.calls.get(&id) else { return };
+        let (vm, job) = (*vm, Job::Grpc { root: *root, token: *token, part });
+        if last {
+            self.close_call(id);
+        }
+        self.post(vm, job);
+    }
+
+    pub(super) fn grpc_sends(&mut self, handle: (VmKey, u32, u32), message: Option<&[u8]>, end: bool) {
+        let Some(id) = self.grpc_call(handle) else { return };
+        let Some(call) = self.callouts.iter().rev().find(|call| call.id == id).cloned() else { return };
+        let mut kept = Kept::default();
+        let cluster = self.clusters.get_mut(&call.cluster);
+        let response = cluster.and_then(|cluster| cluster.grpc_message(&call, message, end, &mut kept));
+        if let Some(response) = response {
+            self.plan(id, response.into());
+        }
+        self.give_kept(kept);
+    }
+
+    pub(super) fn grpc_cancelled(&mut self, handle: (VmKey, u32, u32)) {
+        if let Some(id) = self.grpc_call(handle) {
+            self.close_call(id);
+        }
+    }
+
+    fn grpc_call(&self, handle: (VmKey, u32, u32)) -> Option<CallId> {
+        let is_it = |call: &OpenCall| matches!(call.caller, Caller::Root { vm, root, token, .. } if (vm, root, token) == handle);
+        self.calls.iter().find(|(_, call)| is_it(call)).map(|(id, _)| *id)
+    }
+}
+
+/// An answer that Envoy's router makes up for a gRPC request.
+fn made_up_grpc(failure: UpstreamFailure) -> Response {
+    match failure {
+        UpstreamFailure::Cut => Response::new(200).then_reset(Duration::ZERO),
+        other => {
+            let words = other.words();
+            Response::grpc_status(grpc::status_of(words.status.into()), words.body)
         }
     }
 }

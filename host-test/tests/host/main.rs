@@ -2,6 +2,7 @@
 
 mod callouts;
 mod gateways;
+mod grpc;
 mod loading;
 mod probe;
 mod streams;

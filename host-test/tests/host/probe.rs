@@ -18,6 +18,14 @@ const PRELUDE: &str = r#"
     (import "env" "proxy_continue_stream" (func $resume (param i32) (result i32)))
     (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
     (import "env" "proxy_http_call" (func $http_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_call"
+        (func $grpc_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_stream" (func $grpc_stream (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_send" (func $grpc_send (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_close" (func $grpc_close (param i32) (result i32)))
+    (import "env" "proxy_grpc_cancel" (func $grpc_cancel (param i32) (result i32)))
+    (import "env" "proxy_get_status" (func $get_status (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
     (import "env" "proxy_set_effective_context" (func $act_for (param i32) (result i32)))
     (import "env" "proxy_get_property" (func $get_property (param i32 i32 i32 i32) (result i32)))
     (import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
@@ -145,6 +153,9 @@ pub fn on(name: &str, body: &str) -> String {
         "context_create" => "(param $context i32) (param $parent i32)",
         "http_call_response" => {
             "(param $context i32) (param $token i32) (param $headers i32) (param $size i32) (param $trailers i32)"
+        }
+        "grpc_receive" | "grpc_close" | "grpc_receive_initial_metadata" | "grpc_receive_trailing_metadata" => {
+            "(param $context i32) (param $token i32) (param $size i32)"
         }
         "queue_ready" => "(param $context i32) (param $token i32)",
         "done" => "(param $context i32) (result i32)",
