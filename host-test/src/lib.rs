@@ -65,6 +65,11 @@ pub fn offered_functions() -> Vec<String> {
     env.chain(wasi::offered().map(|name| format!("wasi_snapshot_preview1.{name}"))).collect()
 }
 
+/// The functions of a module that a [`World`] calls if they are there, in the order of its life.
+pub fn called_functions() -> &'static [&'static str] {
+    vm::CALLED
+}
+
 pub use abi::{AbiVersion, Direction, LogLevel, Status};
 pub use dialect::{Cas, Dialect, FailurePolicy};
 pub use headers::Headers;

@@ -16,6 +16,32 @@ use crate::laws::Law;
 use crate::stream::{LocalResponse, Stream};
 use crate::trace::{Callback, HostCall};
 
+/// Every function of a module that is ever called, in the order of its life.
+pub(crate) const CALLED: &[&str] = &[
+    "_initialize",
+    "main",
+    "_start",
+    "proxy_on_context_create",
+    "proxy_on_vm_start",
+    "proxy_on_configure",
+    "proxy_on_tick",
+    "proxy_on_queue_ready",
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+    "proxy_on_http_call_response",
+    "proxy_on_grpc_receive_initial_metadata",
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_receive_trailing_metadata",
+    "proxy_on_grpc_close",
+    "proxy_on_log",
+    "proxy_on_done",
+    "proxy_on_delete",
+];
+
 /// Names a VM of a world; one that replaces another has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct VmKey(pub(crate) u64);
@@ -254,6 +280,7 @@ impl Vm {
 
     /// Calls an exported function, with as many of the arguments as it takes: older versions of the ABI have fewer.
     pub(crate) async fn call(&mut self, name: &'static str, arguments: &[u32]) -> Called {
+        debug_assert!(CALLED.contains(&name), "{name} isn't listed");
         if self.failed {
             return Called::Failed;
         }

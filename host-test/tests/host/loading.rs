@@ -153,3 +153,58 @@ fn memory_grows_to_its_limit_and_no_further() {
     assert_eq!(said(&world), ["grown=17", "grown=0"]);
     assert_eq!(world.memory_bytes(0, 0), 20 * 65536);
 }
+
+/// AssemblyScript's `abort` has four parameters, emscripten's none; Go's compiler imports a WASI function twice; some modules
+/// import their memory.
+#[test]
+fn imports_of_any_shape_link() {
+    let filter = |imports: &str, memory: &str| {
+        build(&format!(
+            "(module {imports} {memory}
+                (func (export \"malloc\") (param i32) (result i32) (i32.const 1024))
+                (func (export \"proxy_abi_version_0_2_1\")))"
+        ))
+    };
+    let own = "(memory (export \"memory\") 1)";
+    for (imports, memory, unoffered) in [
+        ("(import \"env\" \"abort\" (func (param i32 i32 i32 i32)))", own, None),
+        ("(import \"env\" \"abort\" (func))", own, None),
+        ("(import \"env\" \"emscripten_notify_memory_growth\" (func (param i32)))", own, None),
+        (
+            "(import \"wasi_snapshot_preview1\" \"sched_yield\" (func (result i32)))
+             (import \"wasi_snapshot_preview1\" \"sched_yield\" (func (result i32)))",
+            own,
+            None,
+        ),
+        ("(import \"env\" \"memory\" (memory 1)) (import \"env\" \"table\" (table 1 funcref))", "", None),
+        // The AssemblyScript SDK declares it without initial metadata.
+        (
+            "(import \"env\" \"proxy_grpc_call\" (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))",
+            own,
+            Some("env.proxy_grpc_call"),
+        ),
+        ("(import \"env\" \"invented\" (func (param f64 i64) (result i64)))", own, Some("env.invented")),
+    ] {
+        let mut world = filter(imports, memory).unwrap();
+        assert_eq!(world.get("/").status, 200, "{imports}");
+        assert_eq!(world.unoffered_imports().first().map(String::as_str), unoffered, "{imports}");
+    }
+    assert!(matches!(filter("(import \"env\" \"g\" (global i32))", own), Err(BuildError::Link(_))), "as in V8");
+}
+
+#[test]
+fn a_module_that_imports_its_memory_uses_it() {
+    let mut world = build(
+        "(module
+            (import \"env\" \"memory\" (memory 1))
+            (import \"env\" \"proxy_log\" (func $log (param i32 i32 i32) (result i32)))
+            (data (i32.const 0) \"mine\")
+            (func (export \"malloc\") (param i32) (result i32) (i32.const 1024))
+            (func (export \"proxy_abi_version_0_2_1\"))
+            (func (export \"proxy_on_request_headers\") (param i32 i32 i32) (result i32)
+                (drop (call $log (i32.const 2) (i32.const 0) (i32.const 4))) (i32.const 0)))",
+    )
+    .unwrap();
+    world.get("/");
+    assert_eq!(said(&world), ["mine"]);
+}

@@ -1,6 +1,8 @@
 //! What this host promises, shown with small filters.
 
 mod callouts;
+mod documents;
+mod filters;
 mod gateways;
 mod grpc;
 mod loading;
