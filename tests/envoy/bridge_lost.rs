@@ -103,6 +103,7 @@ async fn a_gateway_that_starts_before_its_bridge_serves_and_finds_it() -> Result
 async fn a_purge_that_a_dead_bridge_didnt_hear_is_said_to_be_pending_and_reaches_the_group_later() -> Result<()> {
     let mut stage = Stage::set().await?;
     let (mut a, mut b) = (opened(&stage).await?, opened(&stage).await?);
+    held_by_the_group(&mut b).await?;
     stage.bridge.kill().await;
     written_but_pending(&mut a).await?;
     stage.bridge.restart().await?;
@@ -113,10 +114,20 @@ async fn a_purge_that_a_dead_bridge_didnt_hear_is_said_to_be_pending_and_reaches
 async fn a_purge_that_a_hanging_bridge_didnt_hear_is_said_to_be_pending_and_reaches_the_group_later() -> Result<()> {
     let stage = Stage::set().await?;
     let (mut a, mut b) = (opened(&stage).await?, opened(&stage).await?);
+    held_by_the_group(&mut b).await?;
     stage.bridge.hold();
     written_but_pending(&mut a).await?;
     stage.bridge.release();
     heard_by_the_group(&mut a, &mut b).await
+}
+
+/// What only the other gateway has read, and the group keeps.
+const ORDERS: &str = "/users/1/orders";
+
+async fn held_by_the_group(other: &mut Gateway) -> Result<()> {
+    assert_eq!(other.get(0, ORDERS).await?.json()["version"], 1);
+    sleep(Duration::from_millis(300)).await; // the bridge is written behind the client's back
+    Ok(())
 }
 
 /// The write isn't held for longer than `purge.timeout`, and the gateway itself has heard it (C2).
@@ -130,12 +141,15 @@ async fn written_but_pending(gateway: &mut Gateway) -> Result<()> {
     Ok(())
 }
 
-/// Redis still holds version 1, which is valid there until the purge arrives.
+/// Redis still holds version 1, which is valid there until the purge arrives; the writer's gateway knows better (C5).
 async fn heard_by_the_group(writer: &mut Gateway, other: &mut Gateway) -> Result<()> {
     writer.settled(&Request::get("/users/999")).await?;
+    assert_eq!(writer.get(0, ORDERS).await?.json()["version"], 2, "the group isn't asked while the purge is pending");
     sleep(WINDOW * 2).await;
     for worker in [0, 1] {
-        assert_eq!(other.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");
+        for path in ["/users/1", ORDERS] {
+            assert_eq!(other.get(worker, path).await?.json()["version"], 2, "{path}, worker {worker}");
+        }
     }
     recovered(other).await
 }
