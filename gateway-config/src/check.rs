@@ -1,10 +1,11 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
-use routecache_core::policy::{Bridge, Limits, Namespace, Policy};
+use routecache_core::policy::{Bridge, ClientDirectives, Limits, Namespace, Policy};
 
 use crate::Environment;
 use crate::mistake::{Mistake, Wanted, What};
-use crate::rule;
+use crate::rule::{self, Defaults};
+use crate::terms;
 use crate::tree::{Kind, Node};
 use crate::ttl::Buckets;
 use crate::vocabulary::{BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, Words};
@@ -46,6 +47,9 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
         check_version(version, found);
     }
     let buckets = Buckets::read(fields.get("ttl"), env, found);
+    let client_directives =
+        terms::client_directives(fields.get("client_directives"), found).unwrap_or(ClientDirectives::Distrust);
+    let defaults = Defaults { buckets: &buckets, client_directives };
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
@@ -54,7 +58,7 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
             .unwrap_or(WINDOW_DEFAULT_MS),
         purge_timeout_ms: only_duration(fields.get("purge"), &PURGE, "timeout", &PURGE_TIMEOUT, found)
             .unwrap_or(PURGE_TIMEOUT_DEFAULT_MS),
-        rules: rule::all(fields, &buckets, found),
+        rules: rule::all(fields, &defaults, found),
     }
 }
 

@@ -34,6 +34,7 @@ mod quantity;
 pub mod render;
 mod rule;
 mod suggest;
+mod terms;
 mod tree;
 mod ttl;
 mod vocabulary;

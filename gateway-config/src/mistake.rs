@@ -97,6 +97,18 @@ pub enum What {
         similar: Option<String>,
         buckets: String,
     },
+    /// A word that isn't one of a few.
+    NotOneOf {
+        said: String,
+        similar: Option<&'static str>,
+        words: Vec<&'static str>,
+    },
+    /// Not a final status that can be stored, nor a class of them.
+    BadStatus(String),
+    /// Not the name of a header field.
+    BadFieldName(String),
+    /// Heuristics where nothing of the origin's decides.
+    HeuristicsUnheard,
     /// A body that would crowd everything else out of the gateway tier.
     BodyTooLarge {
         body: u64,
@@ -292,6 +304,12 @@ impl fmt::Display for What {
             Self::NotASize { said } => write!(f, "`{said}` is not a size"),
             Self::OutOfRange { said, .. } => write!(f, "`{said}` is out of range"),
             Self::NoSuchBucket { said, .. } => write!(f, "`{said}` is neither a bucket nor a duration"),
+            Self::NotOneOf { said, .. } => write!(f, "`{said}` is not one of the words that are known here"),
+            Self::BadStatus(status) => write!(f, "`{status}` is not a status that can be stored"),
+            Self::BadFieldName(said) => write!(f, "`{said}` can't be the name of a header field"),
+            Self::HeuristicsUnheard => {
+                f.write_str("`heuristics` are guesses from what the origin says, and this rule doesn't let it decide")
+            }
             Self::BodyTooLarge { body, l1 } => {
                 write!(f, "a body of {body} bytes is more than a quarter of the {l1} bytes of the gateway tier")
             }
@@ -359,6 +377,11 @@ impl What {
             Self::NoSuchBucket { buckets, .. } => {
                 return format!("write a duration, such as `5m`, or one of the buckets {buckets}").into();
             }
+            Self::NotOneOf { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::NotOneOf { words, .. } => return format!("write one of {}", listed(words)).into(),
+            Self::BadStatus(_) => "write a final status, such as `404`, or a class of them: `2xx`, `3xx`, `4xx`, `5xx`",
+            Self::BadFieldName(_) => "write a name such as `accept-language`, without the colon",
+            Self::HeuristicsUnheard => "leave it out, or write `origin_cache_control: respect`",
             Self::BodyTooLarge { .. } => "lower `body_bytes_max`, or raise `l1_bytes` to four times as much",
             Self::BadCluster { .. } => "write the name that the gateway gives the bridge's cluster, without spaces",
             Self::NoRoutes => "add a rule, such as `{ name: user, match: { path: \"/users/{user_id}\" }, cache: {} }`",

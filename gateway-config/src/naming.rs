@@ -5,8 +5,9 @@ use routecache_core::template::{Source, Template};
 use crate::mistake::{Wanted, What, listed};
 use crate::path;
 use crate::suggest::nearest;
+use crate::terms::tag_field;
 use crate::tree::{Kind, shorten};
-use crate::vocabulary::TAG;
+use crate::vocabulary::{PURGE_TAG, TAG};
 use crate::walk::{At, Fields, Found};
 
 /// Keys and tags are built for every request, and a tag is a field of shared tables.
@@ -102,7 +103,35 @@ pub(crate) fn key_as_tag(at: &At<'_>, key: &Template, found: &mut Found) -> Opti
     Some(key.clone())
 }
 
-pub(crate) fn tags(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Vec<Template>> {
+/// The tags of a cache rule: templates, and fields of the response whose words are tags.
+pub(crate) fn tags_of_cache(
+    at: &At<'_>,
+    path: Option<&Path<'_>>,
+    found: &mut Found,
+) -> Option<(Vec<Template>, Vec<String>)> {
+    let mut fields = Vec::new();
+    let tags = tags(at, path, found, |item, found| {
+        let name = item.fields(&TAG, found).and_then(|fields| tag_field(&fields, found))?;
+        if fields.contains(&name) {
+            found.add(item, What::Twice(name.clone()));
+        }
+        fields.push(name);
+        Some(())
+    });
+    tags.map(|tags| (tags, fields))
+}
+
+/// The tags of a purge rule.
+pub(crate) fn tags_of_purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Vec<Template>> {
+    tags(at, path, found, |item, found| item.fields(&PURGE_TAG, found).map(drop))
+}
+
+fn tags(
+    at: &At<'_>,
+    path: Option<&Path<'_>>,
+    found: &mut Found,
+    mut map: impl FnMut(&At<'_>, &mut Found) -> Option<()>,
+) -> Option<Vec<Template>> {
     let items = at.items(found)?;
     if items.is_empty() {
         found.add(at, What::EmptyList("tags"));
@@ -112,6 +141,10 @@ pub(crate) fn tags(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> O
     }
     let mut tags: Vec<Template> = Vec::with_capacity(items.len());
     for item in &items {
+        if matches!(item.node.kind, Kind::Map(_)) {
+            map(item, found);
+            continue;
+        }
         let Some(tag) = tag(item, path, found) else { continue };
         if tags.contains(&tag) {
             found.add(item, What::Twice(item.said()));
@@ -122,10 +155,6 @@ pub(crate) fn tags(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> O
 }
 
 fn tag(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Template> {
-    if matches!(at.node.kind, Kind::Map(_)) {
-        at.fields(&TAG, found);
-        return None;
-    }
     let (tag, text) = template(at, path, found)?;
     if text.starts_with('!') {
         found.add_part(at, text, 0, 1, What::ReservedTag(shorten(text)));

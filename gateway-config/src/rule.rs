@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use routecache_core::matching::Router;
-use routecache_core::policy::{Action, CacheRule, PurgeRule, QuerySelection, Rule};
+use routecache_core::policy::{Action, CacheRule, ClientDirectives, PurgeRule, QuerySelection, Rule};
 
 use crate::check::word_or_mistake;
 use crate::mistake::What;
@@ -12,13 +12,19 @@ use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
 use crate::vocabulary::{CACHE, MATCH, QUERY, ROUTE, ROUTE_PURGE};
 use crate::walk::{At, Fields, Found};
-use crate::{host, method};
+use crate::{host, method, terms};
 
 /// Each is compared with each parameter of a request.
 const INCLUDE_MAX: usize = 64;
 
+/// What the file says for all its rules.
+pub(crate) struct Defaults<'a> {
+    pub(crate) buckets: &'a Buckets,
+    pub(crate) client_directives: ClientDirectives,
+}
+
 /// Every rule of the file that could be read.
-pub(crate) fn all(fields: &Fields<'_>, buckets: &Buckets, found: &mut Found) -> Vec<Rule> {
+pub(crate) fn all(fields: &Fields<'_>, defaults: &Defaults<'_>, found: &mut Found) -> Vec<Rule> {
     let Some(routes) = fields.need("routes", "routes: [{ name: …, match: …, cache: … }]", found) else {
         return Vec::new();
     };
@@ -28,7 +34,7 @@ pub(crate) fn all(fields: &Fields<'_>, buckets: &Buckets, found: &mut Found) -> 
     }
     let mut names = BTreeMap::new();
     let rules = items.iter().filter_map(|item| {
-        let rule = rule(item, buckets, &mut names, found);
+        let rule = rule(item, defaults, &mut names, found);
         found.rule = None;
         rule
     });
@@ -38,7 +44,7 @@ pub(crate) fn all(fields: &Fields<'_>, buckets: &Buckets, found: &mut Found) -> 
 /// Names and where they were given first.
 type Names<'a> = BTreeMap<&'a str, String>;
 
-fn rule<'a>(at: &At<'a>, buckets: &Buckets, names: &mut Names<'a>, found: &mut Found) -> Option<Rule> {
+fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: &mut Found) -> Option<Rule> {
     // Known before anything is said about the rule.
     found.rule = name_in(at).map(shorten);
     let fields = at.fields(&ROUTE, found)?;
@@ -51,7 +57,7 @@ fn rule<'a>(at: &At<'a>, buckets: &Buckets, names: &mut Names<'a>, found: &mut F
     let (methods, action) = match (fields.get("cache"), fields.get("purge")) {
         (Some(at), None) => {
             let methods = method::of_cache(methods, found);
-            (methods, cache(at, path.as_ref(), buckets, found).map(Action::Cache))
+            (methods, cache(at, path.as_ref(), defaults, found).map(|rule| Action::Cache(Box::new(rule))))
         }
         (None, Some(at)) => {
             let methods = method::of_purge(methods, found);
@@ -95,25 +101,27 @@ fn name<'a>(at: &At<'a>, names: &mut Names<'a>, found: &mut Found) -> Option<Str
     Some(name)
 }
 
-fn cache(at: &At<'_>, path: Option<&Path<'_>>, buckets: &Buckets, found: &mut Found) -> Option<CacheRule> {
+fn cache(at: &At<'_>, path: Option<&Path<'_>>, defaults: &Defaults<'_>, found: &mut Found) -> Option<CacheRule> {
     let fields = at.fields(&CACHE, found)?;
-    let ttl = buckets.ttl(fields.get("ttl"), found);
+    let ttl = defaults.buckets.ttl(fields.get("ttl"), found);
     let query = fields.get("query").map_or(Some(QuerySelection::All), |at| query(at, found));
     let key = match fields.get("key") {
         Some(at) => naming::key(at, path, found).map(|key| (at, key)),
         None => path.and_then(|path| naming::path_as_key(path, found).map(|key| (&path.at, key))),
     };
     let tags = match (fields.get("tags"), &key) {
-        (Some(at), _) => naming::tags(at, path, found),
-        (None, Some((at, key))) => naming::key_as_tag(at, key, found).map(|tag| vec![tag]),
+        (Some(at), _) => naming::tags_of_cache(at, path, found),
+        (None, Some((at, key))) => naming::key_as_tag(at, key, found).map(|tag| (vec![tag], Vec::new())),
         (None, None) => None,
     };
-    Some(CacheRule { key: key?.1, query: query?, ttl, tags: tags? })
+    let (tags, tag_fields) = tags.map_or((None, Vec::new()), |(tags, fields)| (Some(tags), fields));
+    let terms = terms::read(&fields, tag_fields, defaults.buckets, defaults.client_directives, found);
+    Some(CacheRule { key: key?.1, query: query?, ttl, tags: tags?, terms })
 }
 
 fn purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<PurgeRule> {
     let fields = at.fields(&ROUTE_PURGE, found)?;
-    let tags = naming::tags(fields.need("tags", "tags: [\"user:{user_id}\"]", found)?, path, found)?;
+    let tags = naming::tags_of_purge(fields.need("tags", "tags: [\"user:{user_id}\"]", found)?, path, found)?;
     Some(PurgeRule { tags })
 }
 

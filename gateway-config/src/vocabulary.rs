@@ -24,8 +24,8 @@ impl Words {
 
 /// The file itself.
 pub(crate) const ROOT: Words = Words {
-    now: &["version", "namespace", "ttl", "bridge", "limits", "consistency", "purge", "routes"],
-    later: &["client_directives", "mode", "resources"],
+    now: &["version", "namespace", "ttl", "bridge", "limits", "consistency", "purge", "client_directives", "routes"],
+    later: &["mode", "resources"],
     below: &[
         ("namespace", &NAMESPACE),
         ("bridge", &BRIDGE),
@@ -55,7 +55,7 @@ pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {
     now: &["name", "match", "cache", "purge"],
-    later: &["recache", "client_directives", "mode"],
+    later: &["recache", "mode"],
     below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE)],
 };
 
@@ -65,15 +65,26 @@ pub(crate) const MATCH: Words =
 
 /// `cache`.
 pub(crate) const CACHE: Words = Words {
-    now: &["key", "query", "ttl", "tags"],
-    later: &[
+    now: &[
+        "key",
+        "query",
+        "ttl",
         "ttl_by_status",
         "origin_cache_control",
         "override",
+        "heuristics",
+        "targeted",
+        "tags",
         "vary",
+        "normalize",
+        "stale_if_error",
+        "client_directives",
+        "client_cache_control",
+        "cookies",
+    ],
+    later: &[
         "early",
         "stale_while_revalidate",
-        "stale_if_error",
         "sliding",
         "lock",
         "lock_wait",
@@ -84,9 +95,6 @@ pub(crate) const CACHE: Words = Words {
         "bypass",
         "jitter",
         "protect_origin",
-        "client_cache_control",
-        "client_directives",
-        "cookies",
         "origin",
         "identity",
         "body_bytes_max",
@@ -101,8 +109,11 @@ pub(crate) const QUERY: Words = Words { now: &["include"], later: &["exclude", "
 /// `purge` of a rule.
 pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags"], later: &["soft"], below: &[] };
 
-/// A tag that is a map. None of it is built yet.
-pub(crate) const TAG: Words = Words { now: &[], later: &["header", "json", "request_json", "as"], below: &[] };
+/// A tag of a cache rule that is a map.
+pub(crate) const TAG: Words = Words { now: &["header"], later: &["json", "request_json", "as"], below: &[] };
+
+/// A tag of a purge rule that is a map. None of it is built yet.
+pub(crate) const PURGE_TAG: Words = Words { now: &[], later: &["header", "json", "request_json", "as"], below: &[] };
 
 /// A `ttl` that is a map. None of it is built yet.
 pub(crate) const TTL: Words = Words { now: &[], later: &["header", "json"], below: &[] };

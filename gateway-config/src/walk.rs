@@ -121,6 +121,7 @@ impl<'a> At<'a> {
     /// The fields of the map here; those that aren't built or don't exist are noted and left out.
     pub(crate) fn fields(&self, words: &'static Words, found: &mut Found) -> Option<Fields<'a>> {
         let mut entries = self.entries(found)?;
+        let given = entries.len();
         entries.retain(|entry| {
             let name = entry.name;
             if words.now.contains(&name) {
@@ -136,7 +137,8 @@ impl<'a> At<'a> {
             found.add_name(entry, what);
             false
         });
-        Some(Fields { at: self.clone(), entries })
+        let incomplete = entries.len() < given;
+        Some(Fields { at: self.clone(), entries, incomplete })
     }
 
     /// The duration here in milliseconds.
@@ -191,6 +193,8 @@ impl<'a> At<'a> {
 pub(crate) struct Fields<'a> {
     pub(crate) at: At<'a>,
     entries: Vec<At<'a>>,
+    /// Whether fields that don't work were left out.
+    pub(crate) incomplete: bool,
 }
 
 impl<'a> Fields<'a> {

@@ -54,6 +54,16 @@ unsafe extern "C" {
         value: *const u8,
         value_len: usize,
     ) -> Status;
+    fn proxy_replace_header_map_value(
+        map: i32,
+        name: *const u8,
+        name_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> Status;
+    fn proxy_remove_header_map_value(map: i32, name: *const u8, name_len: usize) -> Status;
+    fn proxy_set_header_map_pairs(map: i32, data: *const u8, len: usize) -> Status;
+    fn proxy_set_buffer_bytes(buffer: i32, start: usize, max: usize, data: *const u8, len: usize) -> Status;
     fn proxy_get_buffer_bytes(buffer: i32, start: usize, max: usize, data: *mut *mut u8, len: *mut usize) -> Status;
     fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, len: *mut usize) -> Status;
     fn proxy_send_local_response(
@@ -135,6 +145,30 @@ pub fn header_map(map: Map) -> Option<Vec<u8>> {
 pub fn add_header(map: Map, name: &str, value: &str) {
     // SAFETY: both texts outlive the call; the host only reads them.
     unsafe { proxy_add_header_map_value(map as i32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Makes a header field this one line, whatever it was; does nothing outside the map's phase.
+pub fn replace_header(map: Map, name: &str, value: &[u8]) {
+    // SAFETY: both texts outlive the call; the host only reads them.
+    unsafe { proxy_replace_header_map_value(map as i32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Removes every line of a header field; does nothing outside the map's phase.
+pub fn remove_header(map: Map, name: &[u8]) {
+    // SAFETY: the name outlives the call; the host only reads it.
+    unsafe { proxy_remove_header_map_value(map as i32, name.as_ptr(), name.len()) };
+}
+
+/// Makes a header map this one, serialised as [`header_map`] gives it; false outside the map's phase.
+pub fn set_header_map(map: Map, header: &[u8]) -> bool {
+    // SAFETY: the header outlives the call; the host only reads it.
+    unsafe { proxy_set_header_map_pairs(map as i32, header.as_ptr(), header.len()) == OK }
+}
+
+/// Puts these bytes in the place of all that a buffer holds.
+pub fn set_buffer(buffer: Buffer, bytes: &[u8]) {
+    // SAFETY: the bytes outlive the call; the host only reads them.
+    unsafe { proxy_set_buffer_bytes(buffer as i32, 0, usize::MAX, bytes.as_ptr(), bytes.len()) };
 }
 
 /// The first `max` bytes of a buffer; `None` outside its phase.

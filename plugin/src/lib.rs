@@ -1,6 +1,7 @@
 //! The filter: carries out, in a Proxy-Wasm host, what `routecache-core` decides.
 //!
-//! In reading order: [`stream`] is one request and its response; [`root`] is what goes on behind them (configuration,
+//! In reading order: [`stream`] is one request and its response, [`lookup`] how the tiers are searched for it, [`keep`] how
+//! a response gets into them; [`root`] is what goes on behind them (configuration,
 //! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`shared`] (what
 //! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
 #![deny(
@@ -17,6 +18,8 @@
 
 mod bridge;
 mod host;
+mod keep;
+mod lookup;
 mod root;
 mod shared;
 mod stream;

@@ -178,7 +178,7 @@ impl Root {
     fn release(&self, instance: &Instance, stream: Option<u32>, detail: &'static str) {
         let Some(stream) = stream.filter(|stream| instance.worker.borrow_mut().held.remove(stream)) else { return };
         if host::become_context(stream) {
-            let status = CacheStatus::Forwarded { why: Forward::Method, stored: false, detail: Some(detail) };
+            let status = CacheStatus::forwarded(Forward::Method, false, Some(detail));
             host::add_header(Map::Response, "cache-status", &status.to_string());
             host::resume(Direction::Response);
             host::become_context(self.id);

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use routecache_core::entry::{Entry, Ticket};
+use routecache_core::entry::Ticket;
 use routecache_core::eviction::S3Fifo;
 use routecache_core::gateway_log::Head;
 use routecache_core::purge_table::PurgeTable;
+use routecache_core::reply::Replay;
 
 use crate::host;
 use crate::random;
@@ -39,7 +40,7 @@ pub enum Job {
 /// See the module. Outlives the root context that made it: a gateway that reloads its configuration keeps the VM.
 pub struct Worker {
     /// The worker tier.
-    pub entries: S3Fifo<Rc<Entry>>,
+    pub entries: S3Fifo<Rc<Replay>>,
     /// What is known of the gateway's log.
     pub purges: PurgeTable,
     /// Streams whose response is held for a purge.
@@ -100,6 +101,12 @@ impl Worker {
             self.purges.follow(&log);
         }
         self.purges.ticket().map(|ticket| (head, ticket))
+    }
+
+    /// Puts a response, or what tells its variants, into the worker tier.
+    pub fn hold(&mut self, hash: u64, replay: Rc<Replay>) {
+        let footprint = replay.footprint();
+        self.entries.insert(hash, replay, footprint);
     }
 
     /// Leaves work to the root context, and wakes it.

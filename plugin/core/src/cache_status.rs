@@ -41,6 +41,8 @@ pub enum Forward {
     VaryMiss,
     /// What is stored is stale.
     Stale,
+    /// What is stored is fresh, but the request asks for more (`no-cache`, `max-age`, `min-fresh`).
+    Request,
 }
 
 impl Forward {
@@ -51,6 +53,7 @@ impl Forward {
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
             Self::Stale => "stale",
+            Self::Request => "request",
         }
     }
 }
@@ -69,21 +72,39 @@ pub enum CacheStatus {
     Forwarded {
         /// Why.
         why: Forward,
+        /// The status that came back, where another is shown (§2.3).
+        status: Option<u16>,
         /// Whether the answer is being stored.
         stored: bool,
+        /// Remaining freshness in seconds of what is shown, where that was stored: negative when it is stale.
+        ttl_s: Option<i64>,
         /// More for people.
         detail: Option<&'static str>,
     },
+}
+
+impl CacheStatus {
+    /// Sent on, and the answer is shown as it came.
+    #[must_use]
+    pub fn forwarded(why: Forward, stored: bool, detail: Option<&'static str>) -> Self {
+        Self::Forwarded { why, status: None, stored, ttl_s: None, detail }
+    }
 }
 
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hit { ttl_s, tier } => write!(f, "{CACHE_NAME}; hit; ttl={ttl_s}; detail={}", tier.word()),
-            Self::Forwarded { why, stored, detail } => {
+            Self::Forwarded { why, status, stored, ttl_s, detail } => {
                 write!(f, "{CACHE_NAME}; fwd={}", why.word())?;
+                if let Some(status) = status {
+                    write!(f, "; fwd-status={status}")?;
+                }
                 if *stored {
                     f.write_str("; stored")?;
+                }
+                if let Some(ttl_s) = ttl_s {
+                    write!(f, "; ttl={ttl_s}")?;
                 }
                 detail.map_or(Ok(()), |detail| write!(f, "; detail={detail}"))
             }
@@ -99,9 +120,17 @@ mod tests {
     fn a_status_reads_like_this() {
         let hit = CacheStatus::Hit { ttl_s: 287, tier: Tier::Worker };
         assert_eq!(hit.to_string(), "routecache; hit; ttl=287; detail=worker");
-        let miss = CacheStatus::Forwarded { why: Forward::UriMiss, stored: true, detail: None };
+        let miss = CacheStatus::forwarded(Forward::UriMiss, true, None);
         assert_eq!(miss.to_string(), "routecache; fwd=uri-miss; stored");
-        let write = CacheStatus::Forwarded { why: Forward::Method, stored: false, detail: Some("purged") };
+        let write = CacheStatus::forwarded(Forward::Method, false, Some("purged"));
         assert_eq!(write.to_string(), "routecache; fwd=method; detail=purged");
+        let stale = CacheStatus::Forwarded {
+            why: Forward::Stale,
+            status: Some(503),
+            stored: false,
+            ttl_s: Some(-30),
+            detail: Some("stale-if-error"),
+        };
+        assert_eq!(stale.to_string(), "routecache; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error");
     }
 }

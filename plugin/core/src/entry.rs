@@ -1,22 +1,22 @@
 //! A stored response: [`Entry`], one run of bytes that every tier keeps as it is.
 //!
 //! ```text
-//! "rce1" checksum │ position era received age lifetime fingerprint status lengths │ key tags vary header body
+//! "rce2" checksum │ position era received age lifetime stale-if-error fingerprint flags status │ key tags header body
 //! ```
 //!
 //! The last byte of the mark is the format's version: an entry of another version doesn't decode, and what doesn't
 //! decode is a miss (C9). The header is serialised as the host takes it ([`crate::fields`]), so that a hit copies it and
-//! adds two lines. Position, era and receipt time belong to one gateway; what comes from the group gets new ones.
+//! adds a few lines. Position, era and receipt time belong to one gateway; what comes from the group gets new ones. An
+//! entry whose status is 0 is no response: it tells the variants of its key ([`crate::vary`]).
 
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cache_status::CacheStatus;
-use crate::fields::{self, Fields};
+use crate::fields::{self, Fields, Line};
 use crate::wire::{Reader, put_len, put_text};
 
-const MARK: &[u8; 4] = b"rce1";
+const MARK: &[u8; 4] = b"rce2";
 
 /// A position in a gateway's log of purges, with the log's era; see [`crate::gateway_log`]. An entry's is that of the
 /// lookup with which its fill began: its ticket.
@@ -35,10 +35,8 @@ pub struct Parts<'a> {
     pub ticket: Ticket,
     /// When the response arrived, in milliseconds of this machine's monotonic clock.
     pub received_ms: u64,
-    /// Its age then, in milliseconds.
-    pub age_ms: u64,
-    /// Its freshness lifetime, in milliseconds.
-    pub lifetime_ms: u64,
+    /// How it may be reused.
+    pub freshness: Freshness,
     /// Of the rule ([`crate::policy::Rule::fingerprint`]).
     pub fingerprint: u64,
     /// The response's status.
@@ -47,45 +45,38 @@ pub struct Parts<'a> {
     pub key: &'a str,
     /// Hashes of all its tags ([`crate::key::tag_hash`]).
     pub tags: &'a [u64],
-    /// The request's values of the fields that `Vary` names.
-    pub vary: &'a VaryKey,
     /// Header lines that are replayed.
-    pub header: &'a [(&'a [u8], &'a [u8])],
+    pub header: &'a [Line<'a>],
     /// The whole body.
     pub body: &'a [u8],
 }
 
-/// The selecting fields of a stored response: names in lower case, and the values of the request that it answered, all
-/// lines joined (RFC 9111 §4.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VaryKey(Vec<(Vec<u8>, Option<Vec<u8>>)>);
+/// How a stored response may be reused (RFC 9111 §4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// Its age when it arrived, in milliseconds (§4.2.3 `corrected_initial_age`).
+    pub age_ms: u64,
+    /// Its freshness lifetime, in milliseconds (§4.2.1).
+    pub lifetime_ms: u64,
+    /// How long after that it may stand in for an error, in milliseconds (RFC 5861 §4).
+    pub stale_if_error_ms: u64,
+    /// It is never served stale (§5.2.2.2, §5.2.2.8, §5.2.2.10).
+    pub must_revalidate: bool,
+    /// It is never reused without validation (§5.2.2.4).
+    pub no_cache: bool,
+    /// It may answer requests with `Authorization` (§3.5).
+    pub shareable: bool,
+}
 
-impl VaryKey {
-    /// The selecting fields that `response` names, as `request` has them.
-    #[must_use]
-    pub fn of(response: &Fields<'_>, request: &Fields<'_>) -> Self {
-        let mut names: Vec<Vec<u8>> = response.list("vary").map(<[u8]>::to_ascii_lowercase).collect();
-        names.sort_unstable();
-        names.dedup();
-        Self(
-            names
-                .into_iter()
-                .map(|name| (selecting_value(request, &name), name))
-                .map(|(value, name)| (name, value))
-                .collect(),
-        )
-    }
-
-    /// Whether `request` selects the same response.
-    #[must_use]
-    pub fn selects(&self, request: &Fields<'_>) -> bool {
-        self.0.iter().all(|(name, value)| selecting_value(request, name) == *value)
+impl Freshness {
+    fn flags(self) -> u8 {
+        u8::from(self.must_revalidate) | u8::from(self.no_cache) << 1 | u8::from(self.shareable) << 2
     }
 }
 
-fn selecting_value(request: &Fields<'_>, name: &[u8]) -> Option<Vec<u8>> {
-    std::str::from_utf8(name).ok().and_then(|name| request.joined(name))
-}
+/// How long what can be validated is kept after it went stale, in milliseconds: asking about it is cheaper than getting
+/// it anew.
+const KEPT_FOR_VALIDATION_MS: u64 = 60 * 60 * 1000;
 
 /// Bytes that are no entry: another version, cut short, or damaged. They are a miss, and are to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +96,10 @@ pub struct Entry {
     bytes: Vec<u8>,
     ticket: Ticket,
     received_ms: u64,
-    age_ms: u64,
-    lifetime_ms: u64,
+    freshness: Freshness,
     fingerprint: u64,
     status: u16,
     tags: Vec<u64>,
-    vary: VaryKey,
     key: std::ops::Range<usize>,
     header: std::ops::Range<usize>,
     body: std::ops::Range<usize>,
@@ -138,22 +127,18 @@ impl Entry {
             parts.ticket.position,
             parts.ticket.era,
             parts.received_ms,
-            parts.age_ms,
-            parts.lifetime_ms,
+            parts.freshness.age_ms,
+            parts.freshness.lifetime_ms,
+            parts.freshness.stale_if_error_ms,
             parts.fingerprint,
         ] {
             out.extend(number.to_le_bytes());
         }
+        out.push(parts.freshness.flags());
         out.extend(parts.status.to_le_bytes());
         put_text(&mut out, parts.key.as_bytes())?;
         put_len(&mut out, parts.tags.len())?;
         parts.tags.iter().for_each(|tag| out.extend(tag.to_le_bytes()));
-        put_len(&mut out, parts.vary.0.len())?;
-        for (name, value) in &parts.vary.0 {
-            put_text(&mut out, name)?;
-            out.push(u8::from(value.is_some()));
-            put_text(&mut out, value.as_deref().unwrap_or_default())?;
-        }
         put_text(&mut out, &fields::encode(parts.header))?;
         put_text(&mut out, parts.body)?;
         seal(&mut out);
@@ -179,8 +164,18 @@ impl Entry {
             return None;
         }
         let (position, era) = (reader.u64()?, reader.u64()?);
-        let (received_ms, age_ms, lifetime_ms, fingerprint) =
-            (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
+        let received_ms = reader.u64()?;
+        let (age_ms, lifetime_ms, stale_if_error_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let fingerprint = reader.u64()?;
+        let flags = reader.u8()?;
+        let freshness = Freshness {
+            age_ms,
+            lifetime_ms,
+            stale_if_error_ms,
+            must_revalidate: flags & 1 != 0,
+            no_cache: flags & 2 != 0,
+            shareable: flags & 4 != 0,
+        };
         let status = reader.u16()?;
         let key = reader.range()?;
         std::str::from_utf8(bytes.get(key.clone())?).ok()?;
@@ -189,34 +184,12 @@ impl Entry {
         for _ in 0..count {
             tags.push(reader.u64()?);
         }
-        let count = reader.len()?;
-        let mut vary = Vec::with_capacity(count.min(64));
-        for _ in 0..count {
-            let name = reader.text()?;
-            let present = reader.u8()? == 1;
-            let value = reader.text()?;
-            vary.push((name.to_vec(), present.then(|| value.to_vec())));
-        }
         let header = reader.range()?;
         Fields::decode(bytes.get(header.clone())?)?;
         let body = reader.range()?;
         reader.done()?;
         let ticket = Ticket { era, position };
-        let vary = VaryKey(vary);
-        Some(Self {
-            ticket,
-            received_ms,
-            age_ms,
-            lifetime_ms,
-            fingerprint,
-            status,
-            tags,
-            vary,
-            key,
-            header,
-            body,
-            bytes,
-        })
+        Some(Self { ticket, received_ms, freshness, fingerprint, status, tags, key, header, body, bytes })
     }
 
     /// The same response under the ticket of a lookup in this gateway, `resident_ms` older, received now. What comes from
@@ -226,13 +199,11 @@ impl Entry {
         let parts = Parts {
             ticket,
             received_ms: now_ms,
-            age_ms: self.age_ms.saturating_add(resident_ms),
-            lifetime_ms: self.lifetime_ms,
+            freshness: Freshness { age_ms: self.freshness.age_ms.saturating_add(resident_ms), ..self.freshness },
             fingerprint: self.fingerprint,
             status: self.status,
             key: self.key(),
             tags,
-            vary: &self.vary,
             header: &self.header().iter().collect::<Vec<_>>(),
             body: self.body(),
         };
@@ -256,12 +227,7 @@ impl Entry {
     pub fn footprint(&self) -> u64 {
         let own =
             size_of::<Self>().saturating_add(self.tags.len().saturating_mul(8)).saturating_add(self.bytes.capacity());
-        let vary = self
-            .vary
-            .0
-            .iter()
-            .map(|(name, value)| name.len().saturating_add(value.as_ref().map_or(0, Vec::len)).saturating_add(48));
-        u64::try_from(vary.fold(own, usize::saturating_add)).unwrap_or(u64::MAX)
+        u64::try_from(own).unwrap_or(u64::MAX)
     }
 
     /// Its cache key.
@@ -294,16 +260,28 @@ impl Entry {
         self.status
     }
 
-    /// Its selecting fields.
+    /// How it may be reused.
     #[must_use]
-    pub fn vary(&self) -> &VaryKey {
-        &self.vary
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// When it arrived, in milliseconds of the monotonic clock.
+    #[must_use]
+    pub fn received_ms(&self) -> u64 {
+        self.received_ms
     }
 
     /// Its stored header lines.
     #[must_use]
     pub fn header(&self) -> Fields<'_> {
         self.bytes.get(self.header.clone()).and_then(Fields::decode).unwrap_or_default()
+    }
+
+    /// The same, serialised as the host takes them.
+    #[must_use]
+    pub fn header_block(&self) -> &[u8] {
+        self.bytes.get(self.header.clone()).unwrap_or_default()
     }
 
     /// Its body.
@@ -315,43 +293,34 @@ impl Entry {
     /// Its age at `now_ms` of the monotonic clock, in milliseconds (RFC 9111 §4.2.3); never less than at its receipt.
     #[must_use]
     pub fn age_ms(&self, now_ms: u64) -> u64 {
-        self.age_ms.saturating_add(now_ms.saturating_sub(self.received_ms))
+        self.freshness.age_ms.saturating_add(now_ms.saturating_sub(self.received_ms))
     }
 
     /// How long it is still fresh at `now_ms`, in milliseconds; 0 when it is stale.
     #[must_use]
     pub fn fresh_ms(&self, now_ms: u64) -> u64 {
-        self.lifetime_ms.saturating_sub(self.age_ms(now_ms))
+        self.freshness.lifetime_ms.saturating_sub(self.age_ms(now_ms))
     }
 
-    /// Writes the reply's header as the host takes it: the stored lines, `Age` (RFC 9111 §5.1) and `Cache-Status`.
-    /// `out` is kept by the caller from hit to hit.
-    pub fn reply_header(&self, now_ms: u64, status: &CacheStatus, out: &mut Vec<u8>) {
-        let age = (self.age_ms(now_ms) / 1000).to_string();
-        let status = status.to_string();
-        let lines = [(&b"age"[..], age.as_bytes()), (&b"cache-status"[..], status.as_bytes())];
-        append_lines(self.bytes.get(self.header.clone()).unwrap_or_default(), &lines, out);
+    /// How long it has been stale at `now_ms`, in milliseconds; 0 when it is fresh.
+    #[must_use]
+    pub fn stale_ms(&self, now_ms: u64) -> u64 {
+        self.age_ms(now_ms).saturating_sub(self.freshness.lifetime_ms)
     }
-}
 
-/// Copies a serialised list of fields with more lines at its end.
-fn append_lines(block: &[u8], lines: &[(&[u8], &[u8])], out: &mut Vec<u8>) {
-    out.clear();
-    let number = |len: usize| u32::try_from(len).unwrap_or_default().to_le_bytes();
-    let count = block.first_chunk::<4>().map_or(0, |count| u32::from_le_bytes(*count));
-    let count = usize::try_from(count).unwrap_or_default();
-    let table = block.get(4..count.saturating_mul(8).saturating_add(4)).unwrap_or_default();
-    let texts = block.get(table.len().saturating_add(4)..).unwrap_or_default();
-    out.extend(number(count.saturating_add(lines.len())));
-    out.extend_from_slice(table);
-    for (name, value) in lines {
-        out.extend(number(name.len()));
-        out.extend(number(value.len()));
+    /// Whether it may stand in for an error at `now_ms` (RFC 5861 §4).
+    #[must_use]
+    pub fn may_replace_error(&self, now_ms: u64) -> bool {
+        self.fresh_ms(now_ms) == 0 && self.stale_ms(now_ms) < self.freshness.stale_if_error_ms
     }
-    out.extend_from_slice(texts);
-    for text in lines.iter().flat_map(|(name, value)| [name, value]) {
-        out.extend_from_slice(text);
-        out.push(0);
+
+    /// How long it is worth keeping from `now_ms` on, in milliseconds.
+    #[must_use]
+    pub fn keep_ms(&self, now_ms: u64) -> u64 {
+        let header = self.header();
+        let validation = if header.has("etag") || header.has("last-modified") { KEPT_FOR_VALIDATION_MS } else { 0 };
+        let stale = self.freshness.stale_if_error_ms.max(validation);
+        self.freshness.lifetime_ms.saturating_add(stale).saturating_sub(self.age_ms(now_ms))
     }
 }
 
@@ -368,21 +337,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cache_status::Tier;
 
     fn entry() -> Entry {
-        let request = Fields::from_pairs(vec![(b"accept", b"a"), (b"accept", b"b")]);
-        let response = Fields::from_pairs(vec![(b"vary", b"Accept, x-none")]);
         Entry::new(&Parts {
             ticket: Ticket { era: 5, position: 7 },
             received_ms: 1000,
-            age_ms: 2000,
-            lifetime_ms: 60_000,
+            freshness: Freshness {
+                age_ms: 2000,
+                lifetime_ms: 60_000,
+                stale_if_error_ms: 5000,
+                shareable: true,
+                ..Freshness::default()
+            },
             fingerprint: 9,
             status: 200,
             key: "the key",
             tags: &[3, 4],
-            vary: &VaryKey::of(&response, &request),
             header: &[(b"content-type", b"text/plain"), (b"x", b"\xff"), (b"x", b"")],
             body: b"menu\n",
         })
@@ -432,31 +402,17 @@ mod tests {
             (adopted.age_ms(77), adopted.ticket(), adopted.tags()),
             (2500, Ticket { era: 1, position: 2 }, &[8][..])
         );
-        assert_eq!((adopted.key(), adopted.body(), adopted.vary()), ("the key", &b"menu\n"[..], entry().vary()));
+        assert_eq!((adopted.key(), adopted.body()), ("the key", &b"menu\n"[..]));
     }
 
-    /// RFC 9111 §4.1.
+    /// RFC 5861 §4: the window is a hard limit.
     #[test]
-    fn selecting_fields_are_compared_over_all_their_lines() {
+    fn an_entry_may_stand_in_for_an_error_only_while_it_is_stale_for_less_than_its_window() {
         let entry = entry();
-        let accept = |lines: &[&'static str]| {
-            Fields::from_pairs(lines.iter().map(|line| (&b"accept"[..], line.as_bytes())).collect())
-        };
-        assert!(entry.vary().selects(&accept(&["a", "b"])));
-        assert!(entry.vary().selects(&accept(&["a, b"])));
-        assert!(!entry.vary().selects(&accept(&["a"])));
-        assert!(!entry.vary().selects(&accept(&[])));
-    }
-
-    #[test]
-    fn the_replys_header_is_the_stored_one_with_age_and_cache_status() {
-        let mut out = Vec::new();
-        entry().reply_header(3500, &CacheStatus::Hit { ttl_s: 55, tier: Tier::Gateway }, &mut out);
-        let header = Fields::decode(&out).unwrap();
-        assert_eq!(header.iter().count(), 5);
-        assert_eq!(header.first("age"), Some(&b"4"[..]));
-        assert_eq!(header.first("cache-status"), Some(&b"routecache; hit; ttl=55; detail=gateway"[..]));
-        assert_eq!(header.first("content-type"), Some(&b"text/plain"[..]));
+        for (now_ms, allowed) in [(1000, false), (58_999, false), (59_000, true), (63_999, true), (64_000, false)] {
+            assert_eq!(entry.may_replace_error(now_ms), allowed, "{now_ms}");
+        }
+        assert_eq!((entry.keep_ms(59_000), entry.keep_ms(64_000)), (5000, 0));
     }
 
     proptest! {

@@ -4,9 +4,12 @@
 //! The serialised form is Proxy-Wasm's: the number of pairs, for each the lengths of name and value, then each name and
 //! value with a zero byte behind it; numbers are 32-bit little-endian.
 
+/// A header line: name and value.
+pub type Line<'a> = (&'a [u8], &'a [u8]);
+
 /// Header or trailer fields, borrowed from the bytes that the host returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields<'a>(Vec<(&'a [u8], &'a [u8])>);
+pub struct Fields<'a>(Vec<Line<'a>>);
 
 impl<'a> Fields<'a> {
     /// Reads a serialised list; `None` when the bytes aren't one.
@@ -32,12 +35,12 @@ impl<'a> Fields<'a> {
 
     /// The fields of a list of pairs.
     #[must_use]
-    pub fn from_pairs(pairs: Vec<(&'a [u8], &'a [u8])>) -> Self {
+    pub fn from_pairs(pairs: Vec<Line<'a>>) -> Self {
         Self(pairs)
     }
 
     /// Every line, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = Line<'a>> {
         self.0.iter().copied()
     }
 

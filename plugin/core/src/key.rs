@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! shop:v3 order-list https GET api.example.com user:7:orders:1 size=20
-//! namespace rule scheme method-class host filled-template selected-query
+//! namespace rule scheme method-class host filled-template selected-query [values of the rule's `vary`]
 //! ```
 //!
 //! Keys use the request's bytes as they are forwarded, since two spellings may be two resources to the origin; tags use
@@ -14,9 +14,11 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::fields::Fields;
 use crate::matching::Match;
-use crate::policy::{CacheRule, Namespace, PurgeRule, QuerySelection, Rule};
+use crate::policy::{CacheRule, Namespace, PurgeRule, QuerySelection, Rule, Terms};
 use crate::template::{Missing, Source, Template, Values, escape};
+use crate::vary::selecting_value;
 
 /// Longest key, in bytes; a longer one is a bypass.
 pub const KEY_BYTES_MAX: usize = 8 << 10;
@@ -38,11 +40,32 @@ impl CacheKey {
         &self.0
     }
 
+    /// This key with the values of selecting fields behind it (RFC 9111 §4.1); `None` when it would be too long. An absent
+    /// field has no `=`.
+    #[must_use]
+    pub fn with_values<'n>(&self, values: impl Iterator<Item = (&'n str, Option<Vec<u8>>)>) -> Option<Self> {
+        let mut key = format!("{} ", self.0);
+        push_values(&mut key, values);
+        (key.len() <= KEY_BYTES_MAX).then_some(Self(key))
+    }
+
+    /// Any text as a key.
+    #[cfg(test)]
+    pub(crate) fn for_tests(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Where to look for it; two keys may share a hash, so the key itself is compared too.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        xxh3_64(self.0.as_bytes())
+        hash_of(&self.0)
     }
+}
+
+/// [`CacheKey::hash`] of a key that is at hand as text.
+#[must_use]
+pub fn hash_of(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
 }
 
 /// A tag's 64-bit hash, by which a gateway's log knows it. Two tags that share one are purged together: too much, never
@@ -82,7 +105,21 @@ impl From<Missing> for NoKey {
     }
 }
 
-/// Names the response to a request.
+fn push_values<'n>(key: &mut String, values: impl Iterator<Item = (&'n str, Option<Vec<u8>>)>) {
+    const STOPS: &[u8] = b"&=";
+    for (number, (name, value)) in values.enumerate() {
+        if number > 0 {
+            key.push('&');
+        }
+        escape(name.as_bytes(), STOPS, key);
+        if let Some(value) = value {
+            key.push('=');
+            escape(&value, STOPS, key);
+        }
+    }
+}
+
+/// Names the response to a request. `fields` are the request's, for the fields that the rule makes part of the key.
 ///
 /// # Errors
 ///
@@ -93,6 +130,7 @@ pub fn cache_key(
     cache: &CacheRule,
     target: &Target<'_>,
     found: &Match<'_, '_>,
+    fields: &Fields<'_>,
 ) -> Result<CacheKey, NoKey> {
     let mut key = format!("{namespace} ");
     escape(rule.name.as_bytes(), b"", &mut key);
@@ -104,6 +142,11 @@ pub fn cache_key(
     cache.key.fill(&RequestValues { target, found, decoded: false }, &mut key)?;
     key.push(' ');
     select_query(cache, target.query, &mut key);
+    let Terms { vary, normalize, .. } = &cache.terms;
+    if !vary.is_empty() {
+        key.push(' ');
+        push_values(&mut key, vary.iter().map(|name| (name.as_str(), selecting_value(fields, name, normalize))));
+    }
     if key.len() > KEY_BYTES_MAX {
         return Err(NoKey::TooLong);
     }
@@ -125,7 +168,7 @@ pub fn entry_tags(
     let host = host_of(target.authority);
     let mut rule_tag = String::from("!rule:");
     escape(rule.name.as_bytes(), b"", &mut rule_tag);
-    tags.extend([url_tag(target), format!("!host:{host}"), rule_tag, String::from(TAG_ALL)]);
+    tags.extend([url_tag(target, cache), format!("!host:{host}"), rule_tag, String::from(TAG_ALL)]);
     tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX).then_some(tags).ok_or(NoKey::TooLong)
 }
 
@@ -139,10 +182,13 @@ pub fn purge_tags(purge: &PurgeRule, target: &Target<'_>, found: &Match<'_, '_>)
     tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX).then_some(tags).ok_or(NoKey::TooLong)
 }
 
-/// The implicit tag of a URL; scheme and port don't matter, and long ones are hashed like all others.
+/// The implicit tag of a URL: of its host, path and those parameters that the rule's key holds, in their order there, so
+/// that all spellings that share an entry share its tag. Scheme and port don't matter, nor do the parameters of the
+/// key's template: purging one page of a list purges all of them.
 #[must_use]
-pub fn url_tag(target: &Target<'_>) -> String {
-    let url = format!("{} {}?{}", host_of(target.authority), target.path, target.query.unwrap_or_default());
+pub fn url_tag(target: &Target<'_>, cache: &CacheRule) -> String {
+    let mut url = format!("{} {}?", host_of(target.authority), target.path);
+    select_query(cache, target.query, &mut url);
     format!("!url:{:032x}", xxh3_128(url.as_bytes()))
 }
 
@@ -287,13 +333,18 @@ mod tests {
 
     fn rule(key: &str, query: QuerySelection) -> Rule {
         let cache = CacheRule {
-            key: Template::parse(key).unwrap(),
             query,
-            ttl: DeltaSeconds::ZERO,
             tags: vec![Template::parse("user:{id}").unwrap()],
+            ..CacheRule::new(Template::parse(key).unwrap(), DeltaSeconds::ZERO)
         };
         let methods = vec!["GET".into(), "HEAD".into()];
-        Rule { name: "r".into(), methods, host: None, path: "/users/{id}".into(), action: Action::Cache(cache) }
+        Rule {
+            name: "r".into(),
+            methods,
+            host: None,
+            path: "/users/{id}".into(),
+            action: Action::Cache(Box::new(cache)),
+        }
     }
 
     fn with<T>(rule: &Rule, url: &str, read: impl Fn(&CacheRule, &Target<'_>, &Match<'_, '_>) -> T) -> T {
@@ -307,7 +358,9 @@ mod tests {
 
     fn key(rule: &Rule, url: &str) -> String {
         let namespace = Namespace { prefix: "svc".into(), version: "v1".into() };
-        with(rule, url, |cache, target, found| cache_key(&namespace, rule, cache, target, found).unwrap().0)
+        with(rule, url, |cache, target, found| {
+            cache_key(&namespace, rule, cache, target, found, &Fields::default()).unwrap().0
+        })
     }
 
     fn include(names: &[&str]) -> QuerySelection {
@@ -361,6 +414,39 @@ mod tests {
         assert_eq!(tags("/users/7")[2..], ["!host:h", "!rule:r", "!all"]);
     }
 
+    /// A write to a URL reaches what answers it, however the fill's URL was spelled.
+    #[test]
+    fn urls_that_share_an_entry_share_its_tag() {
+        let rule = rule("user:{id}:{query.page|default(1)}", include(&["page", "size"]));
+        let tag = |url| with(&rule, url, |cache, target, _| url_tag(target, cache));
+        for same in ["/users/7", "/users/7?utm=x", "/users/7?page=1", "/users/7?utm=x&page=1"] {
+            assert_eq!(tag(same), tag("/users/7?page=2"), "{same}");
+        }
+        assert_eq!(tag("/users/7?size=1&x"), tag("/users/7?y&size=1"));
+        assert_ne!(tag("/users/7?size=1"), tag("/users/7?size=2"));
+        assert_ne!(tag("/users/7"), tag("/users/8"));
+    }
+
+    #[test]
+    fn a_field_that_the_rule_names_is_part_of_the_key() {
+        let mut rule = rule("user:{id}", QuerySelection::All);
+        if let Action::Cache(cache) = &mut rule.action {
+            cache.terms.vary = vec!["accept-language".into(), "x-tenant".into()];
+            cache.terms.normalize = vec!["accept-language".into()];
+        }
+        let namespace = Namespace { prefix: "svc".into(), version: "v1".into() };
+        let key = |lines: Vec<(&[u8], &[u8])>| {
+            with(&rule, "/users/7", |cache, target, found| {
+                cache_key(&namespace, &rule, cache, target, found, &Fields::from_pairs(lines.clone())).unwrap().0
+            })
+        };
+        assert_eq!(
+            key(vec![(b"accept-language", b"en, DE"), (b"x-tenant", b"a b")]),
+            "svc:v1 r http GET h user:7  accept-language=de,en&x-tenant=a%20b"
+        );
+        assert_eq!(key(vec![]), "svc:v1 r http GET h user:7  accept-language&x-tenant");
+    }
+
     #[test]
     fn a_value_that_looks_like_an_implicit_tag_is_none() {
         let mut rule = rule("k:{id}", QuerySelection::All);
@@ -377,7 +463,7 @@ mod tests {
         let url = format!("/users/{}", "x".repeat(KEY_BYTES_MAX));
         let namespace = Namespace { prefix: "svc".into(), version: "v1".into() };
         with(&rule, &url, |cache, target, found| {
-            assert_eq!(cache_key(&namespace, &rule, cache, target, found), Err(NoKey::TooLong));
+            assert_eq!(cache_key(&namespace, &rule, cache, target, found, &Fields::default()), Err(NoKey::TooLong));
             assert_eq!(entry_tags(&rule, cache, target, found), Err(NoKey::TooLong));
         });
     }

@@ -349,13 +349,9 @@ mod tests {
     }
 
     fn cache(path: &str, host: Option<&str>) -> Rule {
-        let cache = crate::policy::CacheRule {
-            key: crate::template::Template::parse("k").unwrap(),
-            query: crate::policy::QuerySelection::All,
-            ttl: crate::policy::DeltaSeconds::ZERO,
-            tags: Vec::new(),
-        };
-        rule(path, &["GET"], host, Action::Cache(cache))
+        let key = crate::template::Template::parse("k").unwrap();
+        let cache = crate::policy::CacheRule::new(key, crate::policy::DeltaSeconds::ZERO);
+        rule(path, &["GET"], host, Action::Cache(Box::new(cache)))
     }
 
     fn rule(path: &str, methods: &[&str], host: Option<&str>, action: Action) -> Rule {

@@ -125,12 +125,12 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Answers it from the cache, and stores the answers of the origin.
-    Cache(CacheRule),
+    Cache(Box<CacheRule>),
     /// Purges tags when it succeeded.
     Purge(PurgeRule),
 }
 
-/// How responses are stored.
+/// How responses are stored and reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheRule {
     /// Names the response, together with namespace, rule, scheme, method class, host and selected query.
@@ -141,6 +141,154 @@ pub struct CacheRule {
     pub ttl: DeltaSeconds,
     /// The tags of a response.
     pub tags: Vec<Template>,
+    /// How much origin and client are heard.
+    pub terms: Terms,
+}
+
+impl CacheRule {
+    /// A rule that says nothing but its key, which is its tag too.
+    #[must_use]
+    pub fn new(key: Template, ttl: DeltaSeconds) -> Self {
+        Self { query: QuerySelection::All, ttl, tags: vec![key.clone()], key, terms: Terms::default() }
+    }
+}
+
+/// How much origin and client are heard. docs/caching.md has what `origin`, `heuristics`, `ttl_by_status` and `ttl` mean
+/// together, as one table; [`crate::freshness`] tests that table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How much the origin's own words count.
+    pub origin: OriginControl,
+    /// Prohibitions of the origin's that the rule spells out as not binding.
+    pub unheard: Unheard,
+    /// Freshness lifetimes of single statuses and of classes, where the response doesn't say. The first that fits counts.
+    pub ttl_by_status: Vec<(StatusRange, DeltaSeconds)>,
+    /// Whether `Last-Modified` gives a lifetime where nothing else of the origin's does (RFC 9111 §4.2.2).
+    pub heuristics: bool,
+    /// Targeted fields (RFC 9213) that speak to this cache, in lower case; the first that is there counts.
+    pub targeted: Vec<String>,
+    /// Response fields whose words are tags, in lower case (`surrogate-key`, `cache-tag`).
+    pub tag_fields: Vec<String>,
+    /// What cookies mean.
+    pub cookies: Cookies,
+    /// How long after it went stale a response may stand in for an error, where it doesn't say itself (RFC 5861 §4).
+    pub stale_if_error: DeltaSeconds,
+    /// Whether the request's `Cache-Control` and `Pragma` count (RFC 9111 §5.2.1).
+    pub client_directives: ClientDirectives,
+    /// What browsers are told.
+    pub client_cache_control: ClientCacheControl,
+    /// Request fields that are part of the key whatever the response's `Vary` says, in lower case.
+    pub vary: Vec<String>,
+    /// Request fields of preferences that are brought into one order before they are compared (RFC 9111 §4.1), in lower
+    /// case: `accept-encoding`, `accept-language`.
+    pub normalize: Vec<String>,
+}
+
+/// The targeted field of all CDNs (RFC 9213 §3.1).
+pub const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            origin: OriginControl::Respect,
+            unheard: Unheard::default(),
+            ttl_by_status: Vec::new(),
+            heuristics: false,
+            targeted: vec![CDN_CACHE_CONTROL.to_owned()],
+            tag_fields: Vec::new(),
+            cookies: Cookies::Respect,
+            stale_if_error: DeltaSeconds::ZERO,
+            client_directives: ClientDirectives::Distrust,
+            client_cache_control: ClientCacheControl::Keep,
+            vary: Vec::new(),
+            normalize: Vec::new(),
+        }
+    }
+}
+
+impl Terms {
+    /// Whether a response field is for this cache alone, and isn't shown to clients.
+    #[must_use]
+    pub fn hides(&self, name: &[u8]) -> bool {
+        let is = |known: &String| name.eq_ignore_ascii_case(known.as_bytes());
+        // `CDN-Cache-Control` speaks to every CDN on the way; another may stand in front of us.
+        self.tag_fields.iter().any(is) || self.targeted.iter().any(|known| is(known) && known != CDN_CACHE_CONTROL)
+    }
+
+    /// The rule's own lifetime for a status where `ttl_by_status` names one.
+    #[must_use]
+    pub fn ttl_of(&self, status: u16) -> Option<DeltaSeconds> {
+        self.ttl_by_status.iter().find(|(range, _)| range.holds(status)).map(|(_, ttl)| *ttl)
+    }
+}
+
+/// How much the origin's own words count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginControl {
+    /// They decide; the rule's lifetimes are for responses that don't say.
+    Respect,
+    /// The rule's lifetimes decide; everything else counts.
+    Override,
+    /// Nothing counts but `private` and `no-store`.
+    Ignore,
+}
+
+/// Prohibitions that a rule spells out as not binding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unheard {
+    /// `private`.
+    pub private: bool,
+    /// `no-store`.
+    pub no_store: bool,
+}
+
+/// A status, or a class of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusRange {
+    /// `404`.
+    One(u16),
+    /// `5xx`, as 5.
+    Class(u16),
+}
+
+impl StatusRange {
+    fn holds(self, status: u16) -> bool {
+        match self {
+            Self::One(one) => one == status,
+            Self::Class(class) => class == status / 100,
+        }
+    }
+}
+
+/// What cookies mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// A request with `Cookie` and a response with `Set-Cookie` are one client's own.
+    Respect,
+    /// `Cookie` doesn't matter; a response with `Set-Cookie` still is one client's own.
+    Ignore,
+    /// Neither matters where the origin gives a freshness lifetime (RFC 9111 §7.3): `Set-Cookie` is stored and shared.
+    Share,
+}
+
+/// Whether a request's own directives count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientDirectives {
+    /// They don't: any client could make any request reach the origin.
+    Distrust,
+    /// They do.
+    Honour,
+}
+
+/// What browsers are told about caching, which no purge reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCacheControl {
+    /// What the origin says.
+    Keep,
+    /// To ask every time.
+    NoCache,
+    /// To keep it for so long.
+    MaxAge(DeltaSeconds),
 }
 
 /// Which parameters of the query are part of the key.
@@ -180,6 +328,14 @@ impl Rule {
             }
             add("tags");
             cache.tags.iter().for_each(|tag| add(tag.source()));
+            let Terms { origin, unheard, targeted, tag_fields, cookies, vary, normalize, .. } = &cache.terms;
+            for names in [targeted, tag_fields, vary, normalize] {
+                add("list");
+                names.iter().for_each(|name| add(name));
+            }
+            // What was stored under laxer terms isn't reused under stricter ones.
+            let terms = [*origin as u8, *cookies as u8, u8::from(unheard.private), u8::from(unheard.no_store)];
+            hash.update(&terms);
         }
         hash.digest()
     }

@@ -2,16 +2,21 @@
 
 use std::fmt;
 
+use crate::cache_control::RequestControl;
 use crate::cache_status::Forward;
 use crate::entry::Entry;
 use crate::fields::Fields;
-use crate::key::{self, CacheKey, NoKey, TAG_ALL, Target};
+use crate::invalidation::{group_tags, is_safe, on_same_origin};
+use crate::key::{self, CacheKey, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
 use crate::matching::{Match, PathMistake, Router, normal_path};
-use crate::policy::{Action, CacheRule, DeltaSeconds, Policy, Rule};
+use crate::order::sort_short;
+use crate::policy::{Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, OriginControl, Policy, Rule, Terms};
+use crate::storing::NotStored;
+use crate::template::escape;
 
-/// Fields by which a client says who it is. A response to such a request is made for that client until a rule says
-/// otherwise, so nothing is stored and nothing stored is served (C8; RFC 9111 §3.5 for `Authorization`).
-const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"];
+/// Fields by which a client says who it is, beside `Authorization` and `Cookie`. A response to such a request is made for
+/// that client until a rule says otherwise, so nothing is stored and nothing stored is served (C8).
+const CREDENTIALS: [&str; 3] = ["proxy-authorization", "x-api-key", "x-auth-token"];
 
 /// Fields by which a client asks some origins for another resource or method than the request line names; the key doesn't
 /// hold them (facts/attacks.md A1, A2, A17).
@@ -35,11 +40,8 @@ pub enum Plan<'r, 'p> {
     Bypass(Bypass),
     /// It may be answered from the cache.
     Read(Reading<'r, 'p>),
-    /// If it succeeds, these tags are purged.
-    Write {
-        /// Without repeats; never empty.
-        tags: Vec<String>,
-    },
+    /// If it succeeds, it purges ([`Engine::purged_by`]).
+    Write(Writing),
 }
 
 /// Why a request that a cache rule speaks of isn't answered from the cache.
@@ -89,42 +91,44 @@ impl From<NoKey> for Bypass {
 /// A request that may be answered from the cache.
 #[derive(Debug)]
 pub struct Reading<'r, 'p> {
-    /// What finds the response.
-    pub name: Name,
-    /// Whether it is a GET, so that the origin's answer may be stored; a HEAD is answered from what GET stored.
-    pub stores: bool,
+    /// What it wants, apart from the request's own bytes.
+    pub wanted: Wanted,
     rule: &'r Rule,
     cache: &'r CacheRule,
     found: Match<'r, 'p>,
     asked: Asked<'p>,
 }
 
-/// What finds a stored response: its key, and the rule as it was when it was stored.
+/// What a request wants of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// The whole cache key.
+pub struct Wanted {
+    /// The whole cache key, without selecting fields.
     pub key: CacheKey,
     /// [`Rule::fingerprint`] of the rule.
     pub fingerprint: u64,
+    /// Index of the rule in the policy.
+    pub rule: usize,
+    /// Whether it is a GET, so that the origin's answer may be stored; a HEAD is answered from what GET stored.
+    pub is_get: bool,
+    /// Its own directives, as far as the rule lets them count.
+    pub control: RequestControl,
+    /// It carries `Authorization` (RFC 9111 §3.5).
+    pub authorised: bool,
 }
 
 /// What is stored under a key, held against a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
     /// It answers the request.
-    Fresh,
+    Yes,
+    /// It would, if the origin said that it still holds (RFC 9111 §4.3); this is why it has to be asked.
+    Validate(Forward),
     /// It doesn't, and this is why the request is forwarded.
     No(Forward),
 }
 
 impl Reading<'_, '_> {
-    /// The freshness lifetime that the rule gives where the origin gives none.
-    #[must_use]
-    pub fn ttl(&self) -> DeltaSeconds {
-        self.cache.ttl
-    }
-
-    /// All tags of the response, implicit ones too.
+    /// The tags of the response that the request alone decides, implicit ones too.
     ///
     /// # Errors
     ///
@@ -132,21 +136,64 @@ impl Reading<'_, '_> {
     pub fn tags(&self) -> Result<Vec<String>, Bypass> {
         Ok(key::entry_tags(self.rule, self.cache, &self.asked.target(), &self.found)?)
     }
+
+    /// The rule's terms.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.cache.terms
+    }
+
+    /// The scheme and authority that the tags of groups belong to (RFC 9875 §2).
+    #[must_use]
+    pub fn origin(&self) -> (&'static str, String) {
+        (self.asked.scheme, self.asked.authority.clone())
+    }
 }
 
-impl Name {
-    /// Whether an entry that a tier holds for this key's hash answers the request, purges aside.
+impl Wanted {
+    /// Whether an entry that a tier holds under `key`'s hash answers the request, purges aside (RFC 9111 §4). `key` is
+    /// [`Wanted::key`], or that of the variant which the request selects.
     #[must_use]
-    pub fn reuse(&self, entry: &Entry, request: &Fields<'_>, now_ms: u64) -> Reuse {
-        if entry.key() != self.key.as_str() || entry.fingerprint() != self.fingerprint {
-            Reuse::No(Forward::UriMiss)
-        } else if !entry.vary().selects(request) {
-            Reuse::No(Forward::VaryMiss)
-        } else if entry.fresh_ms(now_ms) == 0 {
-            Reuse::No(Forward::Stale)
-        } else {
-            Reuse::Fresh
+    pub fn reuse(&self, key: &CacheKey, entry: &Entry, now_ms: u64) -> Reuse {
+        if entry.key() != key.as_str() || entry.fingerprint() != self.fingerprint {
+            return Reuse::No(Forward::UriMiss);
         }
+        let (freshness, control) = (entry.freshness(), &self.control);
+        if self.authorised && !freshness.shareable {
+            return Reuse::No(Forward::Bypass); // §3.5
+        }
+        let over = |limit: Option<DeltaSeconds>, ms: u64| limit.is_some_and(|limit| ms > limit.as_millis());
+        let (age_ms, fresh_ms) = (entry.age_ms(now_ms), entry.fresh_ms(now_ms));
+        if freshness.no_cache {
+            Reuse::Validate(Forward::Stale) // §5.2.2.4
+        } else if control.no_cache || over(control.max_age, age_ms) {
+            Reuse::Validate(Forward::Request) // §5.2.1.4, §5.2.1.1
+        } else if fresh_ms > 0 {
+            let too_soon = control.min_fresh.is_some_and(|wanted| fresh_ms < wanted.as_millis());
+            if too_soon { Reuse::Validate(Forward::Request) } else { Reuse::Yes } // §5.2.1.3
+        } else {
+            let allowed = control.max_stale.is_some() && !over(control.max_stale, entry.stale_ms(now_ms));
+            if allowed && !freshness.must_revalidate { Reuse::Yes } else { Reuse::Validate(Forward::Stale) } // §5.2.1.2
+        }
+    }
+}
+
+/// A write: a request that may make stored responses out of date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writing {
+    /// What the purge rules that it meets say.
+    tags: Vec<String>,
+    scheme: &'static str,
+    authority: String,
+    path: String,
+    query: Option<String>,
+}
+
+impl Writing {
+    /// Whether a purge rule speaks of it.
+    #[must_use]
+    pub fn meets_rules(&self) -> bool {
+        !self.tags.is_empty()
     }
 }
 
@@ -232,6 +279,7 @@ impl Engine {
                 Ok(reading) => Plan::Read(reading),
                 Err(reason) => Plan::Bypass(reason),
             },
+            None if is_safe(asked.method) => Plan::Ignore,
             None => {
                 let mut tags = Vec::new();
                 self.add_purges(&matches.purges, &asked.target(), &mut tags);
@@ -240,8 +288,62 @@ impl Engine {
                     let hidden = self.router.find(asked.method, host, &normal);
                     self.add_purges(&hidden.purges, &Target { path: &normal, ..asked.target() }, &mut tags);
                 }
-                if tags.is_empty() { Plan::Ignore } else { Plan::Write { tags } }
+                let Asked { scheme, path, query, .. } = asked;
+                let (path, query) = (path.to_owned(), query.map(str::to_owned));
+                Plan::Write(Writing { tags, scheme, authority: asked.authority, path, query })
             }
+        }
+    }
+
+    /// The tags that a write purges once its final status and header are known: those of the purge rules that it met, and,
+    /// whatever the rules say, those of its target, of what its response names as changed, and of the groups that the
+    /// response invalidates (RFC 9111 §4.4, RFC 9875 §3). Without a response, as after a broken connection, it may have
+    /// succeeded.
+    #[must_use]
+    pub fn purged_by(&self, write: &Writing, response: Option<(u16, &Fields<'_>)>) -> Vec<String> {
+        if response.is_some_and(|(status, _)| !write_purges(status)) {
+            return Vec::new();
+        }
+        let mut tags = write.tags.clone();
+        let mut add = |tag: String| {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        };
+        let Writing { scheme, authority, path, query, .. } = write;
+        self.url_tags(write, path, query.as_deref(), &mut add);
+        if let Some((_, fields)) = response {
+            for value in fields.all("location").chain(fields.all("content-location")) {
+                let target = std::str::from_utf8(value).ok();
+                if let Some((path, query)) = target.and_then(|target| on_same_origin(target, scheme, authority, path)) {
+                    self.url_tags(write, &path, query.as_deref(), &mut add);
+                }
+            }
+            group_tags(fields, "cache-group-invalidation", scheme, authority).into_iter().for_each(add);
+        }
+        tags
+    }
+
+    /// Adds the tags of a URL, in each spelling, if a cache rule answers it.
+    fn url_tags(&self, write: &Writing, path: &str, query: Option<&str>, add: &mut impl FnMut(String)) {
+        let normal = normal_path(path);
+        let spellings = [Some(path), (normal != path).then_some(&*normal)];
+        for path in spellings.into_iter().flatten() {
+            let matches = self.router.find("GET", key::host_of(&write.authority), path);
+            let rule = matches.cache.and_then(|found| self.policy.rules.get(found.rule));
+            if let Some(Action::Cache(cache)) = rule.map(|rule| &rule.action) {
+                let (scheme, authority) = (write.scheme, write.authority.as_str());
+                add(key::url_tag(&Target { scheme, method: "GET", authority, path, query }, cache));
+            }
+        }
+    }
+
+    /// The cache rule of that index.
+    #[must_use]
+    pub fn cache_rule(&self, rule: usize) -> Option<&CacheRule> {
+        match &self.policy.rules.get(rule)?.action {
+            Action::Cache(cache) => Some(cache),
+            Action::Purge(_) => None,
         }
     }
 
@@ -253,7 +355,15 @@ impl Engine {
         end_of_stream: bool,
     ) -> Result<Reading<'r, 'p>, Bypass> {
         let has_any = |names: &[&str]| names.iter().any(|name| fields.has(name));
-        if has_any(&CREDENTIALS) {
+        // A rule that was found is in the policy, and is a cache rule; should that ever be untrue, forwarding is safe.
+        let rule = self.policy.rules.get(found.rule).ok_or(Bypass::Override)?;
+        let Action::Cache(cache) = &rule.action else { return Err(Bypass::Override) };
+        // §3.5 is the origin's to use: a rule that doesn't hear the origin has no way to tell what is for everybody.
+        let authorised = fields.has("authorization");
+        if has_any(&CREDENTIALS)
+            || authorised && cache.terms.origin != OriginControl::Respect
+            || cache.terms.cookies == Cookies::Respect && fields.has("cookie")
+        {
             return Err(Bypass::Credentials);
         }
         if !end_of_stream
@@ -272,13 +382,15 @@ impl Engine {
         if has_any(&["if-match", "if-unmodified-since"]) {
             return Err(Bypass::Precondition);
         }
-        // A rule that was found is in the policy, and is a cache rule; should that ever be untrue, forwarding is safe.
-        let rule = self.policy.rules.get(found.rule).ok_or(Bypass::Override)?;
-        let Action::Cache(cache) = &rule.action else { return Err(Bypass::Override) };
         let fingerprint = self.fingerprints.get(found.rule).copied().unwrap_or_default();
-        let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.target(), &found)?;
-        let stores = asked.method == "GET";
-        Ok(Reading { name: Name { key, fingerprint }, stores, rule, cache, found, asked })
+        let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.target(), &found, fields)?;
+        let control = match cache.terms.client_directives {
+            ClientDirectives::Honour => RequestControl::of(fields),
+            ClientDirectives::Distrust => RequestControl::default(),
+        };
+        let is_get = asked.method == "GET";
+        let wanted = Wanted { key, fingerprint, rule: found.rule, is_get, control, authorised };
+        Ok(Reading { wanted, rule, cache, found, asked })
     }
 
     fn add_purges(&self, found: &[Match<'_, '_>], target: &Target<'_>, tags: &mut Vec<String>) {
@@ -297,6 +409,37 @@ impl Engine {
     }
 }
 
+/// The tags that only the response names: its groups (RFC 9875), and the words of the fields that the rule lists
+/// (`surrogate-key`, `cache-tag`).
+///
+/// # Errors
+///
+/// More than [`RESPONSE_TAGS_MAX`], or one too long: then nothing may be stored, since some purge wouldn't reach it.
+pub fn response_tags(
+    fields: &Fields<'_>,
+    terms: &Terms,
+    origin: &(&'static str, String),
+) -> Result<Vec<String>, NotStored> {
+    let (scheme, authority) = origin;
+    let mut tags = group_tags(fields, "cache-groups", scheme, authority);
+    for line in terms.tag_fields.iter().flat_map(|name| fields.all(name)) {
+        for word in line.split(|byte| matches!(byte, b' ' | b',' | b'\t')).filter(|word| !word.is_empty()) {
+            let mut tag = String::new();
+            escape(word, b"", &mut tag);
+            tags.push(tag);
+            if tags.len() > RESPONSE_TAGS_MAX {
+                return Err(NotStored::Tags);
+            }
+        }
+    }
+    sort_short(&mut tags);
+    let fits = tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX);
+    fits.then_some(tags).ok_or(NotStored::Tags)
+}
+
+/// Most tags that a response may name: each is looked up for every hit.
+pub const RESPONSE_TAGS_MAX: usize = 128;
+
 /// Whether a write with this final status purges: any but an error (RFC 9111 §4.4).
 #[must_use]
 pub fn write_purges(status: u16) -> bool {
@@ -306,19 +449,14 @@ pub fn write_purges(status: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Parts, Ticket, VaryKey};
-    use crate::policy::{Limits, Namespace, PurgeRule, QuerySelection};
+    use crate::entry::{Freshness, Parts, Ticket};
+    use crate::policy::{Limits, Namespace, PurgeRule};
     use crate::template::Template;
 
     fn engine() -> Engine {
         let template = |text: &str| Template::parse(text).unwrap();
         let methods = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect();
-        let cache = CacheRule {
-            key: template("user:{id}"),
-            query: QuerySelection::All,
-            ttl: DeltaSeconds::saturating(60),
-            tags: vec![template("user:{id}")],
-        };
+        let cache = CacheRule::new(template("user:{id}"), DeltaSeconds::saturating(60));
         let purge = |tags: &[&str]| Action::Purge(PurgeRule { tags: tags.iter().map(|tag| template(tag)).collect() });
         let rule = |name: &str, path: &str, action| Rule {
             name: name.into(),
@@ -328,7 +466,7 @@ mod tests {
             action,
         };
         let rules = vec![
-            rule("user", "/users/{id}", Action::Cache(cache)),
+            rule("user", "/users/{id}", Action::Cache(Box::new(cache))),
             rule("write", "/users/{id}", purge(&["user:{id}", "users"])),
             rule("any-write", "/users/{x}", purge(&["users"])),
             rule("vague", "/vague", purge(&["page:{query.page}"])),
@@ -361,7 +499,7 @@ mod tests {
     #[test]
     fn a_request_whose_answer_may_depend_on_more_than_its_key_goes_by_the_cache() {
         for (line, reason) in [
-            (("authorization", "Bearer x"), Bypass::Credentials),
+            (("proxy-authorization", "Bearer x"), Bypass::Credentials),
             (("Cookie", "a=b"), Bypass::Credentials),
             (("x-api-key", "k"), Bypass::Credentials),
             (("content-length", "5"), Bypass::Body),
@@ -380,33 +518,88 @@ mod tests {
     fn a_head_has_the_key_of_its_get() {
         let engine = engine();
         let key = |method| match engine.plan(&fields(method, "/users/7", &[]), true) {
-            Plan::Read(reading) => (reading.name.key.as_str().to_owned(), reading.stores),
+            Plan::Read(reading) => (reading.wanted.key.as_str().to_owned(), reading.wanted.is_get),
             other => panic!("{other:?}"),
         };
         assert_eq!(key("GET"), ("svc:v1 user http GET h user:7 ".to_owned(), true));
         assert_eq!(key("HEAD"), ("svc:v1 user http GET h user:7 ".to_owned(), false));
     }
 
+    /// What a write to `path` purges when it is answered with this status and these lines.
+    fn purged(method: &str, path: &str, response: Option<(u16, &[(&str, &str)])>) -> Vec<String> {
+        let engine = engine();
+        let Plan::Write(write) = engine.plan(&fields(method, path, &[]), false) else { panic!("{method} {path}") };
+        let lines = response.map(|(status, lines)| {
+            (
+                status,
+                Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()),
+            )
+        });
+        engine.purged_by(&write, lines.as_ref().map(|(status, fields)| (*status, fields)))
+    }
+
+    /// The tags without those of URLs, which are hashes.
+    fn named(tags: &[String]) -> Vec<&str> {
+        tags.iter().map(String::as_str).filter(|tag| !tag.starts_with("!url:")).collect()
+    }
+
+    fn url(path: &str) -> String {
+        let engine = engine();
+        let target = Target { scheme: "http", method: "GET", authority: "h", path, query: None };
+        key::url_tag(&target, engine.cache_rule(0).unwrap())
+    }
+
     #[test]
     fn a_write_purges_the_tags_of_every_rule_that_it_meets_in_any_spelling() {
-        let engine = engine();
-        for path in ["/users/7", "/users/7?x=1"] {
-            let Plan::Write { tags } = engine.plan(&fields("PUT", path, &[]), false) else { panic!("{path}") };
-            assert_eq!(tags, ["user:7", "users"], "{path}");
+        for path in ["/users/7", "/users/7?x=1", "//%75sers/7"] {
+            for response in [None, Some((204, &[][..]))] {
+                assert_eq!(named(&purged("PUT", path, response)), ["user:7", "users"], "{path}");
+            }
         }
-        let Plan::Write { tags } = engine.plan(&fields("PUT", "//%75sers/7", &[]), false) else { panic!() };
-        assert_eq!(tags, ["user:7", "users"]);
     }
 
     #[test]
     fn a_write_that_cannot_say_what_it_changed_purges_everything() {
-        let Plan::Write { tags } = engine().plan(&fields("PUT", "/vague", &[]), false) else { panic!() };
-        assert_eq!(tags, ["!all"]);
+        assert_eq!(purged("PUT", "/vague", Some((200, &[]))), ["!all"]);
+    }
+
+    /// RFC 9111 §4.4.
+    #[test]
+    fn a_write_invalidates_its_target_though_no_rule_says_so_and_an_error_invalidates_nothing() {
+        for method in ["POST", "DELETE", "PATCH", "M-SEARCH", "FOO"] {
+            assert_eq!(purged(method, "/users/7", Some((200, &[]))), [url("/users/7")], "{method}");
+            assert!(purged(method, "/users/7", Some((404, &[]))).is_empty(), "{method}");
+            assert!(purged(method, "/elsewhere", Some((200, &[]))).is_empty(), "nothing is stored for it");
+        }
+        assert!(purged("POST", "//users/7", Some((200, &[]))).contains(&url("/users/7")));
+    }
+
+    /// RFC 9111 §4.4.
+    #[test]
+    fn a_write_invalidates_what_its_response_names_on_the_same_origin() {
+        let lines =
+            [("location", "/users/8"), ("content-location", "http://h/users/9"), ("location", "http://other/users/10")];
+        assert_eq!(purged("POST", "/users", Some((201, &lines))), [url("/users/8"), url("/users/9")]);
+    }
+
+    /// RFC 9875 §3.
+    #[test]
+    fn a_write_invalidates_the_groups_that_its_response_names() {
+        let lines = [("cache-group-invalidation", "\"a\", \"b\"")];
+        assert_eq!(purged("POST", "/elsewhere", Some((200, &lines))), ["!group:http://h a", "!group:http://h b"]);
+        let origin = ("http", "h".to_owned());
+        let response =
+            fields("GET", "/", &[("cache-groups", "\"b\""), ("surrogate-key", "x y"), ("cache-tag", "y,!z")]);
+        let terms = Terms { tag_fields: vec!["surrogate-key".into(), "cache-tag".into()], ..Terms::default() };
+        assert_eq!(response_tags(&response, &terms, &origin).unwrap(), ["!group:http://h b", "%21z", "x", "y"]);
+        let many = (0..200).map(|tag| tag.to_string()).collect::<Vec<_>>().join(" ");
+        let response = fields("GET", "/", &[("surrogate-key", &many)]);
+        assert_eq!(response_tags(&response, &terms, &origin), Err(NotStored::Tags));
     }
 
     #[test]
     fn what_no_rule_speaks_of_is_left_alone() {
-        for (method, path) in [("GET", "/other"), ("POST", "/users/7"), ("OPTIONS", "*"), ("GET", "")] {
+        for (method, path) in [("GET", "/other"), ("OPTIONS", "/users/7"), ("OPTIONS", "*"), ("GET", "")] {
             assert!(matches!(engine().plan(&fields(method, path, &[]), true), Plan::Ignore), "{method} {path}");
         }
         assert!(matches!(engine().plan(&Fields::default(), true), Plan::Ignore));
@@ -418,37 +611,107 @@ mod tests {
         assert!(![100, 199, 400, 404, 500, 503].into_iter().any(write_purges));
     }
 
+    fn wanted(lines: &[(&str, &str)], terms: Terms) -> Wanted {
+        let mut policy = engine().policy().clone();
+        if let Action::Cache(cache) = &mut policy.rules[0].action {
+            cache.terms = terms;
+        }
+        let engine = Engine::new(policy).unwrap();
+        match engine.plan(&fields("GET", "/users/7", lines), true) {
+            Plan::Read(reading) => reading.wanted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn entry(wanted: &Wanted, freshness: Freshness) -> Entry {
+        Entry::new(&Parts {
+            ticket: Ticket { era: 1, position: 1 },
+            received_ms: 0,
+            freshness,
+            fingerprint: wanted.fingerprint,
+            status: 200,
+            key: wanted.key.as_str(),
+            tags: &[],
+            header: &[],
+            body: b"",
+        })
+        .unwrap()
+    }
+
     /// C7.
     #[test]
-    fn an_entry_is_reused_only_for_its_key_its_rule_its_selecting_fields_and_while_fresh() {
-        let engine = engine();
-        let request = fields("GET", "/users/7", &[("accept", "a")]);
-        let Plan::Read(reading) = engine.plan(&request, true) else { panic!() };
-        let entry = |key: &str, fingerprint, vary: &'static [u8]| {
-            let vary = VaryKey::of(
-                &Fields::from_pairs(vec![(b"vary", vary)]),
-                &fields("GET", "/", &[("accept", "a"), ("x", "1")]),
-            );
-            Entry::new(&Parts {
-                ticket: Ticket { era: 1, position: 1 },
-                received_ms: 0,
-                age_ms: 0,
-                lifetime_ms: 1000,
-                fingerprint,
-                status: 200,
-                key,
-                tags: &[],
-                vary: &vary,
-                header: &[],
-                body: b"",
-            })
-            .unwrap()
+    fn an_entry_is_reused_only_for_its_key_its_rule_and_while_fresh() {
+        let wanted = wanted(&[], Terms::default());
+        let entry = entry(&wanted, Freshness { lifetime_ms: 1000, ..Freshness::default() });
+        let reuse = |wanted: &Wanted, now_ms| wanted.reuse(&wanted.key, &entry, now_ms);
+        assert_eq!(reuse(&wanted, 999), Reuse::Yes);
+        assert_eq!(reuse(&wanted, 1000), Reuse::Validate(Forward::Stale));
+        let miss = Reuse::No(Forward::UriMiss);
+        assert_eq!(reuse(&Wanted { fingerprint: wanted.fingerprint ^ 1, ..wanted.clone() }, 0), miss);
+        assert_eq!(reuse(&Wanted { key: CacheKey::for_tests("other"), ..wanted }, 0), miss);
+    }
+
+    /// RFC 9111 §5.2.1, each directive; an entry of 10 s, with 20 s left or 5 s stale.
+    #[test]
+    fn a_requests_directives_count_where_the_rule_honours_them() {
+        let (fresh, stale) = (10_000, 35_000);
+        let yes = Reuse::Yes;
+        let validate = |why| Reuse::Validate(why);
+        for (line, now_ms, honoured, distrusted) in [
+            ("no-cache", fresh, validate(Forward::Request), yes),
+            ("max-age=9", fresh, validate(Forward::Request), yes),
+            ("max-age=10", fresh, yes, yes),
+            ("min-fresh=20", fresh, yes, yes),
+            ("min-fresh=21", fresh, validate(Forward::Request), yes),
+            ("max-stale", stale, yes, validate(Forward::Stale)),
+            ("max-stale=5", stale, yes, validate(Forward::Stale)),
+            ("max-stale=4", stale, validate(Forward::Stale), validate(Forward::Stale)),
+            ("max-stale, max-age=10", stale, validate(Forward::Request), validate(Forward::Stale)),
+        ] {
+            for (directives, expected) in
+                [(ClientDirectives::Honour, honoured), (ClientDirectives::Distrust, distrusted)]
+            {
+                let terms = Terms { client_directives: directives, ..Terms::default() };
+                let wanted = wanted(&[("cache-control", line)], terms);
+                let entry = entry(&wanted, Freshness { lifetime_ms: 30_000, ..Freshness::default() });
+                assert_eq!(wanted.reuse(&wanted.key, &entry, now_ms), expected, "{line}, {directives:?}");
+            }
+        }
+    }
+
+    /// RFC 9111 §5.2.2.2, §5.2.2.4 and §3.5.
+    #[test]
+    fn what_the_response_forbids_no_request_can_ask_for() {
+        let terms = Terms { client_directives: ClientDirectives::Honour, ..Terms::default() };
+        let lenient = wanted(&[("cache-control", "max-stale")], terms);
+        let judge = |wanted: &Wanted, freshness, now_ms| wanted.reuse(&wanted.key, &entry(wanted, freshness), now_ms);
+        let fresh = Freshness { lifetime_ms: 1000, ..Freshness::default() };
+        let stale = Reuse::Validate(Forward::Stale);
+        assert_eq!(judge(&lenient, Freshness { must_revalidate: true, ..fresh }, 2000), stale);
+        assert_eq!(judge(&lenient, Freshness { must_revalidate: true, ..fresh }, 0), Reuse::Yes);
+        assert_eq!(judge(&lenient, Freshness { no_cache: true, ..fresh }, 0), stale);
+        let authorised = wanted(&[("authorization", "x")], Terms::default());
+        assert_eq!(judge(&authorised, fresh, 0), Reuse::No(Forward::Bypass));
+        assert_eq!(judge(&authorised, Freshness { shareable: true, ..fresh }, 0), Reuse::Yes);
+    }
+
+    #[test]
+    fn who_asks_matters_unless_the_rule_says_that_it_does_not() {
+        let plan = |terms: Terms, line: (&str, &str)| {
+            let mut policy = engine().policy().clone();
+            if let Action::Cache(cache) = &mut policy.rules[0].action {
+                cache.terms = terms;
+            }
+            let engine = Engine::new(policy).unwrap();
+            matches!(engine.plan(&fields("GET", "/users/7", &[line]), true), Plan::Read(_))
         };
-        let (key, print) = (reading.name.key.as_str(), reading.name.fingerprint);
-        assert_eq!(reading.name.reuse(&entry(key, print, b"accept"), &request, 999), Reuse::Fresh);
-        assert_eq!(reading.name.reuse(&entry(key, print, b"accept"), &request, 1000), Reuse::No(Forward::Stale));
-        assert_eq!(reading.name.reuse(&entry(key, print, b"x"), &request, 0), Reuse::No(Forward::VaryMiss));
-        assert_eq!(reading.name.reuse(&entry(key, print ^ 1, b""), &request, 0), Reuse::No(Forward::UriMiss));
-        assert_eq!(reading.name.reuse(&entry("other", print, b""), &request, 0), Reuse::No(Forward::UriMiss));
+        for (cookies, read) in [(Cookies::Respect, false), (Cookies::Ignore, true), (Cookies::Share, true)] {
+            assert_eq!(plan(Terms { cookies, ..Terms::default() }, ("cookie", "a=b")), read, "{cookies:?}");
+        }
+        for (origin, read) in
+            [(OriginControl::Respect, true), (OriginControl::Override, false), (OriginControl::Ignore, false)]
+        {
+            assert_eq!(plan(Terms { origin, ..Terms::default() }, ("authorization", "x")), read, "{origin:?}");
+        }
     }
 }

@@ -1,64 +1,59 @@
-//! Whether a response may be stored (RFC 9111 §3), and for how long it is fresh (§4.2).
+//! Whether a response may be stored (RFC 9111 §3), and on what terms it may be reused.
 
 use crate::cache_control::CacheControl;
-use crate::fields::Fields;
-use crate::policy::DeltaSeconds;
+use crate::entry::Freshness;
+use crate::fields::{Fields, Line};
+use crate::freshness::{Response, Source, initial_age_ms, lifetime_ms};
+use crate::policy::{CacheRule, Cookies, OriginControl};
+use crate::targeted;
 
-/// Statuses that a rule's `ttl` applies to. Others are stored only when the origin gives them a freshness lifetime, and
-/// only those of [`UNDERSTOOD`]: an error that slipped into a cache by default would outlive its cause.
-const BY_RULE: [u16; 6] = [200, 203, 204, 300, 301, 308];
+/// Statuses whose meaning we know, and to whose caching requirements this cache conforms (§3, `must-understand`).
+const UNDERSTOOD: [u16; 21] =
+    [200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 451, 500, 501, 502, 503];
 
-/// Statuses whose meaning we know, so that an explicit freshness lifetime is enough (§3, §4.2.2).
-const UNDERSTOOD: [u16; 14] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 405, 410, 414, 451, 501];
+/// Final statuses that don't stand for the whole of what a GET would get: parts (206, 416), and answers to a
+/// precondition (304, 412).
+const PARTIAL: [u16; 4] = [206, 304, 412, 416];
 
 /// Most fields that `Vary` may name.
 const VARY_MAX: usize = 16;
 
-/// The facts about a response that decide about storing it.
-#[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
-    /// Its final status.
-    pub status: u16,
-    /// Its header fields.
-    pub fields: &'a Fields<'a>,
-    /// Wall-clock time when the request was forwarded, in milliseconds since 1970.
-    pub requested_ms: u64,
-    /// Wall-clock time when its header arrived, likewise.
-    pub received_ms: u64,
-}
-
-/// How a response that may be stored is to be kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Freshness {
-    /// Its age when it arrived, in milliseconds (§4.2.3 `corrected_initial_age`).
-    pub age_ms: u64,
-    /// Its freshness lifetime, in milliseconds (§4.2.1).
-    pub lifetime_ms: u64,
+/// What the request that a response answers has to do with storing it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// It carried `Authorization`.
+    pub authorised: bool,
+    /// It asked not to be stored, and counts ([`crate::policy::ClientDirectives`]).
+    pub no_store: bool,
 }
 
 /// Why a response isn't stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// The status isn't understood, or needs a freshness lifetime that the origin didn't give.
+    /// The status isn't final or whole, isn't understood, or has no freshness lifetime from anybody.
     Status,
-    /// `Cache-Control: no-store`.
+    /// `no-store`, of the response or the request.
     NoStore,
     /// `Cache-Control: private`.
     Private,
-    /// `Cache-Control: no-cache`: it could never be reused without asking.
+    /// `Cache-Control: no-cache`, and nothing to validate it with.
     NoCache,
     /// `Set-Cookie`: made for one client.
     SetCookie,
+    /// The request carried `Authorization`, and the response doesn't say that it is for others too (§3.5).
+    Credentials,
     /// `Vary: *`, or more fields than are kept.
     Vary,
-    /// Fresh for no time at all.
+    /// Fresh for no time at all, and of no use when stale.
     Stale,
-    /// `Content-Range`, `Trailer` or `Content-Length` lines that contradict each other.
+    /// `Trailer`, or `Content-Length` lines that contradict each other.
     Incomplete,
     /// Longer than `limits.body_bytes_max`.
     TooLarge,
     /// An event stream: it has no end.
     Endless,
+    /// More tags than an entry may have, or one too long.
+    Tags,
 }
 
 impl NotStored {
@@ -71,42 +66,74 @@ impl NotStored {
             Self::Private => "private",
             Self::NoCache => "no-cache",
             Self::SetCookie => "set-cookie",
+            Self::Credentials => "credentials",
             Self::Vary => "vary",
             Self::Stale => "stale",
             Self::Incomplete => "incomplete",
             Self::TooLarge => "too-large",
             Self::Endless => "endless",
+            Self::Tags => "tags",
         }
     }
 }
 
-/// Whether the response to a GET that met a rule may be stored, and for how long it is fresh.
-///
-/// `ttl` is the rule's; it applies where the origin gives no freshness lifetime. The caller has seen to it that the
-/// request carried no credentials.
+/// What the origin says to this cache: its targeted field, else `Cache-Control`; and whether it was a targeted one. What
+/// the rule doesn't hear is left out.
+#[must_use]
+pub fn control(fields: &Fields<'_>, rule: &CacheRule) -> (CacheControl, bool) {
+    let terms = &rule.terms;
+    let targeted = targeted::control(fields, &terms.targeted);
+    let by_target = targeted.is_some();
+    let mut control = targeted.unwrap_or_else(|| CacheControl::of(fields));
+    if terms.origin == OriginControl::Ignore {
+        let CacheControl { no_store, private, withheld, .. } = control;
+        control = CacheControl { no_store, private, withheld, ..CacheControl::default() };
+    }
+    control.no_store &= !terms.unheard.no_store;
+    control.private &= !terms.unheard.private;
+    (control, by_target)
+}
+
+/// Whether the response to a GET that met a rule may be stored, and how it may be reused.
 ///
 /// # Errors
 ///
 /// The first reason against it.
-pub fn storable(response: &Response<'_>, ttl: DeltaSeconds, body_bytes_max: u64) -> Result<Freshness, NotStored> {
+pub fn storable(
+    response: &Response<'_>,
+    rule: &CacheRule,
+    asked: Asked,
+    body_bytes_max: u64,
+) -> Result<Freshness, NotStored> {
     let fields = response.fields;
-    let control = CacheControl::of(fields);
-    if control.no_store {
+    let (control, targeted) = control(fields, rule);
+    if !(200..600).contains(&response.status)
+        || PARTIAL.contains(&response.status)
+        || control.must_understand && !UNDERSTOOD.contains(&response.status)
+    {
+        return Err(NotStored::Status);
+    }
+    if control.no_store || asked.no_store {
         return Err(NotStored::NoStore);
     }
     if control.private {
         return Err(NotStored::Private);
     }
-    if control.no_cache {
-        return Err(NotStored::NoCache);
+    // §3.5. `Override` and `Ignore` don't widen what the origin says about whom a response is for.
+    let shareable = control.public || control.must_revalidate || control.s_maxage.is_some();
+    if asked.authorised && !shareable {
+        return Err(NotStored::Credentials);
     }
-    if fields.has("set-cookie") {
+    let lifetime = lifetime_ms(response, &control, targeted, rule);
+    let explicit = matches!(lifetime, Some((_, Source::Explicit)));
+    let sets_cookie = fields.has("set-cookie") && !control.withheld.iter().any(|name| name == b"set-cookie");
+    if sets_cookie && !(explicit && rule.terms.cookies == Cookies::Share) {
         return Err(NotStored::SetCookie);
     }
     if fields.list("vary").any(|name| name == b"*") || fields.list("vary").count() > VARY_MAX {
         return Err(NotStored::Vary);
     }
-    if fields.has("content-range") || fields.has("trailer") {
+    if fields.has("trailer") {
         return Err(NotStored::Incomplete);
     }
     if fields.list("content-type").any(|value| starts_with_ignore_case(value, b"text/event-stream")) {
@@ -115,55 +142,30 @@ pub fn storable(response: &Response<'_>, ttl: DeltaSeconds, body_bytes_max: u64)
     if content_length(fields)?.is_some_and(|length| length > body_bytes_max) {
         return Err(NotStored::TooLarge);
     }
-    let age_ms = initial_age_ms(response);
-    let lifetime_ms = match explicit_lifetime(response, &control) {
-        Some(lifetime) if UNDERSTOOD.contains(&response.status) => lifetime.as_millis(),
-        // The rule's ttl counts from the moment of storing, however old the response says it is.
-        None if BY_RULE.contains(&response.status) => ttl.as_millis().saturating_add(age_ms),
-        _ => return Err(NotStored::Status),
+    let has_validator = fields.has("etag") || fields.has("last-modified");
+    if control.no_cache && !has_validator {
+        return Err(NotStored::NoCache);
+    }
+    let (lifetime_ms, source) = lifetime.ok_or(NotStored::Status)?;
+    let never_stale = control.must_revalidate || control.s_maxage.is_some() || control.no_cache;
+    let stale_if_error = control.stale_if_error.unwrap_or(rule.terms.stale_if_error);
+    let freshness = Freshness {
+        age_ms: initial_age_ms(response),
+        lifetime_ms,
+        // An error that stands in for another error helps nobody.
+        stale_if_error_ms: if never_stale || response.status >= 500 { 0 } else { stale_if_error.as_millis() },
+        must_revalidate: never_stale,
+        no_cache: control.no_cache,
+        shareable,
     };
-    if lifetime_ms <= age_ms {
+    // What is stale at once is of use only if it can be validated, or stand in for an error; and a rule that says
+    // "no time at all" means that nothing is stored.
+    let said = source != Source::Rule || control.no_cache;
+    let useful_stale = said && (has_validator || freshness.stale_if_error_ms > 0);
+    if freshness.lifetime_ms <= freshness.age_ms && !useful_stale {
         return Err(NotStored::Stale);
     }
-    Ok(Freshness { age_ms, lifetime_ms })
-}
-
-/// §4.2.1: `s-maxage`, else `max-age`, else `Expires` minus `Date`. An `Expires` that is no date means "expired".
-fn explicit_lifetime(response: &Response<'_>, control: &CacheControl) -> Option<DeltaSeconds> {
-    let expires = || {
-        if !response.fields.has("expires") {
-            return None;
-        }
-        // Repeated lines, and what some hosts make of them (joined by a comma), are no date: expired.
-        let expires_ms = response.fields.only("expires").and_then(http_date_ms).unwrap_or_default();
-        let lifetime = expires_ms.saturating_sub(date_ms(response).unwrap_or(response.received_ms));
-        Some(DeltaSeconds::saturating(lifetime.checked_div(1000).unwrap_or_default()))
-    };
-    control.s_maxage.or(control.max_age).or_else(expires)
-}
-
-/// §4.2.3: `corrected_initial_age`, in milliseconds.
-fn initial_age_ms(response: &Response<'_>) -> u64 {
-    let apparent = date_ms(response).map_or(0, |date| response.received_ms.saturating_sub(date));
-    // A Date has whole seconds: less than one of apparent age is no age.
-    let apparent = if apparent < 1000 { 0 } else { apparent };
-    // §5.1: of several Age values the first counts; one that is no number is ignored.
-    let age = response.fields.list("age").next().and_then(DeltaSeconds::parse).unwrap_or_default();
-    let delay = response.received_ms.saturating_sub(response.requested_ms);
-    // Without an Age, a delay of milliseconds would make every response a little old for no use.
-    let corrected = if age == DeltaSeconds::ZERO { 0 } else { age.as_millis().saturating_add(delay) };
-    apparent.max(corrected)
-}
-
-fn date_ms(response: &Response<'_>) -> Option<u64> {
-    response.fields.only("date").and_then(http_date_ms)
-}
-
-/// Any of the three forms of RFC 9110 §5.6.7, as milliseconds since 1970.
-fn http_date_ms(text: &[u8]) -> Option<u64> {
-    let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok()
+    Ok(freshness)
 }
 
 /// The declared length of the body; an error when it is no number or the lines disagree.
@@ -188,11 +190,17 @@ pub fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, NotStored> {
     Ok(length)
 }
 
-/// Whether a response header line is kept with the entry: not what belongs to one connection (RFC 9110 §7.6.1) or to
-/// one handling of the request, and not what the reply gets anew (`Age`, `Content-Length`, `Cache-Status`).
+/// The header lines of a response that are kept with it: not what belongs to one connection (RFC 9110 §7.6.1) or to one
+/// handling of the request, not what the reply gets anew (`Age`, `Content-Length`), and not what the origin withholds
+/// (`private="…"`, `no-cache="…"`).
 #[must_use]
-pub fn keeps_field(name: &[u8], fields: &Fields<'_>) -> bool {
-    const DROPPED: [&str; 14] = [
+pub fn kept_fields<'a>(fields: &Fields<'a>, control: &CacheControl) -> Vec<Line<'a>> {
+    let withheld = |name: &[u8]| control.withheld.iter().any(|known| name.eq_ignore_ascii_case(known));
+    fields.iter().filter(|(name, _)| keeps_field(name, fields) && !withheld(name)).collect()
+}
+
+fn keeps_field(name: &[u8], fields: &Fields<'_>) -> bool {
+    const DROPPED: [&str; 13] = [
         "connection",
         "keep-alive",
         "proxy-authenticate",
@@ -203,7 +211,6 @@ pub fn keeps_field(name: &[u8], fields: &Fields<'_>) -> bool {
         "transfer-encoding",
         "upgrade",
         "age",
-        "cache-status",
         "content-length",
         "x-envoy-upstream-service-time",
         "x-envoy-decorator-operation",
@@ -222,7 +229,10 @@ pub fn keeps_field(name: &[u8], fields: &Fields<'_>) -> bool {
     ];
     let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
     let listed = || fields.list("connection").any(|listed| listed.eq_ignore_ascii_case(name));
-    !name.starts_with(b":") && !DROPPED.iter().any(is) && (CRITICAL.iter().any(is) || !listed())
+    !name.starts_with(b":")
+        && !name.eq_ignore_ascii_case(b"proxy-authorization")
+        && !DROPPED.iter().any(is)
+        && (CRITICAL.iter().any(is) || !listed())
 }
 
 fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
@@ -232,18 +242,24 @@ fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::DeltaSeconds;
+    use crate::template::Template;
 
     const NOW_MS: u64 = 1_764_000_000_000; // Mon, 24 Nov 2025 16:00:00 GMT
 
-    fn judge(status: u16, lines: &[(&str, &str)]) -> Result<Freshness, NotStored> {
+    fn rule() -> CacheRule {
+        CacheRule::new(Template::parse("k").unwrap(), DeltaSeconds::saturating(60))
+    }
+
+    fn judge_by(rule: &CacheRule, asked: Asked, status: u16, lines: &[(&str, &str)]) -> Result<Freshness, NotStored> {
         let fields =
             Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
         let response = Response { status, fields: &fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS };
-        storable(&response, DeltaSeconds::saturating(60), 1000)
+        storable(&response, rule, asked, 1000)
     }
 
-    fn fresh_for(lifetime_s: u64, age_s: u64) -> Result<Freshness, NotStored> {
-        Ok(Freshness { age_ms: age_s * 1000, lifetime_ms: lifetime_s * 1000 })
+    fn judge(status: u16, lines: &[(&str, &str)]) -> Result<Freshness, NotStored> {
+        judge_by(&rule(), Asked::default(), status, lines)
     }
 
     /// RFC 9111 §3, and C8.
@@ -251,12 +267,13 @@ mod tests {
     fn what_is_made_for_one_client_is_not_stored() {
         for (line, why) in [
             (("cache-control", "private"), NotStored::Private),
-            (("cache-control", "PRIVATE=\"x\""), NotStored::Private),
+            (("cache-control", "PRIVATE=\"\""), NotStored::Private),
             (("cache-control", "public, no-store"), NotStored::NoStore),
             (("cache-control", "no-cache"), NotStored::NoCache),
+            (("cdn-cache-control", "private"), NotStored::Private),
             (("set-cookie", "a=b"), NotStored::SetCookie),
             (("vary", "accept, *"), NotStored::Vary),
-            (("content-range", "bytes 0-1/5"), NotStored::Incomplete),
+            (("trailer", "x"), NotStored::Incomplete),
             (("content-type", "Text/Event-Stream; charset=utf-8"), NotStored::Endless),
             (("content-length", "1001"), NotStored::TooLarge),
             (("content-length", "5, 6"), NotStored::Incomplete),
@@ -269,52 +286,120 @@ mod tests {
         }
     }
 
+    /// RFC 9111 §3.
     #[test]
-    fn the_rule_gives_a_lifetime_where_the_origin_gives_none() {
-        assert_eq!(judge(200, &[]), fresh_for(60, 0));
-        assert_eq!(judge(200, &[("age", "100")]).map(|fresh| fresh.lifetime_ms - fresh.age_ms), Ok(60_000));
+    fn any_whole_final_status_is_stored_where_the_origin_says_how_long_and_few_where_only_the_rule_does() {
+        let explicit = [("cache-control", "max-age=9")];
+        for status in [200, 204, 299, 302, 400, 404, 499, 503, 599] {
+            assert!(judge(status, &explicit).is_ok(), "{status}");
+        }
+        for status in [0, 100, 103, 199, 206, 304, 412, 416, 600] {
+            assert_eq!(judge(status, &explicit), Err(NotStored::Status), "{status}");
+        }
+        for status in [200, 203, 204, 300, 301, 308] {
+            assert!(judge(status, &[]).is_ok(), "{status}");
+        }
         for status in [201, 206, 302, 304, 400, 404, 500, 503] {
             assert_eq!(judge(status, &[]), Err(NotStored::Status), "{status}");
         }
     }
 
-    /// RFC 9111 §4.2.1.
+    /// RFC 9111 §5.2.2.3.
     #[test]
-    fn the_origins_lifetime_comes_from_s_maxage_then_max_age_then_expires() {
-        assert_eq!(judge(200, &[("cache-control", "max-age=9, s-maxage=5"), ("expires", "0")]), fresh_for(5, 0));
-        assert_eq!(judge(404, &[("cache-control", "max-age=9"), ("expires", "0")]), fresh_for(9, 0));
-        let date = ("date", "Mon, 24 Nov 2025 16:00:00 GMT");
-        for expires in ["Mon, 24 Nov 2025 16:00:30 GMT", "Monday, 24-Nov-25 16:00:30 GMT", "Mon Nov 24 16:00:30 2025"] {
-            assert_eq!(judge(200, &[date, ("expires", expires)]), fresh_for(30, 0), "{expires}");
-        }
-        assert_eq!(judge(503, &[("cache-control", "max-age=9")]), Err(NotStored::Status));
+    fn must_understand_keeps_out_statuses_that_are_not_understood_and_lets_in_what_no_store_would_keep_out() {
+        let line = [("cache-control", "max-age=9, must-understand, no-store")];
+        assert!(judge(200, &line).is_ok() && judge(404, &line).is_ok());
+        assert_eq!(judge(299, &line), Err(NotStored::Status));
     }
 
-    /// RFC 9111 §4.2.3.
+    /// RFC 9111 §3.5.
     #[test]
-    fn a_response_is_as_old_as_the_older_of_its_date_and_its_age() {
-        let control = ("cache-control", "max-age=100");
-        assert_eq!(judge(200, &[control, ("date", "Mon, 24 Nov 2025 15:59:50 GMT")]), fresh_for(100, 10));
-        let by_age = judge(200, &[control, ("age", "20"), ("date", "Mon, 24 Nov 2025 15:59:50 GMT")]).unwrap();
-        assert_eq!(by_age.age_ms, 20_040); // with the delay of the response
-        assert_eq!(judge(200, &[control, ("age", "100")]), Err(NotStored::Stale));
-        assert_eq!(judge(200, &[control, ("age", "x")]), fresh_for(100, 0));
-        assert_eq!(judge(200, &[control, ("date", "Mon, 24 Nov 2025 17:00:00 GMT")]), fresh_for(100, 0));
+    fn a_response_to_authorization_is_stored_only_where_it_says_that_it_is_for_others() {
+        let asked = Asked { authorised: true, ..Asked::default() };
+        for (control, expected) in [
+            ("max-age=60", false),
+            ("private", false),
+            ("max-age=60, public", true),
+            ("s-maxage=60", true),
+            ("max-age=60, must-revalidate", true),
+        ] {
+            let judged = judge_by(&rule(), asked, 200, &[("cache-control", control)]);
+            assert_eq!(judged.is_ok(), expected, "{control}");
+        }
+        assert_eq!(judge_by(&rule(), asked, 200, &[]), Err(NotStored::Credentials));
+    }
+
+    #[test]
+    fn what_is_stale_at_once_is_kept_only_to_be_validated_or_to_stand_in_for_an_error() {
+        let etag = ("etag", "\"a\"");
+        assert!(judge(200, &[("cache-control", "no-cache"), etag]).unwrap().no_cache);
+        assert_eq!(judge(200, &[("cache-control", "max-age=0"), etag]).unwrap().lifetime_ms, 0);
+        assert!(judge(200, &[("cache-control", "max-age=0, stale-if-error=5")]).is_ok());
+        let never = CacheRule { ttl: DeltaSeconds::ZERO, ..rule() };
+        assert_eq!(judge_by(&never, Asked::default(), 200, &[etag]), Err(NotStored::Stale));
+        assert!(judge_by(&never, Asked::default(), 200, &[etag, ("cache-control", "no-cache")]).is_ok());
+    }
+
+    /// RFC 5861 §4, RFC 9111 §4.2.4 and §5.2.2.10.
+    #[test]
+    fn stale_service_needs_permission_and_what_forbids_it_wins() {
+        let mut rule = rule();
+        rule.terms.stale_if_error = DeltaSeconds::saturating(600);
+        let allowed = |status, control: &str| {
+            let judged = judge_by(&rule, Asked::default(), status, &[("cache-control", control), ("etag", "\"a\"")]);
+            judged.unwrap().stale_if_error_ms / 1000
+        };
+        assert_eq!(allowed(200, "max-age=5"), 600);
+        assert_eq!(allowed(200, "max-age=5, stale-if-error=7"), 7);
+        for forbidding in ["must-revalidate", "proxy-revalidate", "s-maxage=5", "no-cache"] {
+            assert_eq!(allowed(200, &format!("max-age=5, stale-if-error=7, {forbidding}")), 0, "{forbidding}");
+        }
+        assert_eq!(allowed(503, "max-age=5"), 0);
+    }
+
+    /// RFC 9111 §7.3.
+    #[test]
+    fn a_cookie_is_shared_only_where_the_rule_and_the_origin_say_so() {
+        let mut rule = rule();
+        let cookie = ("set-cookie", "a=b");
+        let explicit = [cookie, ("cache-control", "max-age=9")];
+        for (cookies, shared) in [(Cookies::Respect, false), (Cookies::Ignore, false), (Cookies::Share, true)] {
+            rule.terms.cookies = cookies;
+            assert_eq!(judge_by(&rule, Asked::default(), 200, &explicit).is_ok(), shared, "{cookies:?}");
+            assert!(judge_by(&rule, Asked::default(), 200, &[cookie]).is_err(), "{cookies:?}");
+        }
+        assert!(judge(200, &[cookie, ("cache-control", "private=\"set-cookie\"")]).is_ok(), "it is left out");
+    }
+
+    #[test]
+    fn what_a_rule_spells_out_as_not_binding_does_not_bind_and_nothing_else() {
+        let mut rule = rule();
+        rule.terms.origin = OriginControl::Ignore;
+        let judge = |rule: &CacheRule, control| judge_by(rule, Asked::default(), 200, &[("cache-control", control)]);
+        assert_eq!(judge(&rule, "no-cache, max-age=0").unwrap().lifetime_ms, 60_000);
+        assert_eq!(judge(&rule, "private"), Err(NotStored::Private));
+        rule.terms.unheard.private = true;
+        assert!(judge(&rule, "private").is_ok());
+        assert_eq!(judge(&rule, "private, no-store"), Err(NotStored::NoStore));
     }
 
     /// facts/attacks.md A19.
     #[test]
     fn fields_of_one_connection_are_dropped_and_critical_ones_cannot_be() {
-        let fields = Fields::from_pairs(vec![(b"connection", b"x-hop, Cache-Control")]);
-        for (name, kept) in [
-            ("x-hop", false),
-            ("cache-control", true),
-            ("Connection", false),
-            (":status", false),
-            ("etag", true),
-            ("AGE", false),
-        ] {
-            assert_eq!(keeps_field(name.as_bytes(), &fields), kept, "{name}");
-        }
+        let lines: [(&[u8], &[u8]); 9] = [
+            (b"connection", b"x-hop, Cache-Control"),
+            (b"x-hop", b"1"),
+            (b"cache-control", b"max-age=1"),
+            (b"Keep-Alive", b"1"),
+            (b":status", b"200"),
+            (b"etag", b"\"a\""),
+            (b"AGE", b"5"),
+            (b"cache-status", b"cdn; hit"),
+            (b"x-once", b"1"),
+        ];
+        let control = CacheControl { withheld: vec![b"x-once".to_vec()], ..CacheControl::default() };
+        let kept: Vec<_> =
+            kept_fields(&Fields::from_pairs(lines.to_vec()), &control).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(kept, [&b"cache-control"[..], b"etag", b"cache-status"]);
     }
 }

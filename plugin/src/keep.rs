@@ -1,0 +1,103 @@
+//! Putting a complete response into the tiers.
+
+use std::rc::Rc;
+
+use bridge_api::StoreRequest;
+use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
+use routecache_core::fields::{Fields, Line};
+use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::policy::CacheRule;
+use routecache_core::reply::Replay;
+use routecache_core::request::Wanted;
+use routecache_core::vary::Variants;
+
+use crate::host;
+use crate::lookup::variants_of;
+use crate::root::Instance;
+use crate::worker::Job;
+
+/// A response that may be stored.
+pub struct Response<'a> {
+    /// Of the lookup with which its fill began: a purge that came since then has voided it already.
+    pub ticket: Ticket,
+    /// Likewise, of the group.
+    pub group: Option<bridge_api::Ticket>,
+    /// When its header arrived, in milliseconds of the monotonic clock.
+    pub received_ms: u64,
+    /// How it may be reused.
+    pub freshness: Freshness,
+    /// Its status.
+    pub status: u16,
+    /// All its tags.
+    pub tags: &'a [String],
+    /// The header lines that are kept.
+    pub header: &'a [Line<'a>],
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// Stores the response to a request; whether it is there now.
+pub fn keep(
+    instance: &Instance,
+    rule: &CacheRule,
+    wanted: &Wanted,
+    request: &Fields<'_>,
+    response: &Response<'_>,
+) -> bool {
+    let fields = Fields::from_pairs(response.header.to_vec());
+    let base = &wanted.key;
+    let held = instance.worker.borrow().entries.peek(base.hash()).map(Rc::clone);
+    let held = held.and_then(|replay| variants_of(wanted, replay.entry()));
+    let known = if held.is_some() || fields.has("vary") {
+        // Another worker may have stored a variant meanwhile.
+        instance.shared.entry(base.hash()).and_then(|entry| variants_of(wanted, &entry)).or(held)
+    } else {
+        None
+    };
+    let (key, variants) = match Variants::with(known, base, request, &fields, &rule.terms.normalize) {
+        None => (base.clone(), None),
+        Some(Some((variants, key))) => (key, Some(variants)),
+        Some(None) => return false,
+    };
+    let hashes: Vec<u64> = response.tags.iter().map(|tag| tag_hash(tag)).collect();
+    let entry = |key: &CacheKey, status, header: &[Line<'_>], body: &[u8]| {
+        Entry::new(&Parts {
+            ticket: response.ticket,
+            received_ms: response.received_ms,
+            freshness: response.freshness,
+            fingerprint: wanted.fingerprint,
+            status,
+            key: key.as_str(),
+            tags: &hashes,
+            header,
+            body,
+        })
+    };
+    let Some(stored) = entry(&key, response.status, response.header, response.body) else { return false };
+    let now_ms = host::monotonic_ms();
+    let keep_ms = stored.keep_ms(now_ms);
+    let mut worker = instance.worker.borrow_mut();
+    if worker.follow(&instance.shared).is_none() || !worker.purges.admits(&stored) {
+        return false;
+    }
+    let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
+    // What tells the variants comes last: until then, the new one can't be reached.
+    for (key, entry) in [(&key, Some(stored)), (base, marker)] {
+        let Some(entry) = entry else { continue };
+        instance.shared.keep(key.hash(), &entry, now_ms);
+        if let Some((ticket, payload)) = response.group.zip(entry.for_group(now_ms)) {
+            worker.leave(Job::Store {
+                request: StoreRequest {
+                    namespace: instance.namespace.clone(),
+                    key: key.as_str().to_owned(),
+                    tags: response.tags.to_vec(),
+                    ticket,
+                    keep_ms,
+                },
+                payload: payload.bytes().to_vec(),
+            });
+        }
+        worker.hold(key.hash(), Rc::new(Replay::new(entry, &rule.terms)));
+    }
+    true
+}

@@ -1,0 +1,86 @@
+//! Searching the tiers for what a request wants.
+
+use std::rc::Rc;
+
+use routecache_core::cache_status::Forward;
+use routecache_core::entry::Entry;
+use routecache_core::fields::Fields;
+use routecache_core::key::CacheKey;
+use routecache_core::policy::Terms;
+use routecache_core::purge_table::PurgeTable;
+use routecache_core::reply::Replay;
+use routecache_core::request::{Reuse, Wanted};
+use routecache_core::vary::Variants;
+
+/// A stored response that would answer, if the origin said that it still holds.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The response.
+    pub replay: Rc<Replay>,
+    /// Whether the origin has been asked about it.
+    pub asked: bool,
+}
+
+/// What a tier has for a request.
+pub enum Found {
+    /// An answer.
+    Answer(Rc<Replay>),
+    /// None yet, and why the request is forwarded; maybe with a response to validate.
+    None(Forward, Option<Rc<Replay>>),
+    /// The variants of the key, among which the request selects one that stands elsewhere.
+    Elsewhere(CacheKey),
+}
+
+/// One entry, found under `key`, held against a request: its key, rule, selecting fields and freshness, and the purges
+/// that this worker knows of.
+pub fn judge(
+    (wanted, key): (&Wanted, &CacheKey),
+    (request, terms): (&Fields<'_>, &Terms),
+    replay: &Rc<Replay>,
+    purges: &PurgeTable,
+    now_ms: u64,
+) -> Found {
+    let entry = replay.entry();
+    if let Some(variants) = variants_of(wanted, entry) {
+        return match variants.select(&wanted.key, request, &terms.normalize) {
+            Some(key) if purges.admits(entry) => Found::Elsewhere(key),
+            Some(_) => Found::None(Forward::UriMiss, None),
+            None => Found::None(Forward::VaryMiss, None),
+        };
+    }
+    match wanted.reuse(key, entry, now_ms) {
+        Reuse::No(why) => Found::None(why, None),
+        _ if !purges.admits(entry) => Found::None(Forward::UriMiss, None),
+        Reuse::Yes => Found::Answer(Rc::clone(replay)),
+        Reuse::Validate(why) => Found::None(why, Some(Rc::clone(replay))),
+    }
+}
+
+/// What an entry says of the variants of the wanted key.
+pub fn variants_of(wanted: &Wanted, entry: &Entry) -> Option<Variants> {
+    let ours = entry.status() == 0 && entry.key() == wanted.key.as_str() && entry.fingerprint() == wanted.fingerprint;
+    ours.then(|| Variants::of(entry)).flatten()
+}
+
+/// Searches one tier: under the key, and from there under that of the variant.
+pub fn search(
+    wanted: &Wanted,
+    request: &Fields<'_>,
+    terms: &Terms,
+    purges: &PurgeTable,
+    now_ms: u64,
+    mut get: impl FnMut(&CacheKey) -> Option<Rc<Replay>>,
+) -> Found {
+    let mut look = |key: &CacheKey| match get(key) {
+        Some(replay) => judge((wanted, key), (request, terms), &replay, purges, now_ms),
+        None => Found::None(Forward::UriMiss, None),
+    };
+    match look(&wanted.key) {
+        Found::Elsewhere(key) => match look(&key) {
+            // The variant has been evicted, or its key's hash is another's.
+            Found::Elsewhere(_) | Found::None(Forward::UriMiss, _) => Found::None(Forward::VaryMiss, None),
+            found => found,
+        },
+        found => found,
+    }
+}
