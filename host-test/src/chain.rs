@@ -135,7 +135,7 @@ impl Vm {
         let sizes = response.as_ref().map_or([0; 3], |response| {
             [size(response.headers.len()), size(response.body.len()), size(response.trailers.len())]
         });
-        const BROKEN_CONNECTION: u32 = 9;
+        const BROKEN_CONNECTION: u32 = 11;
         context.status = response.is_none().then(|| (BROKEN_CONNECTION, "reset".to_owned()));
         context.call = response;
         self.call("proxy_on_http_call_response", &[root, token, sizes[0], sizes[1], sizes[2]]).await;
@@ -387,6 +387,11 @@ impl Vm {
 
     /// What the filter manager does with what a callback returned.
     fn action(&mut self, context: u32, called: Called, is_data: bool) -> Action {
+        // A reset goes before anything that the callback was shown (seen in Envoy 1.40).
+        let resets = |deferred: &Deferred| matches!(deferred, Deferred::Reset(stream) if *stream == context);
+        if self.state().deferred.iter().any(resets) {
+            self.end(context, false);
+        }
         match called {
             Called::Absent | Called::Returned { value: 0, stop: false } => Action::Continue,
             Called::Returned { stop: true, .. } if is_data => Action::Drop,

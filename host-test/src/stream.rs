@@ -158,7 +158,9 @@ impl Stream {
     /// The trailer lines that the module may see now.
     pub(crate) fn visible_trailers(&self, direction: Direction) -> Option<&Headers> {
         let half = self.half(direction);
-        half.trailers.as_ref().filter(|_| half.trailers_visible || self.logging)
+        // The access log isn't shown the request's.
+        let logged = self.logging && direction == Direction::Response;
+        half.trailers.as_ref().filter(|_| half.trailers_visible || logged)
     }
 }
 

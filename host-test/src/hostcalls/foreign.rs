@@ -42,8 +42,9 @@ pub(super) async fn call_foreign_function(guest: &mut Guest<'_>, arguments: Fore
         Some(function) => function(&argument)?,
         None => return Err(Status::NotFound.into()),
     };
-    if result_at == 0 || length_at == 0 {
-        return Ok(());
+    match (result_at, length_at) {
+        (_, 0) => Ok(()),
+        (0, length_at) => Ok(guest.write_u32(length_at, u32::try_from(result.len()).unwrap_or(u32::MAX))?),
+        (result_at, length_at) => guest.give(&result, result_at, length_at).await,
     }
-    guest.give(&result, result_at, length_at).await
 }

@@ -83,9 +83,13 @@ pub(super) async fn get_header_map_pairs(
     guest.give(&bytes, pairs_at, length_at).await
 }
 
-/// Bytes of all names and values.
+/// Bytes of all names and values. The access log's maps can be read, but not measured (seen in Envoy 1.40).
 pub(super) async fn get_header_map_size(guest: &mut Guest<'_>, (map, size_at): (u32, u32)) -> Outcome {
-    let size = readable(guest.vm(), MapType::from_abi(map)?).map_err(|_| Status::BadArgument)?.byte_size();
+    let state = guest.vm();
+    if state.streams.get(&state.context()).is_some_and(|stream| stream.logging) {
+        return Err(Status::BadArgument.into());
+    }
+    let size = readable(state, MapType::from_abi(map)?).map_err(|_| Status::BadArgument)?.byte_size();
     Ok(guest.write_u32(size_at, u32::try_from(size).unwrap_or(u32::MAX))?)
 }
 
@@ -122,7 +126,7 @@ fn name_and_value(guest: &mut Guest<'_>, arguments: NameAndValue) -> Result<(Map
     Ok((MapType::from_abi(map)?, guest.bytes(name, name_length)?, guest.bytes(value, value_length)?))
 }
 
-/// The buffer to read or change: `NotFound` where there is none, an empty body outside its phase.
+/// The buffer to read or change: `NotFound` for a configuration or a callout's body outside its phase, nothing (`None`) for all others.
 fn with_buffer<T>(
     state: &mut VmState,
     buffer: BufferType,
@@ -138,7 +142,7 @@ fn with_buffer<T>(
         BufferType::CallBody => work(Some(&mut root.and_then(|root| root.call.as_mut()).ok_or(Status::NotFound)?.body)),
         BufferType::GrpcMessage => match root.and_then(|root| root.grpc_part.as_mut()) {
             Some(Part::Message(message)) => work(Some(message)),
-            _ => Err(Status::NotFound),
+            _ => work(None),
         },
         // Configurations can be read only: changes of the copy are refused below.
         BufferType::VmConfiguration => work(Some(&mut state.options.vm_configuration.clone())),
@@ -146,7 +150,7 @@ fn with_buffer<T>(
             let root = root.filter(|root| root.configuring).ok_or(Status::NotFound)?;
             work(Some(&mut root.configuration.to_vec()))
         }
-        BufferType::Other => Err(Status::NotFound),
+        BufferType::Other => work(None),
     }
 }
 
@@ -188,7 +192,8 @@ pub(super) async fn set_buffer_bytes(
     let buffer = BufferType::from_abi(buffer)?;
     let data = guest.bytes(data, data_length)?;
     if !matches!(buffer, BufferType::RequestBody | BufferType::ResponseBody) {
-        return Err(Fault::Status(Status::BadArgument));
+        // What can't be changed can still be missing.
+        return with_buffer(guest.state(), buffer, |_| Err(Status::BadArgument)).map_err(Fault::Status);
     }
     let context = guest.vm().context();
     if let Some(stream) = guest.state().streams.get_mut(&context) {

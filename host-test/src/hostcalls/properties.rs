@@ -14,7 +14,9 @@ pub(super) async fn get_property(
     (path, path_length, value_at, length_at): (u32, u32, u32, u32),
 ) -> Outcome {
     let path = guest.bytes(path, path_length)?;
-    let value = find(guest.vm(), &path).ok_or(Status::NotFound)?;
+    // Envoy finds everything there, and can't serialise it.
+    let missing = if path.is_empty() { Status::SerializationFailure } else { Status::NotFound };
+    let value = find(guest.vm(), &path).ok_or(missing)?;
     guest.give(&value, value_at, length_at).await
 }
 
@@ -45,7 +47,8 @@ fn find(vm: &VmState, path: &[u8]) -> Option<Vec<u8>> {
         ["plugin_root_id"] => text_of(&vm.options.root_id),
         ["plugin_vm_id"] => text_of(&vm.options.vm_id),
         ["node", "id"] | ["xds", "node", "id"] => text_of(&format!("gateway-{}", vm.place.gateway)),
-        ["listener_direction"] | ["xds", "listener_direction"] => number(1),
+        // Unspecified, as for a listener that says nothing of it.
+        ["listener_direction"] | ["xds", "listener_direction"] => number(0),
         ["filter_state", name] => stream?.filter_state.get(name.strip_prefix("wasm.")?.as_bytes()).cloned(),
         rest => {
             let stream = stream?;
@@ -77,7 +80,12 @@ fn of_request(stream: &Stream, parts: &[&str]) -> Option<Vec<u8>> {
     match parts {
         ["time"] => return number(stream.started_wall),
         ["protocol"] => return text_of("HTTP/1.1"),
-        ["size"] => return number(stream.requesting.body_bytes),
+        // What it says of itself comes before what was counted.
+        ["size"] => {
+            let said =
+                stream.requesting.headers.as_ref().and_then(|headers| headers.get("content-length")?.parse().ok());
+            return number(said.unwrap_or(stream.requesting.body_bytes));
+        }
         _ => {}
     }
     let headers = stream.visible_headers(Direction::Request)?;

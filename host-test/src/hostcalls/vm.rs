@@ -65,7 +65,7 @@ pub(super) async fn get_configuration(guest: &mut Guest<'_>, (bytes_at, length_a
     guest.give(&configuration, bytes_at, length_at).await
 }
 
-/// Why the callout failed that the running callback is about, `BrokenConnection` (9) and `reset`, or the gRPC status that it tells.
+/// Why the callout failed that the running callback is about, `BrokenConnection` (11) and `reset`, or the gRPC status that it tells.
 pub(super) async fn get_status(guest: &mut Guest<'_>, (code_at, text_at, length_at): (u32, u32, u32)) -> Outcome {
     let status = guest.vm().roots.get(&guest.vm().root_id()).and_then(|root| root.status.clone());
     let (code, text) = status.unwrap_or_default();
