@@ -1,5 +1,10 @@
 //! End-to-end tests, one program: what is slow to link is linked once.
 
+mod differential;
 mod documents;
 mod envoy;
 mod scenarios;
+
+/// The small filters that host-test's own tests are made of.
+#[path = "../host-test/tests/host/probe.rs"]
+mod probe;

@@ -181,6 +181,12 @@ impl Envoy {
         self.process.log().last()
     }
 
+    /// Every line that it has said.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.process.log().lines()
+    }
+
     /// Ends it and waits until it is gone.
     pub async fn stop(mut self) {
         self.process.stop().await;

@@ -12,8 +12,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Error, Result};
 
-/// Lines kept of what a program says.
+/// Lines shown of what a program says.
 const LOG_LINES: usize = 400;
+
+/// Lines that are kept.
+const LOG_LINES_KEPT: usize = 20_000;
 
 /// How long a server may take to become ready, on a busy machine of two cores.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -110,15 +113,20 @@ impl Drop for Process {
     }
 }
 
-/// What a program has said, the last [`LOG_LINES`] lines of it.
+/// What a program has said, the last [`LOG_LINES_KEPT`] lines of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<VecDeque<String>>>);
 
 impl Log {
     /// The lines kept.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The last lines, to show.
     pub(crate) fn last(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(|line| format!("    {line}\n")).collect()
+        lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).map(|line| format!("    {line}\n")).collect()
     }
 
     fn collect(&self, output: Option<impl AsyncRead + Unpin + Send + 'static>) {
@@ -128,7 +136,7 @@ impl Log {
             let mut lines = BufReader::new(output).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut kept = log.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() == LOG_LINES {
+                if kept.len() == LOG_LINES_KEPT {
                     kept.pop_front();
                 }
                 kept.push_back(line);
