@@ -50,6 +50,8 @@ mod laws;
 mod message;
 mod random;
 mod request;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod shared;
 mod stream;
 mod trace;

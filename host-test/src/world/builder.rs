@@ -58,6 +58,16 @@ impl From<Vec<u8>> for FilterSource {
     }
 }
 
+impl FilterSource {
+    /// The bytes.
+    pub(crate) fn read(self) -> Result<Vec<u8>, BuildError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::File(path) => std::fs::read(&path).map_err(|source| BuildError::Read { path, source }),
+        }
+    }
+}
+
 /// Why there is no such world.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -330,11 +340,7 @@ impl WorldBuilder {
     ///
     /// [`BuildError`] says what went wrong; with the filter's own words if it refused its configuration.
     pub fn build(self) -> Result<World, BuildError> {
-        let bytes = match self.filter.ok_or(BuildError::NoFilter)? {
-            FilterSource::Bytes(bytes) => bytes,
-            FilterSource::File(path) => std::fs::read(&path).map_err(|source| BuildError::Read { path, source })?,
-        };
-        let filter = Filter::load(&bytes)?;
+        let filter = Filter::load(&self.filter.ok_or(BuildError::NoFilter)?.read()?)?;
         let mut foreign = built_in_foreign_functions();
         foreign.extend(self.foreign);
         let interleave = self.interleave.unwrap_or(self.workers > 1);

@@ -1,0 +1,9 @@
+//! What a server promises, on real sockets and with small filters.
+
+mod failures;
+#[path = "../host/probe.rs"]
+mod probe;
+mod protocols;
+mod stage;
+mod streams;
+mod threads;
