@@ -50,6 +50,8 @@ mod laws;
 mod message;
 mod random;
 mod request;
+#[cfg(feature = "scenario")]
+pub mod scenario;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod shared;
