@@ -22,17 +22,23 @@ pub enum Failure {
     NoBridge(PathBuf),
     /// This command was built on its own.
     NoFilter,
+    /// A scenario file isn't right.
+    Scenarios(proxy_wasm_host_test::scenario::Mistakes),
+    /// No case has such a name.
+    NoCase(Vec<String>),
+    /// Cases failed, and were told already.
+    Cases,
 }
 
 impl Failure {
-    /// 1 for mistakes in rules, 2 for everything else.
+    /// 1 for mistakes in rules and failed cases, 2 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         if self.is_mistake() { ExitCode::from(1) } else { ExitCode::from(2) }
     }
 
     fn is_mistake(&self) -> bool {
         match self {
-            Self::Mistakes(_) => true,
+            Self::Mistakes(_) | Self::Cases => true,
             Self::Several(failures) => failures.iter().all(Self::is_mistake),
             _ => false,
         }
@@ -60,6 +66,11 @@ impl fmt::Display for Failure {
                  leave it out, or add `bridge: {{ cluster: routecache-bridge }}` to the rules",
                 rules.display()
             ),
+            Self::Scenarios(mistakes) => mistakes.fmt(f),
+            Self::NoCase(names) => {
+                write!(f, "no case has a name with `{}`\n    `--list` shows all of them", names.join("` or `"))
+            }
+            Self::Cases => Ok(()),
             Self::NoFilter => write!(
                 f,
                 "this `routecache` was built without the filter inside\n    \

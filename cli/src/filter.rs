@@ -15,10 +15,12 @@ pub struct Arguments {
     output: PathBuf,
 }
 
+/// The filter inside, if there is one.
 #[cfg(filter_inside)]
-const FILTER: Option<&[u8]> = Some(include_bytes!(env!("ROUTECACHE_FILTER")));
+pub const FILTER: Option<&[u8]> = Some(include_bytes!(env!("ROUTECACHE_FILTER")));
+/// The filter inside, if there is one.
 #[cfg(not(filter_inside))]
-const FILTER: Option<&[u8]> = None;
+pub const FILTER: Option<&[u8]> = None;
 
 /// Writes it as it was built.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {

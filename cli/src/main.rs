@@ -1,18 +1,19 @@
 //! `routecache`: what people do with rules outside of a gateway.
 //!
-//! Each command is a module. Exit codes: 0 all is well, 1 the rules have mistakes, 2 the command couldn't do its work.
+//! Each command is a module. Exit codes: 0 all is well, 1 the rules have mistakes or a case failed, 2 the command couldn't do its work.
 
 mod check;
 mod failure;
 mod filter;
 mod render;
 mod rules;
+mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// HTTP response cache for Envoy and its kin: checks route rules, and writes the gateway configuration around them.
+/// HTTP response cache for Envoy and its kin: checks and tests route rules, and writes the gateway configuration around them.
 #[derive(Parser)]
 #[command(name = "routecache", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
@@ -23,12 +24,14 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   routecache check rules.yaml
+  routecache test rules.test.yaml
   routecache filter -o routecache.wasm
   routecache render rules.yaml --target envoy --upstream 127.0.0.1:8080 -o envoy.yaml";
 
 #[derive(Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Test(test::Arguments),
     Render(Box<render::Arguments>),
     Filter(filter::Arguments),
 }
@@ -36,13 +39,17 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Render(arguments) => render::run(*arguments),
         Command::Filter(arguments) => filter::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            let message = failure.to_string();
+            if !message.is_empty() {
+                eprintln!("{message}");
+            }
             failure.exit_code()
         }
     }
