@@ -63,14 +63,17 @@ impl fmt::Display for Verdict {
                     write!(f, "\n      expected {expected}\n      came     {came}")?;
                 }
             }
-            for line in failure.notes.iter().flat_map(|note| note.lines()) {
+            for line in failure.notes.iter().flat_map(|note| note.lines()).filter(|line| !line.is_empty()) {
                 write!(f, "\n    {line}")?;
             }
             if !failure.log.is_empty() {
                 write!(f, "\n    log:")?;
             }
-            for line in &failure.log {
-                write!(f, "\n      {line}")?;
+            for message in &failure.log {
+                for (index, line) in message.lines().filter(|line| !line.is_empty()).enumerate() {
+                    let indent = if index == 0 { "" } else { "  " };
+                    write!(f, "\n      {indent}{line}")?;
+                }
             }
         }
         Ok(())

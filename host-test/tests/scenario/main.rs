@@ -65,6 +65,26 @@ fn files_that_cannot_be_used_are_told_with_place_and_mend() {
     }
 }
 
+/// What wasmtime says of a trap changes from run to run, so this isn't held against a file.
+#[test]
+fn a_trap_fails_a_case_that_expects_nothing() {
+    let file = r#"
+filter: |
+  (module
+    (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+    (func $give_up (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (unreachable)))
+cases: [{ name: a trap, steps: [{ get: / }] }]
+"#;
+    let suite = Suite::read(Path::new("trap.yaml"), file, &NoExtension).unwrap();
+    let report = suite.cases[0].run(0).to_string();
+    for part in ["a law was broken: NoTrap", "proxy_on_response_headers trapped", "give_up", "gateway 0, worker 0"] {
+        assert!(report.contains(part), "{part} in: {report}");
+    }
+    assert!(report.lines().all(|line| line == line.trim_end()), "{report}");
+}
+
 /// The guide's reference names every field of the language.
 #[test]
 fn every_field_is_documented() {
