@@ -468,12 +468,17 @@ impl Stream {
     ) -> Action {
         let request = Fields::decode(&question.request).unwrap_or_default();
         let mut block = Vec::new();
-        let Answer { status, body } = replay.answer(&request, &rule.terms, told, host::monotonic_ms(), &mut block);
-        let wants_body = question.wanted.is_get && !body.is_empty();
-        if end_of_stream && wants_body {
-            host::send_response(status, "routecache_validated", &block, &body);
-            return Action::Pause;
+        if end_of_stream && question.wanted.is_get {
+            let Answer { status, body } = replay.answer(&request, &rule.terms, told, host::monotonic_ms(), &mut block);
+            if !body.is_empty() {
+                host::send_response(status, "routecache_validated", &block, &body);
+                return Action::Pause;
+            }
         }
+        // The route has added its lines to the response that this one replaces; so they come from what was stored.
+        let stored = Replay::new(replay.entry().clone(), &rule.terms);
+        let Answer { status, body } = stored.answer(&request, &rule.terms, told, host::monotonic_ms(), &mut block);
+        let wants_body = question.wanted.is_get && !body.is_empty();
         let (code, length) = (status.to_string(), body.len().to_string());
         let mut lines = vec![(&b":status"[..], code.as_bytes())];
         let answer = Fields::decode(&block).unwrap_or_default();

@@ -8,4 +8,5 @@ mod hits;
 mod misses;
 mod privacy;
 mod purges;
+mod replay;
 mod stage;

@@ -20,6 +20,8 @@ pub struct Replay {
     /// The header lines that are replayed, where they aren't all those stored.
     block: Option<Vec<u8>>,
     checked: bool,
+    /// What [`Replay::look`] has taken out of what is replayed: the gateway adds it by itself.
+    doubled: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// An answer; its header is where [`Replay::answer`] was told to write it.
@@ -46,13 +48,18 @@ impl Replay {
             }
             encode(&lines)
         });
-        Self { entry, block, checked: false }
+        Self { entry, block, checked: false, doubled: Vec::new() }
     }
 
-    /// The same for the response that a validation made of this one.
+    /// The same for the response that a validation made of this one. What the gateway is known to add isn't replayed;
+    /// what isn't known yet shows at the next hit.
     #[must_use]
     pub fn renewed(&self, entry: Entry, terms: &Terms) -> Self {
-        Self::new(entry, terms)
+        let mut replay = Self::new(entry, terms);
+        if !self.doubled.is_empty() {
+            replay.block = Some(without(replay.block(), &self.doubled));
+        }
+        replay
     }
 
     /// The stored response.
@@ -176,13 +183,8 @@ impl Replay {
         }
         let mut replay = Self { checked: true, ..self.clone() };
         if !doubled.is_empty() {
-            let stored = Fields::decode(self.block()).unwrap_or_default();
-            let mut lines: Vec<_> = stored.iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
-            for (name, value) in &doubled {
-                take_last(&mut lines, name, value);
-            }
-            let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-            replay.block = Some(encode(&lines));
+            replay.doubled = doubled.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+            replay.block = Some(without(self.block(), &replay.doubled));
         }
         (Some(replay), changed)
     }
@@ -220,6 +222,22 @@ fn doubled<'a>(sent: &Fields<'a>, got: &Fields<'a>) -> Vec<Line<'a>> {
 /// Whether a value is `member`, or a list that ends with it.
 fn ends_with_member(value: &[u8], member: &[u8]) -> bool {
     value.strip_suffix(member).is_some_and(|rest| rest.is_empty() || rest.ends_with(b","))
+}
+
+/// A serialised header without these lines; where one has another value by now, without the last of its name.
+fn without(block: &[u8], doubled: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let stored = Fields::decode(block).unwrap_or_default();
+    let mut lines: Vec<_> = stored.iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
+    for (name, value) in doubled {
+        let last = lines.iter().rfind(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+        let same = lines.iter().any(|(known, own)| known.eq_ignore_ascii_case(name) && ends_with_member(own, value));
+        match last {
+            Some(last) if !same => take_last(&mut lines, name, &last),
+            _ => take_last(&mut lines, name, value),
+        }
+    }
+    let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+    encode(&lines)
 }
 
 /// Takes the last line of this name and value away, or the value off the end of the last list that ends with it.
@@ -415,6 +433,8 @@ mod tests {
             let next = next.unwrap();
             assert!(!next.needs_a_look());
             assert_eq!(Fields::decode(next.block()).unwrap(), fields(replayed), "{stored:?}");
+            let renewed = next.renewed(entry(stored, b"body"), &Terms::default());
+            assert_eq!(Fields::decode(renewed.block()).unwrap(), fields(replayed), "{stored:?}");
             let changed = changed.as_deref().map_or(got.clone(), |changed| Fields::decode(changed).unwrap());
             assert_eq!(changed, fields(right), "{stored:?}");
         }
