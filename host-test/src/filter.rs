@@ -39,6 +39,12 @@ impl Filter {
         self.module.engine()
     }
 
+    /// What the module imports, as `module.name`; twice if it does so.
+    #[cfg(feature = "serve")]
+    pub(crate) fn imports(&self) -> impl Iterator<Item = String> {
+        self.module.imports().map(|import| format!("{}.{}", import.module(), import.name()))
+    }
+
     /// A new instance, and its memory, whether it exports or imports it.
     pub(crate) async fn instantiate(&self, store: &mut Store<VmState>) -> wasmtime::Result<(Instance, Option<Memory>)> {
         let mut imported = None;

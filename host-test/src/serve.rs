@@ -9,10 +9,12 @@
 
 mod access;
 mod cluster;
+pub mod command;
 mod downstream;
 mod exchange;
 mod forward;
 mod grpc;
+mod inspection;
 mod mail;
 mod path;
 mod pipe;
@@ -22,4 +24,5 @@ mod worker;
 
 pub use access::Access;
 pub use cluster::{NotAnUpstream, UpstreamUrl};
+pub use inspection::Inspection;
 pub use server::{Limits, ServeError, Server, ServerBuilder};

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::access::Access;
 use super::cluster::UpstreamUrl;
 use super::downstream::Numbers;
+use super::inspection::Inspection;
 use super::mail::{Directory, Mailbox, Message};
 use super::worker::Worker;
 use crate::abi::LogLevel;
@@ -54,6 +55,12 @@ pub enum ServeError {
     /// The filter can't be loaded, or doesn't want its configuration.
     #[error(transparent)]
     Filter(#[from] BuildError),
+    /// The filter can't be instantiated, or traps before it could be configured.
+    #[error("the filter doesn't start; it said:\n{}", .logs.iter().map(|log| format!("{:?}: {}\n", log.level, log.message)).collect::<String>())]
+    Start {
+        /// What was logged meanwhile.
+        logs: Vec<Log>,
+    },
     /// The address can't be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -65,6 +72,23 @@ pub enum ServeError {
     /// The system gives no thread, or nothing to wait for sockets with.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// Why a filter wasn't started.
+pub(super) enum NotStarted {
+    /// It can't be.
+    Unable(Vec<Log>),
+    /// It doesn't want its configuration.
+    Unwilling(Vec<Log>),
+}
+
+impl From<NotStarted> for ServeError {
+    fn from(reason: NotStarted) -> Self {
+        match reason {
+            NotStarted::Unable(logs) => Self::Start { logs },
+            NotStarted::Unwilling(logs) => BuildError::Refused { logs }.into(),
+        }
+    }
 }
 
 /// What all threads know.
@@ -180,6 +204,12 @@ impl ServerBuilder {
         self
     }
 
+    /// What responses say in `server`; `proxy-wasm-host-test` if not said.
+    pub fn server_name(mut self, name: &'static str) -> Self {
+        self.options.server_name = name;
+        self
+    }
+
     /// How much it takes on, and how long it waits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -216,28 +246,17 @@ impl ServerBuilder {
     ///
     /// [`ServeError`] says what went wrong; with the filter's own words if it refused its configuration.
     pub fn start(self) -> Result<Server, ServeError> {
-        let filter = Filter::load(&self.filter.ok_or(BuildError::NoFilter)?.read()?)?;
-        let unheard = |source| ServeError::Listen { address: self.listen, source };
+        let address = self.listen;
+        let unheard = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(self.listen).map_err(unheard)?;
         listener.set_nonblocking(true).map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
-        let setup = Arc::new(Setup {
-            filter,
-            configuration: self.configuration.into(),
-            options: Arc::new(self.options),
-            process: SharedProcess::default(),
-            since: Instant::now(),
-            address,
-            upstream: self.upstream,
-            clusters: self.clusters,
-            limits: self.limits,
-            on_log: self.on_log,
-            on_access: self.on_access,
-        });
+        let workers = self.workers;
+        let setup = self.setup(address)?;
         let (numbers, directory) = (Numbers::default(), Directory::default());
-        try_configuration(&setup, &numbers)?;
+        try_configuration(&setup, &numbers)??;
         let mut server = Server { address, threads: Vec::new() };
-        let names = std::iter::once(Thread::Main).chain((0..self.workers).map(Thread::Worker));
+        let names = std::iter::once(Thread::Main).chain((0..workers).map(Thread::Worker));
         for thread in names {
             // An error ends the threads that are there already: the server is dropped.
             server.threads.push(Running::start(&setup, thread, &numbers, &directory)?);
@@ -250,15 +269,50 @@ impl ServerBuilder {
     }
 }
 
+impl ServerBuilder {
+    /// Loads the filter and configures it once, without serving anything.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] says why it doesn't load. That it refuses its configuration is no error here.
+    pub fn inspect(self) -> Result<Inspection, ServeError> {
+        let address = self.listen;
+        let setup = self.setup(address)?;
+        let refusal = match try_configuration(&setup, &Numbers::default())? {
+            Ok(()) => None,
+            Err(NotStarted::Unwilling(logs)) => Some(logs),
+            Err(unable) => return Err(unable.into()),
+        };
+        Ok(Inspection::of(&setup.filter, &setup.configuration, refusal))
+    }
+
+    fn setup(self, address: SocketAddr) -> Result<Arc<Setup>, ServeError> {
+        let filter = Filter::load(&self.filter.ok_or(BuildError::NoFilter)?.read()?)?;
+        Ok(Arc::new(Setup {
+            filter,
+            configuration: self.configuration.into(),
+            options: Arc::new(self.options),
+            process: SharedProcess::default(),
+            since: Instant::now(),
+            address,
+            upstream: self.upstream,
+            clusters: self.clusters,
+            limits: self.limits,
+            on_log: self.on_log,
+            on_access: self.on_access,
+        }))
+    }
+}
+
 /// Configures a VM on a thread of its own and throws it away (`WasmHandleBase::canary`).
-fn try_configuration(setup: &Arc<Setup>, numbers: &Numbers) -> Result<(), ServeError> {
+fn try_configuration(setup: &Arc<Setup>, numbers: &Numbers) -> Result<Result<(), NotStarted>, ServeError> {
     let trial = || {
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         runtime.block_on(async {
             let (mailbox, _inbox) = Mailbox::new();
             let (setup, numbers) = (Arc::clone(setup), numbers.clone());
             let mut trial = Worker::new(setup, Thread::Main, numbers, mailbox, Directory::default());
-            Ok(trial.start().map_err(|logs| BuildError::Refused { logs })?)
+            Ok(trial.start())
         })
     };
     // The caller's thread may have a runtime already.
@@ -339,7 +393,7 @@ fn run(
         let mut worker = Worker::new(setup, thread, numbers, mailbox, directory);
         let started = worker.start();
         let willing = started.is_ok();
-        tell(started.map_err(|logs| BuildError::Refused { logs }.into()));
+        tell(started.map_err(ServeError::from));
         if willing { worker.run(inbox).await } else { false }
     })
 }

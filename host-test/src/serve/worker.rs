@@ -21,7 +21,7 @@ use super::forward::{self, Forward};
 use super::grpc::{GrpcCall, framed};
 use super::mail::{Directory, Drain, Draining, Mailbox, Message};
 use super::pipe::Pipe;
-use super::server::Setup;
+use super::server::{NotStarted, Setup};
 use crate::abi::{Direction, LogLevel, Status};
 use crate::clock::Clock;
 use crate::commons::{Commons, Dispatch, Effect, Frame, Place, SharedCommons};
@@ -114,26 +114,24 @@ impl Worker {
     /// # Errors
     ///
     /// What was logged, where the filter can't be started or doesn't want its configuration.
-    pub(super) fn start(&mut self) -> Result<(), Vec<Log>> {
+    pub(super) fn start(&mut self) -> Result<(), NotStarted> {
         self.key = VmKey(self.numbers.next());
         self.directory.enter(self.key, self.mailbox.clone());
+        self.failed_at = Some(Instant::now());
         let place = Place { gateway: 0, thread: self.thread };
         let (filter, options) = (self.setup.filter.clone(), Arc::clone(&self.setup.options));
         let vm = Vm::new(filter, self.key, place, options, self.commons.clone());
-        let willing = match self.drive(vm) {
-            Ok(vm) => {
-                self.vm = Some(Box::new(vm));
-                self.turn(Job::Start(Arc::clone(&self.setup.configuration))) == Some(true)
-            }
+        match self.drive(vm) {
+            Ok(vm) if !vm.failed => self.vm = Some(Box::new(vm)),
+            Ok(_) => return Err(NotStarted::Unable(self.commons.lock().logs.clone())),
             Err(error) => {
                 let words = format!("the module can't be instantiated: {error:?}");
                 self.commons.lock().log(place, 0, LogLevel::Critical, words);
-                false
+                return Err(NotStarted::Unable(self.commons.lock().logs.clone()));
             }
-        };
-        if !willing {
-            self.failed_at = Some(Instant::now());
-            return Err(self.commons.lock().logs.clone());
+        }
+        if self.turn(Job::Start(Arc::clone(&self.setup.configuration))) != Some(true) {
+            return Err(NotStarted::Unwilling(self.commons.lock().logs.clone()));
         }
         self.failed_at = None;
         Ok(())

@@ -1,5 +1,6 @@
 //! What a server promises, on real sockets and with small filters.
 
+mod command;
 mod failures;
 #[path = "../host/probe.rs"]
 mod probe;
