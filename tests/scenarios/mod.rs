@@ -1,6 +1,7 @@
 //! The shipped filter in host-test: gateways, workers, bridge and origin on one virtual clock.
 
 mod bridge_lost;
+mod caching;
 mod costs;
 mod hits;
 mod misses;
