@@ -127,3 +127,16 @@ fn the_whole_reads_like_this() {
     }
     assert_eq!(text, std::fs::read_to_string(&golden).unwrap_or_default(), "{}", golden.display());
 }
+
+/// RFC 9111 §4.4: a method that nobody named may change something all the same.
+#[test]
+fn methods_that_envoy_does_not_know_pass_where_a_rule_is_about_them() {
+    let manager = |route: Value| {
+        let text = envoy(&json!({ "routes": [route] }), &EnvoyOptions::default());
+        text.contains("allow_custom_methods: true")
+    };
+    assert!(manager(json!({ "match": { "path": "/{*path}" }, "cache": {} })));
+    assert!(manager(json!({ "match": { "path": "/a", "methods": ["PUT", "UPDATE"] }, "purge": {} })));
+    assert!(!manager(json!({ "match": { "path": "/a", "methods": ["PUT", "DELETE"] }, "purge": {} })));
+    assert!(!manager(json!({ "match": { "path": "/files/{*path}" }, "cache": {} })));
+}

@@ -78,6 +78,7 @@ fn listener(rules: &Value, options: &EnvoyOptions) -> String {
     filters.push(routecache(rules, options));
     filters.push(ROUTER.to_owned());
     let filters = indented(&filters.join("\n"), 14);
+    let methods = if needs_custom_methods(rules) { indented(CUSTOM_METHODS, 12) + "\n" } else { String::new() };
     format!(
         "\
 - name: ingress
@@ -102,7 +103,7 @@ fn listener(rules: &Value, options: &EnvoyOptions) -> String {
 
             # The origin answers `Expect: 100-continue`, so that a write which it refuses is seen to be refused.
             proxy_100_continue: true
-{access_log}
+{methods}{access_log}
             http_filters:
               # Order matters. Whatever decides who may see a response (authentication, authorisation) stands before
               # routecache, or hits would be served past it; so does what must see every request, such as rate limits.
@@ -117,6 +118,52 @@ fn listener(rules: &Value, options: &EnvoyOptions) -> String {
                     - match: {{ prefix: / }}
                       route: {{ cluster: origin, timeout: 15s }}"
     )
+}
+
+const CUSTOM_METHODS: &str = "
+# Requests with methods that Envoy doesn't know reach the origin, and what they change is forgotten (RFC 9111 §4.4).
+http_protocol_options: { allow_custom_methods: true }";
+
+/// Whether a rule is about methods that Envoy would refuse: it names one, or it caches every path, and so stands for
+/// whatever clients do there.
+fn needs_custom_methods(rules: &Value) -> bool {
+    /// What Envoy's HTTP/1 codec takes.
+    const KNOWN: &[&str] = &[
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "DELETE",
+        "GET",
+        "HEAD",
+        "LINK",
+        "LOCK",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "OPTIONS",
+        "PATCH",
+        "POST",
+        "PROPFIND",
+        "PROPPATCH",
+        "PUT",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "TRACE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+    ];
+    let routes = rules.get("routes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    routes.iter().any(|route| {
+        let named = |pointer| route.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let unknown = |method: &Value| method.as_str().is_some_and(|method| !KNOWN.contains(&method));
+        let path = route.pointer("/match/path").and_then(Value::as_str).unwrap_or_default();
+        named("/match/methods").iter().any(unknown) || route.get("cache").is_some() && path.starts_with("/{*")
+    })
 }
 
 /// What the cache did is in the response already; here it is for those who only have the log.
