@@ -56,6 +56,8 @@ pub struct World {
     numbers: u64,
     /// Steps since the test last asked for something.
     steps: u64,
+    /// What the test wants done after some turns of a gateway's threads.
+    scripts: Vec<lanes::Script>,
     workers: usize,
     route_timeout: Option<Duration>,
     patience: Duration,
@@ -108,6 +110,11 @@ impl World {
     /// Does something after a while.
     pub fn after(&mut self, delay: Duration, what: impl FnOnce(&mut World) + 'static) {
         self.at(self.now() + delay, what);
+    }
+
+    /// Does something after so many turns of a gateway's threads: between two host calls of one of them, perhaps.
+    pub fn after_turns(&mut self, gateway: usize, turns: u64, what: impl FnOnce(&mut World) + 'static) {
+        self.scripts.push(lanes::Script { gateway, turns, what: Box::new(what) });
     }
 
     fn schedule(&mut self, at: Duration, background: bool, event: Event) {

@@ -370,6 +370,7 @@ impl WorldBuilder {
             timers: BTreeMap::new(),
             numbers: 0,
             steps: 0,
+            scripts: Vec::new(),
             workers: self.workers,
             route_timeout: self.route_timeout,
             patience: self.patience,

@@ -52,6 +52,13 @@ impl Lane {
     }
 }
 
+/// Something to do after some turns of a gateway's threads; see [`World::after_turns`].
+pub(super) struct Script {
+    pub(super) gateway: usize,
+    pub(super) turns: u64,
+    pub(super) what: Box<dyn FnOnce(&mut World)>,
+}
+
 /// More steps than this are taken for a filter that goes round in circles, such as one that repeats a failed callout at once.
 const STEPS_MAX: u64 = 20_000_000;
 
@@ -71,9 +78,22 @@ impl World {
         }
         let ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
         let Some(lane) = self.choose(&ready) else { return false };
+        let gateway = self.lanes[lane].place.gateway;
         self.take_turn(lane);
         self.obey();
+        self.count_turn(gateway);
         true
+    }
+
+    /// Does what was to be done after this turn.
+    fn count_turn(&mut self, gateway: usize) {
+        for script in self.scripts.iter_mut().filter(|script| script.gateway == gateway) {
+            script.turns = script.turns.saturating_sub(1);
+        }
+        while let Some(due) = self.scripts.iter().position(|script| script.gateway == gateway && script.turns == 0) {
+            let script = self.scripts.remove(due);
+            (script.what)(self);
+        }
     }
 
     /// With interleaving any thread may go on; without, a turn is ended before the next one begins, first come first served.
