@@ -287,7 +287,15 @@ impl Context for Root {
         // New rules: the next context polls at once, instead of when this one's turn is over.
         if let Some(instance) = &self.instance {
             instance.shared.release_lease(self.name);
-            instance.worker.borrow_mut().forget_queue();
+            let mut worker = instance.worker.borrow_mut();
+            worker.forget_queue();
+            // This context's calls end with it. A purge among them may be that of a stream under the new rules, which is
+            // held for its answer; so the next context sends it again.
+            for (_, call) in self.calls.drain() {
+                if let Call::Purge { operation, tags, stream } = call {
+                    worker.hand_over(Job::Purge { operation, tags, stream });
+                }
+            }
         }
         true
     }

@@ -497,7 +497,8 @@ impl Stream {
     fn wrote(&mut self, write: &Writing) -> Action {
         let header = host::header_map(Map::Response).unwrap_or_default();
         let fields = Fields::decode(&header);
-        let response = fields.as_ref().map(|fields| (status_of(fields), fields));
+        // The status of a broken connection or a timeout is the gateway's own, and says nothing of what the origin did.
+        let response = fields.as_ref().filter(|_| !outcome_unknown()).map(|fields| (status_of(fields), fields));
         let tags = self.instance.engine.purged_by(write, response);
         if tags.is_empty() {
             if write.meets_rules() {
@@ -756,4 +757,12 @@ fn status_of(fields: &Fields<'_>) -> u16 {
 /// say so leave the status to decide.
 fn from_origin() -> bool {
     host::property(&["response", "code_details"]).is_none_or(|details| details.is_empty() || details == b"via_upstream")
+}
+
+/// Whether the gateway answers for the origin, which may have done what it was asked all the same: the connection broke, or
+/// it took too long (the router's words, Envoy's `response_code_details.h`). An answer of another filter is no such thing:
+/// it kept the request from the origin.
+fn outcome_unknown() -> bool {
+    let details = host::property(&["response", "code_details"]).unwrap_or_default();
+    details.starts_with(b"upstream_") || details.windows(7).any(|word| word == b"timeout")
 }

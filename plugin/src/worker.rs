@@ -128,6 +128,11 @@ impl Worker {
         }
     }
 
+    /// Leaves work to the root context whose tick comes next, and wakes none: the one that asks is about to go.
+    pub fn hand_over(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
     /// Has the queue registered again when it is needed next, so that its messages come to the root context that is there
     /// then.
     pub fn forget_queue(&mut self) {

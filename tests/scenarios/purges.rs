@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use proxy_wasm_host_test::{Call, Request, Response, World};
+use proxy_wasm_host_test::{Call, Reply, Request, Response, World};
 
 use super::stage::{Failure, get, ms, rules, rules_alone, settle, status, world};
 
@@ -148,4 +148,26 @@ fn a_client_that_leaves_while_its_write_is_held_stops_nothing() {
     bridge.fails(None);
     world.run_for(ms(1500));
     assert_eq!(world.get("/users/7").text(), "v2");
+}
+
+/// The simulation found it: the gateway's own 503 was taken for the origin's.
+#[test]
+fn a_write_whose_connection_broke_before_the_answer_purges_since_it_may_have_happened() {
+    let (builder, versions, _) = world(&rules());
+    let origin = move |call: &Call| match call.method() {
+        "PUT" => {
+            versions.answer(call);
+            Reply::reset()
+        }
+        _ => versions.answer(call).into(),
+    };
+    let mut world = builder.gateways(2).origin(origin).build().expect("a world");
+    settle(&mut world);
+    warm(&mut world, 2, 1);
+    let write = world.fetch(Request::put("/users/7").body("x"));
+    assert_eq!((write.status, status(&write).as_str()), (503, "fwd=method; detail=purged"));
+    world.run_for(ms(50));
+    for gateway in 0..2 {
+        assert_eq!(world.fetch(Request::get("/users/7").gateway(gateway)).text(), "v2");
+    }
 }

@@ -1,5 +1,7 @@
 //! New rules, restarts, and rules that can't be used.
 
+use std::time::Duration;
+
 use proxy_wasm_host_test::{BuildError, Request};
 
 use super::stage::{ms, rules, settle, status, world};
@@ -60,4 +62,33 @@ fn a_worker_that_starts_again_goes_on_with_what_the_gateway_holds() {
     world.restart_worker(0);
     world.run_for(ms(600));
     assert_eq!(world.get("/users/7").text(), "v2");
+}
+
+/// The simulation found it: a context of the old rules sent the purge, and its call ended with it.
+#[test]
+fn a_write_whose_purge_the_old_rules_sent_is_released_though_they_go() {
+    // The old rules live as long as their last request; whenever that is, no write is left behind.
+    for last_us in (30_000..44_000).step_by(500) {
+        let (builder, versions, _) = world(&rules());
+        let origin = move |call: &proxy_wasm_host_test::Call| {
+            let took = if call.path() == "/users/9" { Duration::from_micros(last_us) } else { ms(30) };
+            versions.answer(call).after(took)
+        };
+        let mut world = builder.origin(origin).tolerate_violations().build().expect("a world");
+        settle(&mut world);
+        world.send(Request::get("/users/9"));
+        let before = world.send(Request::put("/users/8").body("x"));
+        world.run_for(ms(1));
+        world.reconfigure(rules().to_string()).expect("good rules");
+        let writes: Vec<_> = (0..10)
+            .map(|_| {
+                world.run_for(ms(1));
+                world.send(Request::put("/users/7").body("x"))
+            })
+            .collect();
+        world.run_until_idle();
+        for write in std::iter::once(before).chain(writes) {
+            assert!(world.finished(write).is_some(), "the last request ends after {last_us} µs");
+        }
+    }
 }
