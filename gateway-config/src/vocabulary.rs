@@ -97,6 +97,7 @@ pub(crate) const CACHE: Words = Words {
         "protect_origin",
         "origin",
         "identity",
+        "no_vary_search",
         "body_bytes_max",
         "mode",
     ],

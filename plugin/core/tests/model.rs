@@ -1,6 +1,7 @@
 //! What is stored and then reused, held against an independent reading of RFC 9111 §3 and §4: it works on what was meant,
 //! before that was written as header text in one of many ways.
 
+use http_cache_semantics::{CacheOptions, CachePolicy};
 use proptest::prelude::*;
 use routecache_core::entry::{Entry, Parts, Ticket};
 use routecache_core::fields::Fields;
@@ -51,6 +52,8 @@ struct Hand {
     capitals: bool,
     quotes: bool,
     lines: bool,
+    /// In one plain line, whatever the others say but `capitals` and `quotes`.
+    plain: bool,
 }
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -94,7 +97,12 @@ fn client() -> impl Strategy<Value = Client> {
 }
 
 fn hand() -> impl Strategy<Value = Hand> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(capitals, quotes, lines)| Hand { capitals, quotes, lines })
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(capitals, quotes, lines)| Hand {
+        capitals,
+        quotes,
+        lines,
+        plain: false,
+    })
 }
 
 fn http_date(ms: u64) -> String {
@@ -117,8 +125,21 @@ fn control(hand: Hand, directives: &[(&str, Option<u32>)]) -> Vec<(String, Strin
     let line = |value: String| ("Cache-Control".to_owned(), value);
     match written.len() {
         0 => Vec::new(),
+        _ if hand.plain => vec![line(written.join(", "))],
         _ if hand.lines => written.into_iter().map(line).collect(),
         _ => vec![line(format!("ext=\"no-store, max-age=9999\" , {}", written.join(" ,,")))],
+    }
+}
+
+impl Client {
+    fn write(&self, hand: Hand) -> Vec<(String, String)> {
+        let seconds = [("max-age", self.max_age), ("min-fresh", self.min_fresh), ("max-stale", self.max_stale)];
+        let mut directives: Vec<(&str, Option<u32>)> =
+            seconds.into_iter().filter(|(_, seconds)| seconds.is_some()).collect();
+        directives.extend(self.no_cache.then_some(("no-cache", None)));
+        let mut lines = control(hand, &directives);
+        lines.extend(self.authorised.then(|| ("authorization".to_owned(), "x".to_owned())));
+        lines
     }
 }
 
@@ -218,12 +239,7 @@ fn engine() -> Engine {
 }
 
 fn wanted(engine: &Engine, client: &Client, hand: Hand) -> Wanted {
-    let seconds = [("max-age", client.max_age), ("min-fresh", client.min_fresh), ("max-stale", client.max_stale)];
-    let mut directives: Vec<(&str, Option<u32>)> =
-        seconds.into_iter().filter(|(_, seconds)| seconds.is_some()).collect();
-    directives.extend(client.no_cache.then_some(("no-cache", None)));
-    let mut lines = control(hand, &directives);
-    lines.extend(client.authorised.then(|| ("authorization".to_owned(), "x".to_owned())));
+    let lines = client.write(hand);
     let line = [(":method", "GET"), (":path", "/a"), (":authority", "h"), (":scheme", "http")];
     let pairs = line.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let more = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -231,6 +247,26 @@ fn wanted(engine: &Engine, client: &Client, hand: Hand) -> Wanted {
         Plan::Read(reading) => reading.wanted,
         other => panic!("{other:?}"),
     }
+}
+
+/// Whether `http-cache-semantics` 3.0 stores a response, and reuses it unasked.
+fn by_semantics(origin: &Origin, first: &Client, second: &Client, hand: Hand, later: u32) -> (bool, bool) {
+    let at = |ms: u64| std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    let request = |client: &Client| {
+        let lines = client.write(hand).into_iter();
+        lines
+            .fold(http::Request::get("http://h/a"), |request, (name, value)| request.header(name, value))
+            .body(())
+            .unwrap()
+    };
+    let lines = origin.write(hand).into_iter();
+    let response = lines
+        .fold(http::Response::builder().status(origin.status), |response, (name, value)| response.header(name, value));
+    let options = CacheOptions { cache_heuristic: 0.0, ..CacheOptions::default() };
+    let policy = CachePolicy::new_options(&request(first), &response.body(()).unwrap(), at(NOW_MS), options);
+    let now = at(NOW_MS + u64::from(later) * 1000);
+    let reused = policy.before_request(&request(second), now).satisfies_without_revalidation();
+    (policy.is_storable(), policy.is_storable() && reused)
 }
 
 proptest! {
@@ -274,5 +310,20 @@ proptest! {
             Some(why) => prop_assert_ne!(reuse, Reuse::Yes, "reused in spite of: {}", why),
             None => prop_assert_eq!(reuse, Reuse::Yes),
         }
+    }
+
+    /// Differential, where that crate is right. Its known errors are kept out: directives in capitals and inside quoted
+    /// arguments, repeated directives and lines, a `Date` that says more of the age than `Age`, and `max-stale`, which
+    /// makes it reuse what says `no-cache`, and is off by one. So is what we choose to do otherwise: to store 503 when told
+    /// for how long, and not to give a stranger's response to one who is authorised.
+    #[test]
+    fn another_implementation_agrees(origin in origin(), first in client(), second in client(), later in 0u32..40) {
+        let origin = Origin { max_age: origin.max_age.iter().copied().take(1).collect(), date: None, status: if origin.status == 503 { 200 } else { origin.status }, ..origin };
+        let first = Client { max_stale: None, ..first };
+        let second = Client { authorised: first.authorised, max_stale: None, ..second };
+        let hand = Hand { capitals: false, quotes: false, lines: false, plain: true };
+        let (stores, reuses) = by_semantics(&origin, &first, &second, hand, later);
+        let ours = origin.forbids_storing(&first).is_none() && origin.forbids_reuse(&second, later).is_none();
+        prop_assert_eq!(reuses, ours, "stores: {}", stores);
     }
 }
