@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
 use crate::clock::Clock;
+use crate::faults::{Fault, Injector, Site};
 use crate::grpc::Kind;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::laws::{Law, Violation};
@@ -94,6 +95,9 @@ pub(crate) struct Commons {
     pub(crate) effects: Vec<Effect>,
     pub(crate) dispatched: BTreeMap<VmKey, Result<(), Status>>,
     pub(crate) refusals: Vec<Refusal>,
+    pub(crate) faults: Option<Injector>,
+    /// Contexts that were created and not deleted yet, and whether they are streams'.
+    pub(crate) contexts: BTreeMap<(VmKey, u32), bool>,
     /// Callbacks that a test wants to trap.
     pub(crate) crashes: Vec<(Place, String)>,
     pub(crate) foreign: BTreeMap<String, ForeignFunction>,
@@ -112,6 +116,8 @@ impl Commons {
             effects: Vec::new(),
             dispatched: BTreeMap::new(),
             refusals: Vec::new(),
+            faults: None,
+            contexts: BTreeMap::new(),
             crashes: Vec::new(),
             foreign: built_in_foreign_functions(),
         }
@@ -123,6 +129,11 @@ impl Commons {
     }
 
     pub(crate) fn violation(&mut self, place: Place, law: Law, detail: impl Into<String>) {
+        // A world that goes on for ever doesn't keep them for ever.
+        const KEPT_MAX: usize = 10_000;
+        if self.violations.len() >= KEPT_MAX {
+            return;
+        }
         let Place { gateway, thread } = place;
         self.violations.push(Violation { law, at: self.clock.now(), gateway, thread, detail: detail.into() });
     }
@@ -131,6 +142,11 @@ impl Commons {
     pub(crate) fn crashes(&mut self, place: Place, callback: &str) -> bool {
         let wanted = self.crashes.iter().position(|(at, name)| *at == place && name == callback);
         wanted.map(|index| self.crashes.swap_remove(index)).is_some()
+    }
+
+    /// What goes wrong at this place, this time.
+    pub(crate) fn fault(&mut self, site: Site) -> Option<Fault> {
+        self.faults.as_mut()?.pass(site)
     }
 
     /// The status that a test wants this host function to answer this time.

@@ -30,6 +30,8 @@ impl From<Status> for Fault {
 pub(crate) struct Guest<'call> {
     caller: Caller<'call, VmState>,
     name: &'static str,
+    /// Whether a test had it refused.
+    refused: bool,
 }
 
 impl<'call> Guest<'call> {
@@ -38,12 +40,14 @@ impl<'call> Guest<'call> {
         if caller.data().options.interleave {
             pause().await;
         }
-        Self { caller, name }
+        Self { caller, name, refused: false }
     }
 
     /// The status that a test wants instead of the real one, if it does.
-    pub(crate) fn refusal(&self) -> Option<Status> {
-        self.commons().refusal(self.name)
+    pub(crate) fn refusal(&mut self) -> Option<Status> {
+        let refusal = self.commons().refusal(self.name);
+        self.refused = refusal.is_some();
+        refusal
     }
 
     /// Leaves a host function of the Proxy-Wasm ABI.
@@ -57,8 +61,27 @@ impl<'call> Guest<'call> {
             let detail = format!("{} was given a pointer outside the module's memory", self.name);
             self.commons().violation(self.place(), Law::PointersInMemory, detail);
         }
+        if self.is_senseless(status) {
+            let detail = format!("{} answered {status} in {}", self.name, self.vm().callback);
+            self.commons().violation(self.place(), Law::ExpectedStatus, detail);
+        }
         self.note(status as u32);
         Ok(status as u32)
+    }
+
+    /// Whether a filter that knows what it does wouldn't have asked.
+    fn is_senseless(&self, status: Status) -> bool {
+        // The same question makes sense one moment and none the next: clusters and streams come and go.
+        const BY_CHANCE: [&str; 5] = [
+            "proxy_http_call",
+            "proxy_grpc_call",
+            "proxy_grpc_stream",
+            "proxy_set_effective_context",
+            "proxy_call_foreign_function",
+        ];
+        let senseless = matches!(status, Status::BadArgument | Status::ParseFailure | Status::SerializationFailure);
+        let expected = self.refused || self.vm().options.expected_statuses.contains(&status);
+        senseless && !expected && !BY_CHANCE.contains(&self.name)
     }
 
     /// Records the call and what it answered.

@@ -27,7 +27,7 @@ macro_rules! host_functions {
                 linker.func_wrap_async("env", $name, |caller, arguments| {
                     Box::new(async move {
                         let mut guest = Guest::enter(caller, $name).await;
-                        let outcome = match not_yet(&guest, $name) {
+                        let outcome = match not_yet(&mut guest, $name) {
                             Err(fault) => Err(fault),
                             Ok(()) => $function(&mut guest, arguments).await,
                         };
@@ -110,7 +110,7 @@ pub(crate) fn offers(module: &str, name: &str) -> bool {
 }
 
 /// Refuses what may not be called yet, or what a test wants refused.
-fn not_yet(guest: &Guest<'_>, name: &str) -> Outcome {
+fn not_yet(guest: &mut Guest<'_>, name: &str) -> Outcome {
     if guest.vm().starting && name != "proxy_log" {
         let trap = wasmtime::Error::msg(format!("{name} may not be called before the VM has started"));
         return Err(Fault::Trap(trap));

@@ -40,6 +40,14 @@ pub enum Law {
     ResumeOnlyPaused,
     /// A pointer given to the host lies in the memory of the module.
     PointersInMemory,
+    /// Each context is deleted once, and none is left behind.
+    ContextsDeletedOnce,
+    /// No host function answers that it was asked something senseless: SDKs panic over that.
+    ExpectedStatus,
+    /// A callback costs no more fuel than [its budget](crate::WorldBuilder::fuel_budget).
+    FuelWithinBudget,
+    /// A VM's memory stays within [its budget](crate::WorldBuilder::memory_budget).
+    MemoryWithinBudget,
     /// A body that the filter doesn't change leaves the gateway as long as it came.
     BodyConserved,
 }

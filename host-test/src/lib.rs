@@ -40,6 +40,7 @@ mod commons;
 mod date;
 mod dialect;
 mod failure;
+mod faults;
 mod filter;
 mod grpc;
 mod guest;
@@ -55,6 +56,7 @@ pub mod scenario;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod shared;
+mod simulation;
 mod stream;
 mod trace;
 mod upstream;
@@ -76,10 +78,12 @@ pub fn called_functions() -> &'static [&'static str] {
 
 pub use abi::{AbiVersion, Direction, LogLevel, Status};
 pub use dialect::{Cas, Dialect, FailurePolicy};
+pub use faults::{Fault, Faults, Injected, Site};
 pub use headers::Headers;
 pub use laws::{Law, Violation};
 pub use request::{Answer, Ending, Request, RequestId};
 pub use shared::{Metric, SharedData};
+pub use simulation::{Dice, Failure, Replay, Simulation};
 pub use trace::{Callback, Cost, HostCall, Log, Thread};
 pub use upstream::{Call, CallId, CallKind, Kept, Reply, Response, Upstream};
 pub use world::{BuildError, Clients, FilterSource, World, WorldBuilder};

@@ -167,6 +167,18 @@ impl Reply {
         Self { background: true, ..Self::of(Fate::Later { otherwise: Some((hold, otherwise)) }) }
     }
 
+    /// Changes the response, if it is one.
+    pub(crate) fn map_response(mut self, change: impl FnOnce(Response) -> Response) -> Self {
+        match self.fate {
+            Fate::Response(response) => self.fate = Fate::Response(change(response)),
+            Fate::Later { otherwise: Some((hold, response)) } => {
+                self.fate = Fate::Later { otherwise: Some((hold, change(response))) };
+            }
+            other => self.fate = other,
+        }
+        self
+    }
+
     /// Takes this long to begin.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
@@ -263,6 +275,16 @@ impl Response {
     pub fn then_reset(mut self, after: Duration) -> Self {
         self.ends_after = after;
         self.reset = true;
+        self
+    }
+
+    /// As long as before, but no byte of the body is right.
+    pub(crate) fn garbled(mut self) -> Self {
+        for chunk in &mut self.chunks {
+            for byte in &mut chunk.bytes {
+                *byte = !*byte;
+            }
+        }
         self
     }
 

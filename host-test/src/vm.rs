@@ -1,13 +1,14 @@
 //! One VM: an instance of the filter with its contexts, and the way into it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, TypedFunc, Val};
+use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, TypedFunc, Val, WasmCoreDump};
 
 use crate::Headers;
-use crate::abi::{AbiVersion, Direction, LogLevel};
+use crate::abi::{AbiVersion, Direction, LogLevel, Status};
 use crate::commons::{Effect, Place, SharedCommons};
 use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
@@ -60,6 +61,13 @@ pub(crate) struct VmOptions {
     pub(crate) server_name: &'static str,
     /// What one callback may cost before it traps.
     pub(crate) fuel_max: u64,
+    /// What one callback should cost at most, and what a VM's memory should grow to at most.
+    pub(crate) fuel_budget: u64,
+    pub(crate) memory_budget: usize,
+    /// Statuses that break no law.
+    pub(crate) expected_statuses: Vec<Status>,
+    /// Where core dumps go, if they are wanted.
+    pub(crate) core_dumps: Option<PathBuf>,
     /// What a VM's memory may grow to, in bytes.
     pub(crate) memory_max: usize,
     /// What a paused body may hold, in bytes.
@@ -83,6 +91,10 @@ impl Default for VmOptions {
             log_level: LogLevel::Info,
             server_name: "envoy",
             fuel_max: 10_000_000_000,
+            fuel_budget: 1_000_000_000,
+            memory_budget: 256 << 20,
+            expected_statuses: Vec::new(),
+            core_dumps: None,
             memory_max: 1 << 30,
             buffer_max: 1 << 20,
             interleave: false,
@@ -153,6 +165,8 @@ pub(crate) struct VmState {
     pub(crate) starting: bool,
     pub(crate) host_calls: Vec<HostCall>,
     pub(crate) tokens: Tokens,
+    /// Whether its memory was found too large.
+    over_budget: bool,
     limits: StoreLimits,
 }
 
@@ -224,6 +238,7 @@ impl Vm {
             starting: true,
             host_calls: Vec::new(),
             tokens: Tokens::default(),
+            over_budget: false,
             limits,
         };
         let mut store = Store::new(filter.engine(), state);
@@ -284,10 +299,12 @@ impl Vm {
         if self.failed {
             return Called::Failed;
         }
+        self.note_context(name, arguments);
         let Some(function) = self.export(name) else { return Called::Absent };
         let place = self.state().place;
         if self.state().commons.lock().crashes(place, name) {
             self.failed = true;
+            self.forget_contexts();
             self.state().commons.lock().log(
                 place,
                 0,
@@ -319,18 +336,70 @@ impl Vm {
         let callback = Callback { at, gateway, thread, name, arguments, returned, host_calls, fuel };
         state.commons.lock().trace.record(callback);
         let stop = std::mem::take(&mut state.stop_iteration);
+        self.check_budgets(name, fuel);
         match outcome {
             Ok(()) => Called::Returned { value: returned.unwrap_or(0), stop },
             Err(trap) => {
+                self.dump_core(&trap);
                 self.fail(&format!("{name} trapped: {trap:?}"));
                 Called::Failed
             }
         }
     }
 
+    /// Keeps the books for [`Law::ContextsDeletedOnce`].
+    fn note_context(&mut self, name: &str, arguments: &[u32]) {
+        let (place, vm) = (self.state().place, self.state().key);
+        let Some(&context) = arguments.first() else { return };
+        let mut commons = self.state().commons.lock();
+        if name == "proxy_on_context_create" {
+            let is_stream = arguments.get(1).is_some_and(|parent| *parent != 0);
+            commons.contexts.insert((vm, context), is_stream);
+        } else if name == "proxy_on_delete" && commons.contexts.remove(&(vm, context)).is_none() {
+            commons.violation(place, Law::ContextsDeletedOnce, format!("context {context} was deleted twice"));
+        }
+    }
+
+    /// A VM that has failed deletes nothing any more.
+    fn forget_contexts(&mut self) {
+        let vm = self.state().key;
+        self.state().commons.lock().contexts.retain(|(of, _), _| *of != vm);
+    }
+
+    fn check_budgets(&mut self, name: &str, fuel: u64) {
+        let bytes = self.memory_bytes();
+        let state = self.state();
+        let (fuel_budget, memory_budget) = (state.options.fuel_budget, state.options.memory_budget);
+        let mut commons = state.commons.lock();
+        if fuel > fuel_budget {
+            let detail = format!("{name} took {fuel} fuel, with a budget of {fuel_budget}");
+            commons.violation(state.place, Law::FuelWithinBudget, detail);
+        }
+        if bytes > memory_budget && !state.over_budget {
+            state.over_budget = true;
+            let detail = format!("after {name} the memory has {bytes} bytes, with a budget of {memory_budget}");
+            commons.violation(state.place, Law::MemoryWithinBudget, detail);
+        }
+    }
+
+    /// Writes what wasmtime kept of the trap, where that is wanted.
+    fn dump_core(&mut self, trap: &wasmtime::Error) {
+        let Some(folder) = self.state().options.core_dumps.clone() else { return };
+        let Some(dump) = trap.downcast_ref::<WasmCoreDump>() else { return };
+        let (place, key) = (self.state().place, self.state().key);
+        let bytes = dump.serialize(&mut self.store, "filter");
+        let file = folder.join(format!("core-{}-{}.wasm", place.gateway, key.0));
+        let said = match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, bytes)) {
+            Ok(()) => format!("core dump: {}", file.display()),
+            Err(cause) => format!("cannot write a core dump to {}: {cause}", file.display()),
+        };
+        self.state().commons.lock().log(place, 0, LogLevel::Critical, said);
+    }
+
     /// Marks the VM as failed: nothing in it runs any more.
     fn fail(&mut self, why: &str) {
         self.failed = true;
+        self.forget_contexts();
         let state = self.state();
         let (place, context) = (state.place, state.current);
         let mut commons = state.commons.lock();

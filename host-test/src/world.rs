@@ -14,6 +14,7 @@ pub use builder::{BuildError, FilterSource, WorldBuilder};
 
 use crate::abi::{LogLevel, Status};
 use crate::commons::{Place, SharedCommons};
+use crate::faults::Injected;
 use crate::filter::Filter;
 use crate::laws::{Law, Violation};
 use crate::random::Random;
@@ -51,6 +52,8 @@ pub struct World {
     calls: BTreeMap<CallId, OpenCall>,
     origin_requests: Vec<Call>,
     callouts: Vec<Call>,
+    /// Timers that a fault has made late.
+    late: BTreeSet<u64>,
     /// The timer that counts, of those that were set for a root context.
     timers: BTreeMap<(VmKey, u32), u64>,
     numbers: u64,
@@ -396,6 +399,11 @@ impl World {
 
 /// What can be seen inside.
 impl World {
+    /// The faults that were injected so far.
+    pub fn injected_faults(&self) -> Vec<Injected> {
+        self.commons.lock().faults.as_ref().map(|faults| faults.injected.clone()).unwrap_or_default()
+    }
+
     /// The seed of this run.
     pub fn seed(&self) -> u64 {
         self.seed
@@ -502,6 +510,22 @@ impl World {
         std::mem::take(&mut self.commons.lock().violations)
     }
 
+    /// Every stream that is over has left its VM.
+    pub(crate) fn check_contexts(&mut self) {
+        let over = self.under_way.is_empty() && self.lanes.iter().all(|lane| !lane.is_ready());
+        let mut commons = self.commons.lock();
+        let left = commons.contexts.values().filter(|is_stream| **is_stream).count();
+        if over && left > 0 {
+            let place = Place { gateway: 0, thread: Thread::Main };
+            commons.violation(
+                place,
+                Law::ContextsDeletedOnce,
+                format!("{left} streams are over and were never deleted"),
+            );
+            commons.contexts.clear();
+        }
+    }
+
     /// Ends the world.
     ///
     /// # Panics
@@ -518,6 +542,7 @@ impl Drop for World {
             eprintln!("world with seed {} at {:?}; {}", self.seed, self.now(), self.end_of_log());
             return;
         }
+        self.check_contexts();
         let violations = self.violations();
         if self.tolerant || violations.is_empty() {
             return;

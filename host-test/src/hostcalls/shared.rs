@@ -3,6 +3,7 @@
 use super::Outcome;
 use crate::abi::Status;
 use crate::commons::Effect;
+use crate::faults::Site;
 use crate::guest::Guest;
 use crate::shared::{Process, Registrant};
 
@@ -18,6 +19,9 @@ pub(super) async fn get_shared_data(
     (key, key_length, value_at, length_at, cas_at): (u32, u32, u32, u32, u32),
 ) -> Outcome {
     let key = guest.bytes(key, key_length)?;
+    if guest.commons().fault(Site::SharedRead).is_some() {
+        return Err(Status::NotFound.into());
+    }
     let (value, cas) = shared(guest, |process, vm_id| process.data.get(vm_id, &key))?;
     guest.give(&value, value_at, length_at).await?;
     Ok(guest.write_u32(cas_at, cas)?)
@@ -30,6 +34,9 @@ pub(super) async fn set_shared_data(
     let dialect = guest.vm().options.dialect;
     let deletes = dialect.null_deletes && value == 0;
     let (key, value) = (guest.bytes(key, key_length)?, guest.bytes(value, value_length)?);
+    if cas != 0 && guest.commons().fault(Site::SharedWrite).is_some() {
+        return Err(Status::CasMismatch.into());
+    }
     Ok(shared(guest, |process, vm_id| match deletes {
         true => process.data.delete(vm_id, &key, cas, dialect.cas),
         false => process.data.set(vm_id, &key, &value, cas, dialect.cas),

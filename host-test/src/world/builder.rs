@@ -11,6 +11,7 @@ use crate::abi::{LogLevel, Status};
 use crate::clock::Clock;
 use crate::commons::{Commons, ForeignFunction, SharedCommons};
 use crate::dialect::{Dialect, FailurePolicy};
+use crate::faults::{Faults, Injector};
 use crate::filter::Filter;
 use crate::hostcalls::built_in_foreign_functions;
 use crate::random::{Chance, Random};
@@ -121,6 +122,7 @@ pub struct WorldBuilder {
     patience: Duration,
     kept_callbacks: usize,
     tolerant: bool,
+    faults: Option<Faults>,
 }
 
 impl Default for WorldBuilder {
@@ -142,6 +144,7 @@ impl Default for WorldBuilder {
             patience: Duration::from_secs(60),
             kept_callbacks: 10_000,
             tolerant: false,
+            faults: None,
         }
     }
 }
@@ -328,6 +331,37 @@ impl WorldBuilder {
         self
     }
 
+    /// What goes wrong. The mix of a seed is printed on standard error, where test runners show it with a failure.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
+    /// What one callback should cost at most, in fuel: more breaks a [law](crate::Law). By default a thousand million.
+    pub fn fuel_budget(mut self, fuel: u64) -> Self {
+        self.options.fuel_budget = fuel;
+        self
+    }
+
+    /// What a VM's memory should grow to at most, in bytes: more breaks a [law](crate::Law). By default 256 MiB.
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.options.memory_budget = bytes;
+        self
+    }
+
+    /// Lets host functions answer a status that would break a [law](crate::Law), because the filter is meant to be told so.
+    pub fn expect_status(mut self, status: Status) -> Self {
+        self.options.expected_statuses.push(status);
+        self
+    }
+
+    /// Writes a core dump into this folder whenever a callback traps (the format of `wasm-tools` and other debuggers); the log names
+    /// the file.
+    pub fn core_dumps(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.options.core_dumps = Some(folder.into());
+        self
+    }
+
     /// Lets the world end in silence though laws were broken.
     pub fn tolerate_violations(mut self) -> Self {
         self.tolerant = true;
@@ -340,6 +374,9 @@ impl WorldBuilder {
     ///
     /// [`BuildError`] says what went wrong; with the filter's own words if it refused its configuration.
     pub fn build(self) -> Result<World, BuildError> {
+        if let Some(faults) = &self.faults {
+            eprintln!("faults of seed {}: {faults}", self.seed);
+        }
         let filter = Filter::load(&self.filter.ok_or(BuildError::NoFilter)?.read()?)?;
         let mut foreign = built_in_foreign_functions();
         foreign.extend(self.foreign);
@@ -350,7 +387,12 @@ impl WorldBuilder {
         let chance = Chance::Seeded(Random::new(random.next()));
         let processes = (0..self.gateways).map(|_| SharedProcess::default()).collect();
         let trace = Trace { kept_max: self.kept_callbacks, ..Trace::default() };
-        let commons = SharedCommons::new(Commons { trace, foreign, ..Commons::new(clock, chance, processes) });
+        let commons = SharedCommons::new(Commons {
+            trace,
+            foreign,
+            faults: self.faults.map(Injector::new),
+            ..Commons::new(clock, chance, processes)
+        });
         let mut world = World {
             commons,
             filter,
@@ -368,6 +410,7 @@ impl WorldBuilder {
             origin_requests: Vec::new(),
             callouts: Vec::new(),
             timers: BTreeMap::new(),
+            late: BTreeSet::new(),
             numbers: 0,
             steps: 0,
             scripts: Vec::new(),

@@ -6,6 +6,7 @@ use super::{Event, World};
 use crate::Headers;
 use crate::abi::Direction;
 use crate::commons::{Frame, Place};
+use crate::faults::{Fault, Site};
 use crate::job::Job;
 use crate::request::{Answer, Ending, Request, RequestId};
 use crate::stream::Attributes;
@@ -84,6 +85,7 @@ impl World {
         let id = RequestId(self.number());
         let Request { mut headers, chunks, trailers, gateway, worker, unfinished } = request;
         let place = Place { gateway, thread: Thread::Worker(worker) };
+        self.strike(place, id);
         self.reload(place);
         let (vm, now) = (self.vm_at(place), self.now());
         let word = |name: &str| headers.get(name).unwrap_or_default().to_owned();
@@ -132,6 +134,28 @@ impl World {
             send(self, at, Frame::Data { bytes: Vec::new(), end: true });
         }
         id
+    }
+
+    /// Lets go wrong what is to go wrong with this request.
+    fn strike(&mut self, place: Place, id: RequestId) {
+        let fault = self.commons.lock().fault(Site::Request);
+        match fault {
+            Some(Fault::ClientLeaves(ms)) => {
+                let at = self.now() + Duration::from_millis(ms.into());
+                self.at(at, move |world| world.client_disconnects(id));
+            }
+            Some(Fault::Restart) => self.restart(place),
+            Some(Fault::Crash) => {
+                self.commons.lock().crashes.push((place, "proxy_on_request_headers".to_owned()));
+            }
+            Some(Fault::WallJump(seconds)) => {
+                let by = Duration::from_secs(seconds.unsigned_abs().into());
+                let wall = if seconds < 0 { self.wall().saturating_sub(by) } else { self.wall() + by };
+                self.set_wall(wall);
+            }
+            Some(Fault::Evict) => self.forget_shared_data(place.gateway, |_| true),
+            _ => {}
+        }
     }
 
     pub(super) fn client_sends(&mut self, request: RequestId, frame: Frame) {

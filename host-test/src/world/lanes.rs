@@ -11,6 +11,7 @@ use super::{BuildError, Event, World};
 use crate::abi::LogLevel;
 use crate::commons::{Effect, Place};
 use crate::dialect::FailurePolicy;
+use crate::faults::{Fault, Site};
 use crate::job::Job;
 use crate::request::RequestId;
 use crate::trace::Thread;
@@ -47,7 +48,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn is_ready(&self) -> bool {
+    /// How often a root context's timer runs out; `None` in the middle of a turn.
+    fn period(&self, root: u32) -> Option<Duration> {
+        match &self.seat {
+            Seat::Idle(vm) => vm.store.data().roots.get(&root)?.tick,
+            Seat::Empty | Seat::Busy(_) => None,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
         matches!(self.seat, Seat::Busy(_)) || !self.inbox.is_empty()
     }
 }
@@ -198,6 +207,28 @@ impl World {
         }
     }
 
+    fn tick(&mut self, vm: VmKey, root: u32, number: u64) {
+        // One that was late already has had its fault.
+        let late = self.late.remove(&number);
+        let fault = if late { None } else { self.commons.lock().fault(Site::Tick) };
+        match fault {
+            Some(Fault::Late(ms)) => {
+                self.late.insert(number);
+                self.schedule(self.now() + Duration::from_millis(ms.into()), true, Event::Timer { vm, root, number });
+            }
+            Some(Fault::Skip) => {
+                let lane = self.lanes.iter().find(|lane| lane.vm == vm);
+                let period = lane.and_then(|lane| lane.period(root)).unwrap_or(Duration::from_millis(100));
+                self.schedule(self.now() + period, true, Event::Timer { vm, root, number });
+            }
+            Some(Fault::Double) => {
+                self.post(vm, Job::Tick(root));
+                self.post(vm, Job::Tick(root));
+            }
+            _ => self.post(vm, Job::Tick(root)),
+        }
+    }
+
     /// Puts a job into the inbox of a VM's thread; nothing if the VM is gone.
     pub(super) fn post(&mut self, vm: VmKey, job: Job) {
         let number = self.number();
@@ -231,7 +262,7 @@ impl World {
             Event::Complete { call, reply } => self.complete_call(call, reply),
             Event::Timer { vm, root, number } => {
                 if self.timers.get(&(vm, root)) == Some(&number) {
-                    self.post(vm, Job::Tick(root));
+                    self.tick(vm, root, number);
                 }
             }
         }
@@ -335,6 +366,7 @@ impl World {
     /// Calls off what a VM waits for.
     fn forget_vm(&mut self, vm: VmKey) {
         self.call_off(vm, None);
+        self.commons.lock().contexts.retain(|(of, _), _| *of != vm);
         self.timers.retain(|(of, _), _| *of != vm);
         self.events.retain(|event| !matches!(event, Event::Timer { vm: of, .. } if *of == vm));
     }

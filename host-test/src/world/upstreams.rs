@@ -8,6 +8,7 @@ use crate::Headers;
 use crate::abi::{Direction, Status};
 use crate::commons::{Dispatch, Frame};
 use crate::failure::UpstreamFailure;
+use crate::faults::Site;
 use crate::grpc::{self, Kind};
 use crate::job::Job;
 use crate::request::RequestId;
@@ -101,6 +102,7 @@ impl World {
         };
         let mut kept = Kept::default();
         let reply = self.origin.call(&call, &mut kept);
+        let reply = self.spoilt(Site::Origin, reply);
         self.origin_requests.push(call);
         self.open(id, Caller::Stream(request, vm), timeout, reply);
         self.give_kept(kept);
@@ -135,6 +137,7 @@ impl World {
             Some(cluster) => cluster.call(&call, &mut kept),
             None => Reply::refuse(Status::BadArgument),
         };
+        let reply = self.spoilt(Site::Callout, reply);
         self.callouts.push(call);
         let answer = match reply.fate {
             Fate::Refuse(status) => Err(status),
@@ -145,6 +148,13 @@ impl World {
         };
         self.commons.lock().dispatched.insert(vm, answer);
         self.give_kept(kept);
+    }
+
+    fn spoilt(&self, site: Site, reply: Reply) -> Reply {
+        match self.commons.lock().fault(site) {
+            Some(fault) => fault.spoil(reply),
+            None => reply,
+        }
     }
 
     fn give_kept(&mut self, kept: Kept) {

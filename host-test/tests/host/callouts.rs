@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Asks the bridge about each request, says what came, and lets the request go on.
 fn asking() -> WorldBuilder {
-    World::builder().filter(probe(
+    World::builder().expect_status(Status::BadArgument).filter(probe(
         &[
             on("request_headers", "(call $call) (global.set $waiting (local.get $context)) (i32.const 1)"),
             on(

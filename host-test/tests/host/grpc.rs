@@ -28,7 +28,7 @@ fn telling(functions: &[String]) -> WorldBuilder {
              (call $note \"status\" (i32.load (i32.const 8))) (call $tell (i32.const 0))",
         ),
     ];
-    World::builder().filter(probe(&[telling.concat(), functions.concat()].concat()))
+    World::builder().expect_status(Status::BadArgument).filter(probe(&[telling.concat(), functions.concat()].concat()))
 }
 
 /// Calls `auth.Auth/Check` with the message `who` on each request.

@@ -2,6 +2,7 @@
 
 mod callouts;
 mod documents;
+mod faults;
 mod filters;
 mod gateways;
 mod grpc;

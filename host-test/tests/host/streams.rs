@@ -83,6 +83,7 @@ fn a_pause_in_headers_withholds_the_body_until_resumed() {
         "(global $paused (mut i32) (i32.const 0))".into(),
     ])
     .origin(|_| menu())
+    .expect_status(Status::BadArgument)
     .build()
     .unwrap();
     let answer = world.fetch(Request::post("/").header("x", "1").chunk(MS, "ab").chunk(MS, "cd"));
@@ -208,6 +209,7 @@ fn header_maps_are_there_in_their_phase_only() {
         ),
     ])
     .origin(|_| menu())
+    .expect_status(Status::BadArgument)
     .build()
     .unwrap();
     world.fetch(Request::get("/").header("x", "first").header("x", "second"));
