@@ -4,6 +4,7 @@ mod differential;
 mod documents;
 mod envoy;
 mod scenarios;
+mod serve;
 
 /// The small filters that host-test's own tests are made of.
 #[path = "../host-test/tests/host/probe.rs"]

@@ -22,6 +22,8 @@ pub enum Failure {
     NoBridge(PathBuf),
     /// This command was built on its own.
     NoFilter,
+    /// A gateway with these rules, or this filter, doesn't start.
+    Serve(PathBuf, String),
     /// A scenario file isn't right.
     Scenarios(proxy_wasm_host_test::scenario::Mistakes),
     /// No case has such a name.
@@ -66,6 +68,7 @@ impl fmt::Display for Failure {
                  leave it out, or add `bridge: {{ cluster: routecache-bridge }}` to the rules",
                 rules.display()
             ),
+            Self::Serve(name, why) => write!(f, "{}: {why}", name.display()),
             Self::Scenarios(mistakes) => mistakes.fmt(f),
             Self::NoCase(names) => {
                 write!(f, "no case has a name with `{}`\n    `--list` shows all of them", names.join("` or `"))

@@ -7,13 +7,14 @@ mod failure;
 mod filter;
 mod render;
 mod rules;
+mod serve;
 mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// HTTP response cache for Envoy and its kin: checks and tests route rules, and writes the gateway configuration around them.
+/// HTTP response cache for Envoy and its kin: checks, tests and serves route rules, and writes the gateway configuration around them.
 #[derive(Parser)]
 #[command(name = "routecache", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   routecache check rules.yaml
   routecache test rules.test.yaml
+  routecache serve rules.yaml --upstream http://127.0.0.1:8080
   routecache filter -o routecache.wasm
   routecache render rules.yaml --target envoy --upstream 127.0.0.1:8080 -o envoy.yaml";
 
@@ -33,6 +35,7 @@ enum Command {
     Check(check::Arguments),
     Test(test::Arguments),
     Render(Box<render::Arguments>),
+    Serve(Box<serve::Arguments>),
     Filter(filter::Arguments),
 }
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Render(arguments) => render::run(*arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
     };
     match done {

@@ -13,6 +13,7 @@ mod ports;
 mod process;
 mod programs;
 mod redis;
+mod serve;
 
 pub use bridge::Bridge;
 pub use client::{API_HOST, Arriving, CacheStatus, Client, Connection, Request, Response};
@@ -22,3 +23,4 @@ pub use origin::{Answer, Gate, Origin, READ_TIME};
 pub use ports::Port;
 pub use programs::{filter, gateway_cli, target};
 pub use redis::Redis;
+pub use serve::Serve;
