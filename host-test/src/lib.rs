@@ -87,3 +87,8 @@ pub use simulation::{Dice, Failure, Replay, Simulation};
 pub use trace::{Callback, Cost, HostCall, Log, Thread};
 pub use upstream::{Call, CallId, CallKind, Kept, Reply, Response, Upstream};
 pub use world::{BuildError, Clients, FilterSource, World, WorldBuilder};
+
+/// The guide's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/test-your-own-filter.md")]
+struct Guide;
