@@ -247,7 +247,8 @@ impl Stream {
     fn forward(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
         let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
         if question.wanted.control.only_if_cached {
-            let status = CacheStatus::forwarded(question.why, false, Some("only-if-cached")).to_string();
+            // Neither a hit nor forwarded (RFC 9211 §2).
+            let status = format!("{CACHE_NAME}; detail=only-if-cached");
             let header = fields::encode(&[(b"cache-status", status.as_bytes()), (b"content-type", b"text/plain")]);
             let body = b"nothing is stored that answers this request, and it asks for nothing else\n";
             if host::send_response(504, "routecache_only_if_cached", &header, body) {

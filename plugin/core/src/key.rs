@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::fields::Fields;
 use crate::matching::Match;
+use crate::order::sorted;
 use crate::policy::{CacheRule, Namespace, PurgeRule, QuerySelection, Rule, Terms};
 use crate::template::{Missing, Source, Template, Values, escape};
 use crate::vary::selecting_value;
@@ -284,8 +285,9 @@ fn select_query(cache: &CacheRule, query: Option<&str>, key: &mut String) {
     let mut selected: Vec<(&str, &str)> = pairs(query).filter(|(name, value)| counts(name, value)).collect();
     let given_once = |name: &str| pairs(query).filter(|(known, _)| known.eq_ignore_ascii_case(name)).count() == 1;
     selected.retain(|(name, value)| value.is_empty() || !held(name) || !given_once(name));
-    selected.sort_by_key(|(name, _)| *name); // stable
-    for (number, (name, value)) in selected.into_iter().enumerate() {
+    // Equal names keep their order.
+    let selected = sorted(selected.into_iter().enumerate().map(|(place, (name, value))| (name, place, value)));
+    for (number, (name, _, value)) in selected.into_iter().enumerate() {
         if number > 0 {
             key.push('&');
         }

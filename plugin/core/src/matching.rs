@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::order::sorted;
 use crate::policy::{Action, Rule};
 
 /// Finds the rules for a request.
@@ -291,14 +292,12 @@ fn ranks(rules: &[Rule], paths: &[(Vec<Segment>, Vec<String>)]) -> Vec<usize> {
         Segment::Capture(..) => 2,
         Segment::CatchAll => 3,
     };
-    let mut order: Vec<usize> = (0..rules.len()).collect();
-    order.sort_by_cached_key(|index| {
-        let without_host = rules.get(*index).is_none_or(|rule| rule.host.is_none());
-        let weights = paths.get(*index).map(|(segments, _)| segments.iter().map(weight).collect::<Vec<_>>());
-        (without_host, weights, *index)
-    });
+    let order = sorted(rules.iter().zip(paths).enumerate().map(|(index, (rule, (segments, _)))| {
+        let weights: Vec<u8> = segments.iter().map(weight).collect();
+        (rule.host.is_none(), weights, index)
+    }));
     let mut ranks = vec![0; rules.len()];
-    for (rank, index) in order.into_iter().enumerate() {
+    for (rank, (_, _, index)) in order.into_iter().enumerate() {
         if let Some(place) = ranks.get_mut(index) {
             *place = rank;
         }

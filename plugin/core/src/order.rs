@@ -1,19 +1,18 @@
-//! Sorting what is known to be short. The standard library's sort is compiled anew for every type of element, several
-//! kilobytes each, and a gateway compiles the whole filter before it serves.
+//! Sorting in little code. The standard library's sort is compiled anew for every type of element, several kilobytes
+//! each, and a gateway compiles the whole filter before it serves; a heap is a tenth of that, and still n log n.
 
-/// Sorts in place and drops repeats; equal elements keep their order. Takes time in the square of the length, which the
-/// caller bounds.
-pub(crate) fn sort_short<T: Ord>(items: &mut Vec<T>) {
-    for sorted in 1..items.len() {
-        let mut at = sorted;
-        while let Some(before) = at.checked_sub(1)
-            && items.get(before) > items.get(at)
-        {
-            items.swap(before, at);
-            at = before;
-        }
-    }
+use std::collections::BinaryHeap;
+
+/// The items in order. Equal ones don't keep theirs.
+pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    items.into_iter().collect::<BinaryHeap<T>>().into_sorted_vec()
+}
+
+/// The items in order, each once.
+pub(crate) fn sorted_set<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items = sorted(items);
     items.dedup();
+    items
 }
 
 #[cfg(test)]
@@ -22,12 +21,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_sorts_as_the_standard_library_does(mut items: Vec<u8>) {
+        fn it_sorts_as_the_standard_library_does(items: Vec<u8>) {
             let mut expected = items.clone();
             expected.sort_unstable();
+            prop_assert_eq!(super::sorted(items.clone()), expected.clone());
             expected.dedup();
-            super::sort_short(&mut items);
-            prop_assert_eq!(items, expected);
+            prop_assert_eq!(super::sorted_set(items), expected);
         }
     }
 }

@@ -107,7 +107,7 @@ impl Replay {
             lines.push((b"cache-control", told.as_bytes()));
         }
         let whole = Answer { status: entry.status(), body: Cow::Borrowed(entry.body()) };
-        if is_not_modified(request, entry.status(), &entry.header()) {
+        if is_not_modified(request, entry.status(), || entry.header()) {
             self.write_filtered(|name| !of_the_body(name), &lines, out);
             return Answer { status: 304, body: Cow::Borrowed(b"") };
         }

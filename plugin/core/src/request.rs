@@ -9,7 +9,7 @@ use crate::fields::Fields;
 use crate::invalidation::{group_tags, is_safe, on_same_origin};
 use crate::key::{self, CacheKey, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
 use crate::matching::{Match, PathMistake, Router, normal_path};
-use crate::order::sort_short;
+use crate::order::sorted_set;
 use crate::policy::{Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, OriginControl, Policy, Rule, Terms};
 use crate::storing::NotStored;
 use crate::template::escape;
@@ -155,7 +155,8 @@ impl Wanted {
     /// [`Wanted::key`], or that of the variant which the request selects.
     #[must_use]
     pub fn reuse(&self, key: &CacheKey, entry: &Entry, now_ms: u64) -> Reuse {
-        if entry.key() != key.as_str() || entry.fingerprint() != self.fingerprint {
+        // Status 0 is no response: it tells of variants.
+        if entry.key() != key.as_str() || entry.fingerprint() != self.fingerprint || entry.status() == 0 {
             return Reuse::No(Forward::UriMiss);
         }
         let (freshness, control) = (entry.freshness(), &self.control);
@@ -432,7 +433,7 @@ pub fn response_tags(
             }
         }
     }
-    sort_short(&mut tags);
+    let tags = sorted_set(tags);
     let fits = tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX);
     fits.then_some(tags).ok_or(NotStored::Tags)
 }

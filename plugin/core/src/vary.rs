@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use crate::entry::Entry;
 use crate::fields::Fields;
 use crate::key::CacheKey;
-use crate::order::sort_short;
+use crate::order::sorted_set;
 use crate::wire::{Reader, put_len, put_text};
 
 /// Variants of one key that can be reached; of more, the oldest can't.
@@ -64,7 +64,7 @@ impl Variants {
         let mut variants = known.unwrap_or_default();
         let before = variants.names.len();
         variants.names.extend(response.list("vary").map(<[u8]>::to_ascii_lowercase));
-        sort_short(&mut variants.names);
+        variants.names = sorted_set(variants.names);
         if variants.names.is_empty() {
             return None;
         }
@@ -122,15 +122,9 @@ pub fn selecting_value(request: &Fields<'_>, name: &str, normalize: &[String]) -
 }
 
 /// `de, EN;q=0.5, fr` as `de,fr,en;q=0.5`: what is liked equally has no order (RFC 9110 §12.4.2).
-///
-/// A list longer than anybody's is left as it is.
 fn preferences(value: &[u8]) -> Vec<u8> {
-    const MEMBERS_MAX: usize = 64;
     let lower = value.to_ascii_lowercase();
-    if lower.split(|byte| *byte == b',').nth(MEMBERS_MAX).is_some() {
-        return lower;
-    }
-    let mut members: Vec<(Reverse<u32>, Vec<u8>)> = lower
+    let members: Vec<(Reverse<u32>, Vec<u8>)> = lower
         .split(|byte| *byte == b',')
         .filter_map(|member| {
             let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -144,8 +138,7 @@ fn preferences(value: &[u8]) -> Vec<u8> {
             Some((Reverse(weight), text))
         })
         .collect();
-    sort_short(&mut members);
-    members.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(&b',')
+    sorted_set(members).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(&b',')
 }
 
 /// A weight in thousandths (RFC 9110 §12.4.2); what can't be read is 1, as if it weren't there.
