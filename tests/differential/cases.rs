@@ -208,6 +208,16 @@ fn pauses() -> Vec<Case> {
         Case::new("first-piece-held")
             .origin(Answer::chunks(&["ab", "cde", "f"]))
             .on("response_body", "(call $body (i32.const 1)) (i32.eq (local.get $size) (i32.const 2))"),
+        Case::new("request-trailers-held")
+            .post(WITH_TRAILERS)
+            .on("configure", "(drop (call $tick (i32.const 650))) (i32.const 1)")
+            .on("request_trailers", "(call $hold (local.get $context))")
+            .on(
+                "tick",
+                "(if (global.get $held) (then
+                    (drop (call $act_for (global.get $held))) (global.set $held (i32.const 0))
+                    (call $read (i32.const 1) \"t\") (drop (call $resume (i32.const 0))) (call $read (i32.const 1) \"t\")))",
+            ),
         Case::new("headers-held-alone")
             .post(TWO)
             .stop_in_headers_alone()
@@ -367,6 +377,14 @@ fn replies() -> Vec<Case> {
         Case::new("grpc-reply-with-status").request("POST", "/a/B").header("content-type", "application/grpc")
             .on("request_headers", "(call $note \"replied\" (call $reply (i32.const 403) \"no\" \"why\" CALL_HEADERS (i32.const 16))) (i32.const 1)"),
         Case::new("grpc-reply-to-response").request("POST", "/a/B").header("content-type", "application/grpc+proto").on("response_headers", GRPC),
+        Case::new("reply-to-request-trailers").post(WITH_TRAILERS).on("request_trailers", "(call $answer \"hit\") (i32.const 1)"),
+        Case::new("reply-to-response-trailers")
+            .origin(Answer::chunks(&["ab"]).trailers(&[("t", "1")]))
+            .on("response_trailers", "(call $answer \"late\") (i32.const 1)"),
+        Case::new("reply-after-changes")
+            .on("request_headers", "(drop (call $add_header (i32.const 0) \"y\" \"1\")) (call $answer \"hit\") (i32.const 1)")
+            .on("response_headers", "(drop (call $set_header (i32.const 2) \":status\" \"418\")) (drop (call $remove_header (i32.const 2) \"content-length\")) (i32.const 0)")
+            .on("response_body", "(drop (call $set_buffer (i32.const 1) (i32.const 3) (i32.const 0) \" more\")) (i32.const 0)"),
         Case::new("close-request").on("request_headers", "(call $note \"close\" (call $close (i32.const 0))) (i32.const 1)"),
         Case::new("close-response")
             .on("response_headers", "(call $note \"close\" (call $close (i32.const 1))) (i32.const 1)")
