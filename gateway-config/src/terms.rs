@@ -1,8 +1,8 @@
 //! How much origin and client are heard: the fields of `cache` that are about HTTP caching.
 
 use routecache_core::policy::{
-    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, OriginControl, StatusRange, Terms,
-    Unheard,
+    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, OriginControl, RangeMiss,
+    StatusRange, Terms, Unheard,
 };
 
 use crate::mistake::What;
@@ -29,6 +29,8 @@ const COOKIES: &Words<Cookies> =
 
 const TOLD: &Words<ClientCacheControl> =
     &[("keep", ClientCacheControl::Keep), ("no-cache", ClientCacheControl::NoCache)];
+
+const RANGE_MISS: &Words<RangeMiss> = &[("forward", RangeMiss::Forward), ("whole", RangeMiss::Whole)];
 
 const PREFERENCES: &Words<()> = &[("accept-encoding", ()), ("accept-language", ())];
 
@@ -69,6 +71,7 @@ pub(crate) fn read(
         client_cache_control: fields
             .get("client_cache_control")
             .map_or(ClientCacheControl::Keep, |at| told(at, buckets, found)),
+        range_miss: fields.get("range_miss").and_then(|at| word(at, RANGE_MISS, found)).unwrap_or(default.range_miss),
         vary: fields.get("vary").map(|at| field_names(at, found)).unwrap_or_default(),
         normalize: fields.get("normalize").map(|at| words(at, PREFERENCES, found)).unwrap_or_default(),
     }

@@ -80,6 +80,7 @@ pub(crate) const CACHE: Words = Words {
         "stale_if_error",
         "client_directives",
         "client_cache_control",
+        "range_miss",
         "cookies",
     ],
     later: &[

@@ -14,7 +14,7 @@ use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{self, Fields, Line};
 use routecache_core::freshness::{Response, initial_age_ms};
 use routecache_core::key::{CacheKey, tag_hash};
-use routecache_core::policy::{CacheRule, ClientCacheControl, Terms};
+use routecache_core::policy::{CacheRule, ClientCacheControl, RangeMiss, Terms};
 use routecache_core::reply::{Answer, Replay, speaks_of_caching};
 use routecache_core::request::{Plan, Reading, Wanted, Writing, response_tags};
 use routecache_core::storing::{self, Asked, kept_fields, storable};
@@ -270,6 +270,10 @@ impl Stream {
                     }
                 }
             }
+        }
+        if rule.terms.range_miss == RangeMiss::Whole && question.wanted.is_get {
+            host::remove_header(Map::Request, b"range");
+            host::remove_header(Map::Request, b"if-range");
         }
         if rule.terms.targeted.iter().any(|name| name == SURROGATE_CONTROL) {
             host::add_header(Map::Request, "surrogate-capability", &format!("{CACHE_NAME}=\"Surrogate/1.0\""));

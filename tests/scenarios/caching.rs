@@ -110,6 +110,15 @@ fn a_range_that_is_not_stored_is_forwarded_and_poisons_nothing() {
     assert_eq!(heard.borrow().len(), 2);
 }
 
+#[test]
+fn a_rule_may_ask_for_the_whole_where_a_part_is_asked_for() {
+    let (mut world, heard) = stage(&with(json!({ "range_miss": "whole" })), |_, _| user());
+    let whole = get(&mut world, &[("range", "bytes=2-3"), ("if-range", "\"a\"")]);
+    assert_eq!((whole.status, status(&whole).as_str()), (200, "fwd=uri-miss; stored"));
+    assert!(heard.borrow().iter().all(|call| call.header("range").is_none() && call.header("if-range").is_none()));
+    assert_eq!(get(&mut world, &[("range", "bytes=2-3")]).status, 206);
+}
+
 /// RFC 9111 §4.1.
 #[test]
 fn variants_of_one_url_are_kept_side_by_side_on_every_worker_and_in_the_group() {

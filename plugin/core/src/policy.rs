@@ -177,6 +177,8 @@ pub struct Terms {
     pub client_directives: ClientDirectives,
     /// What browsers are told.
     pub client_cache_control: ClientCacheControl,
+    /// What becomes of a request for a part of something that isn't stored.
+    pub range_miss: RangeMiss,
     /// Request fields that are part of the key whatever the response's `Vary` says, in lower case.
     pub vary: Vec<String>,
     /// Request fields of preferences that are brought into one order before they are compared (RFC 9111 §4.1), in lower
@@ -200,6 +202,7 @@ impl Default for Terms {
             stale_if_error: DeltaSeconds::ZERO,
             client_directives: ClientDirectives::Distrust,
             client_cache_control: ClientCacheControl::Keep,
+            range_miss: RangeMiss::Forward,
             vary: Vec::new(),
             normalize: Vec::new(),
         }
@@ -278,6 +281,15 @@ pub enum ClientDirectives {
     Distrust,
     /// They do.
     Honour,
+}
+
+/// What becomes of a request for a part of something that isn't stored (RFC 9110 §14.2 lets a server answer with the whole).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeMiss {
+    /// It is forwarded as it is; the part isn't stored.
+    Forward,
+    /// The whole is asked for, stored, and shown.
+    Whole,
 }
 
 /// What browsers are told about caching, which no purge reaches.
