@@ -116,6 +116,7 @@ async fn h2c_origin() -> SocketAddr {
                 let whole = request.into_body().collect().await.unwrap();
                 let mut trailers = whole.trailers().cloned().unwrap_or_default();
                 trailers.insert("x-authority", authority.parse().unwrap());
+                trailers.insert("grpc-status", "0".parse().unwrap());
                 let body = Full::new(whole.to_bytes()).with_trailers(std::future::ready(Some(Ok(trailers))));
                 Ok::<_, hyper::Error>(http::Response::new(body))
             });
@@ -151,4 +152,41 @@ async fn http_2_without_tls_works_on_both_sides_and_trailers_pass() {
     drop(sender);
     driver.await.unwrap().unwrap();
     assert!(tokio::task::spawn_blocking(|| server.stop()).await.unwrap());
+}
+
+/// What comes back is what was sent: the origin echoes, and adds a `grpc-status`.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_calls_and_streams_go_over_http_2() {
+    let filter = probe(
+        &[
+            on(
+                "request_headers",
+                "(call $note \"call\" (call $grpc_call \"echo\" \"Echo\" \"Say\" (i32.const 0) (i32.const 0) \"who\"
+                    (i32.const 5000) (i32.const 8)))
+                 (drop (call $grpc_stream \"echo\" \"Echo\" \"Talk\" (i32.const 0) (i32.const 0) (i32.const 8)))
+                 (drop (call $grpc_send (i32.load (i32.const 8)) \"one\" (i32.const 0)))
+                 (drop (call $grpc_send (i32.load (i32.const 8)) \"three\" (i32.const 1)))
+                 (i32.const 0)",
+            ),
+            on("grpc_receive", "(call $note \"message\" (local.get $size)) (call $body (i32.const 5))"),
+            on("grpc_receive_initial_metadata", "(call $note \"initial\" (i32.const 1))"),
+            on("grpc_receive_trailing_metadata", "(call $note \"trailing\" (i32.const 1))"),
+            on("grpc_close", "(call $note \"close\" (local.get $size))"),
+        ]
+        .concat(),
+    );
+    let upstream: UpstreamUrl = format!("h2c://{}", h2c_origin().await).parse().unwrap();
+    let (server, record) = serve(&filter, |builder| builder.cluster("echo", upstream));
+    tokio::task::spawn_blocking(move || {
+        assert_eq!(Peer::connect(server.address()).get("/").status(), 503, "there is no upstream");
+        record.wait_for("close=0");
+        record.wait_for("who");
+        let said: Vec<_> = record.logs().iter().map(|line| line.replace("worker 0: ", "")).collect();
+        let of_stream: Vec<&str> =
+            said.iter().map(String::as_str).filter(|line| !["message=3", "who", "one"].contains(line)).collect();
+        assert_eq!(of_stream, ["call=0", "initial=1", "message=5", "three", "trailing=1", "close=0"], "{said:?}");
+        assert_eq!(said.iter().filter(|line| **line == "message=3").count(), 2, "{said:?}");
+    })
+    .await
+    .unwrap();
 }
