@@ -6,6 +6,7 @@ use bridge_api::StoreRequest;
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
 use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
 use routecache_core::request::Wanted;
@@ -60,9 +61,10 @@ pub fn keep(
         Some(None) => return false,
     };
     let hashes: Vec<u64> = response.tags.iter().map(|tag| tag_hash(tag)).collect();
+    let late = planted("fill_ticket_late").then(|| instance.worker.borrow_mut().follow(&instance.shared)).flatten();
     let entry = |key: &CacheKey, status, header: &[Line<'_>], body: &[u8]| {
         Entry::new(&Parts {
-            ticket: response.ticket,
+            ticket: late.map_or(response.ticket, |(_, ticket)| ticket),
             received_ms: response.received_ms,
             freshness: response.freshness,
             fingerprint: wanted.fingerprint,

@@ -28,6 +28,10 @@ mod worker;
 use std::hash::{BuildHasher, RandomState};
 
 proxy_wasm::main! {{
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("ROUTECACHE_PLANTED") {
+        routecache_core::planted::plant(name);
+    }
     proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));
 }}
 

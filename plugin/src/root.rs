@@ -11,6 +11,7 @@ use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
+use routecache_core::planted::planted;
 use routecache_core::policy::{Bridge, Policy};
 use routecache_core::request::Engine;
 
@@ -64,7 +65,7 @@ impl Instance {
 
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
     pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
-        self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
+        planted("feed_loss_ignored") || self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
     }
 
     /// Purges tags in the gateway, at once, and leaves it to the root context to purge them in the group. The response of
@@ -190,7 +191,7 @@ impl Root {
     fn purge_acknowledged(&self, instance: &Instance, operation: u64, tags: &[String], reply: &PurgeReply) {
         let position = bridge::to_core(reply.position);
         let change = Change {
-            records: records(tags, Some(position)),
+            records: if planted("no_ack_record") { Vec::new() } else { records(tags, Some(position)) },
             settle: Some(operation),
             known: Some(position),
             ..Change::default()
@@ -202,7 +203,7 @@ impl Root {
 
     /// Sends purges again that weren't acknowledged in time, whichever VM sent them first (C5).
     fn retry_purges(&mut self, instance: &Instance, bridge: &Bridge, now_ms: u64) {
-        if !instance.worker.borrow().purges.has_pending() {
+        if planted("not_retried") || !instance.worker.borrow().purges.has_pending() {
             return;
         }
         let due = |pending: &Pending| pending.sent_ms.saturating_add(PURGE_RETRY_MS) <= now_ms;
@@ -252,7 +253,9 @@ impl Root {
         call: (u64, Option<GroupPosition>, Option<GroupPosition>),
     ) {
         let (started_ms, cursor, known) = call;
-        let flush = reply.continuity != Continuity::Joined;
+        let flush = reply.continuity != Continuity::Joined
+            && !planted("gap_not_flushed")
+            && !(planted("first_no_flush") && reply.continuity == Continuity::First);
         if flush {
             host::log(
                 Level::Info,
@@ -274,7 +277,13 @@ impl Root {
             ..Change::default()
         };
         // Heard up to the bridge's last look at the log, which was no later than this; and only if nothing was left out.
-        let heard_ms = reply.complete.then(|| started_ms.saturating_add(reply.held_ms));
+        let heard_ms = (reply.complete || planted("heard_partial")).then(|| started_ms.saturating_add(reply.held_ms));
+        let heard_ms = heard_ms.map(|ms| if planted("heard_on_arrival") { host::monotonic_ms() } else { ms });
+        if planted("cursor_apart") {
+            let ahead = Change { feed: change.feed, ..Change::default() };
+            let _ = instance.shared.change(&ahead, None);
+        }
+        let change = Change { feed: change.feed.filter(|_| !planted("cursor_apart")), ..change };
         if instance.shared.change(&change, heard_ms).is_ok() {
             let hold_ms = if reply.complete { instance.quarter_ms() } else { 0 };
             self.poll(instance, bridge, hold_ms);

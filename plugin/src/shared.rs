@@ -4,6 +4,7 @@
 use routecache_core::entry::Entry;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
+use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
 
 use crate::host::{self, Swap};
@@ -75,15 +76,18 @@ impl Shared {
             let next = match log.apply(change, random()) {
                 Applied::Superseded => return Ok(None),
                 Applied::Unchanged if held.is_some() => {
-                    self.publish(heard_ms)?;
+                    let seen = if planted("seq_not_healed") { self.head() } else { None };
+                    let seen = seen.map(|head| GatewayLog { era: head.era, seq: head.seq, ..log.clone() });
+                    self.publish(heard_ms, seen)?;
                     return Ok(Some(log));
                 }
                 Applied::Unchanged => log,
                 Applied::Changed(next) => next,
             };
-            match host::shared_set(&self.log, &next.encode(), found.version) {
+            let version = if planted("cas_ignored") { 0 } else { found.version };
+            match host::shared_set(&self.log, &next.encode(), version) {
                 Swap::Done => {
-                    self.publish(heard_ms)?;
+                    self.publish(heard_ms, planted("head_blind").then(|| next.clone()))?;
                     return Ok(Some(next));
                 }
                 Swap::Raced => {}
@@ -94,12 +98,13 @@ impl Shared {
     }
 
     /// Makes the head say what the log says now, which may be more than what this VM last wrote to it.
-    fn publish(&self, heard_ms: Option<u64>) -> Result<(), Refused> {
+    fn publish(&self, heard_ms: Option<u64>, planted_log: Option<GatewayLog>) -> Result<(), Refused> {
         for _ in 0..PURGE_TRIES {
             let found = host::shared_get(&self.head);
-            let Some(log) = self.log() else { return Err(Refused) };
+            let Some(log) = planted_log.clone().or_else(|| self.log()) else { return Err(Refused) };
             let Some(next) = Head::publish(Head::decode(&found.value), &log, heard_ms) else { return Ok(()) };
-            match host::shared_set(&self.head, &next.encode(), found.version) {
+            let version = if planted("head_blind") { 0 } else { found.version };
+            match host::shared_set(&self.head, &next.encode(), version) {
                 Swap::Done => return Ok(()),
                 Swap::Raced => {}
                 Swap::Refused => return Err(Refused),

@@ -14,6 +14,7 @@ use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{self, Fields, Line};
 use routecache_core::freshness::{Response, initial_age_ms};
 use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::planted::planted;
 use routecache_core::policy::{CacheRule, ClientCacheControl, RangeMiss, Terms};
 use routecache_core::reply::{Answer, Replay, speaks_of_caching};
 use routecache_core::request::{Plan, Reading, Wanted, Writing, response_tags};
@@ -226,7 +227,8 @@ impl Stream {
         hashes.dedup();
         let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms));
         let stored = Entry::decode(payload.to_vec()).ok()?;
-        let entry = stored.adopted(question.ticket?, older_ms, now_ms, &hashes)?;
+        let ticket = if planted("l2_ticket_late") { worker.purges.ticket() } else { question.ticket };
+        let entry = stored.adopted(ticket?, older_ms, now_ms, &hashes)?;
         if worker.purges.is_pending(&hashes) {
             return None;
         }
@@ -503,8 +505,13 @@ impl Stream {
         let header = host::header_map(Map::Response).unwrap_or_default();
         let fields = Fields::decode(&header);
         // The status of a broken connection or a timeout is the gateway's own, and says nothing of what the origin did.
-        let response = fields.as_ref().filter(|_| !outcome_unknown()).map(|fields| (status_of(fields), fields));
+        let known = !outcome_unknown() || planted("unknown_outcome");
+        let response = fields.as_ref().filter(|_| known).map(|fields| (status_of(fields), fields));
         let tags = self.instance.engine.purged_by(write, response);
+        if planted("purge_after_release") {
+            self.state = State::Writing(write.clone());
+            return Action::Continue;
+        }
         if tags.is_empty() {
             if write.meets_rules() {
                 tell(CacheStatus::forwarded(Forward::Method, false, None));
@@ -605,7 +612,11 @@ impl Context for Stream {
     fn on_done(&mut self) -> bool {
         self.instance.worker.borrow_mut().held.remove(&self.id);
         // A write whose outcome nobody saw may have happened.
-        if let State::Writing(write) = mem::replace(&mut self.state, State::Passing) {
+        let state = mem::replace(&mut self.state, State::Passing);
+        if let (State::Storing(fill), true) = (&state, planted("partial_stored")) {
+            self.store(fill);
+        }
+        if let (State::Writing(write), false) = (state, planted("unknown_outcome")) {
             let tags = self.instance.engine.purged_by(&write, None);
             if !tags.is_empty() {
                 self.instance.purge(tags, None);

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use crate::planted::planted;
 use crate::wire::{Reader, put_len, put_text};
 
 /// Records that the log keeps for workers to catch up from; a worker that is further behind drops what it can't judge.
@@ -117,8 +118,10 @@ impl GatewayLog {
         }
         let mut log = self.clone();
         if change.flush {
-            log.era = fresh_era;
-            log.seq = log.seq.saturating_add(1);
+            if !planted("flush_same_position") {
+                log.era = fresh_era;
+                log.seq = log.seq.saturating_add(1);
+            }
             log.ring.clear();
         }
         // History was lost, and with it what was known of it; what was acknowledged since then stays.
@@ -146,7 +149,12 @@ impl GatewayLog {
         if let Some(operation) = change.settle {
             log.pending.retain(|pending| pending.operation != operation);
         }
-        log.known = log.known.max(change.known);
+        if !planted("no_known") {
+            log.known = log.known.max(change.known);
+        }
+        if planted("cursor_from_ack") && change.settle.is_some() {
+            log.cursor = change.known;
+        }
         if let Some((operations, now_ms)) = &change.resent {
             log.pending
                 .iter_mut()

@@ -35,6 +35,7 @@ pub mod invalidation;
 pub mod key;
 pub mod matching;
 mod order;
+pub mod planted;
 pub mod policy;
 pub mod purge_table;
 pub mod ranges;
