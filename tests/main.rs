@@ -5,6 +5,8 @@ mod documents;
 mod envoy;
 mod scenarios;
 mod serve;
+#[path = "simulation/tests.rs"]
+mod simulation;
 
 /// The small filters that host-test's own tests are made of.
 #[path = "../host-test/tests/host/probe.rs"]

@@ -1,0 +1,177 @@
+//! What happened in a run, as the clients, the origin and the group's store saw it. The laws are held against this alone.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A resource: a user, or the orders of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// Whose version it has.
+    pub user: u64,
+    /// Whether it is the user's orders.
+    pub orders: bool,
+}
+
+impl Resource {
+    /// Where it is.
+    pub fn path(self) -> String {
+        format!("/users/{}{}", self.user, if self.orders { "/orders" } else { "" })
+    }
+
+    /// The resource of a path.
+    pub fn of(path: &str) -> Option<Self> {
+        let (user, rest) = path.strip_prefix("/users/").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
+        Some(Self { user: user.parse().ok()?, orders: rest == "orders" })
+    }
+
+    /// The one body that this version of it has; its length gives the version away too.
+    pub fn body(self, version: u64) -> String {
+        let padding = usize::try_from(version % 7 * 40).unwrap_or_default();
+        format!("{} v{version} {}.", self.path(), "x".repeat(padding))
+    }
+}
+
+/// A read, once it has ended.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Where it was asked.
+    pub gateway: usize,
+    /// On which worker.
+    pub worker: usize,
+    /// For what.
+    pub resource: Resource,
+    /// When it began.
+    pub began: Duration,
+    /// When it ended.
+    pub ended: Duration,
+    /// Of the answer; 0 if there was none.
+    pub status: u16,
+    /// Whether all of the answer came.
+    pub complete: bool,
+    /// The client went away.
+    pub left: bool,
+    /// What came.
+    pub body: String,
+    /// `Cache-Status`.
+    pub told: String,
+}
+
+impl Read {
+    /// The version in the body.
+    pub fn version(&self) -> Option<u64> {
+        self.body.split_once(" v")?.1.split(' ').next()?.parse().ok()
+    }
+}
+
+/// A write that reached the origin.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Through which gateway; none if it went by them all.
+    pub gateway: Option<usize>,
+    /// Through which worker of it.
+    pub worker: usize,
+    /// What was written.
+    pub user: u64,
+    /// What its version became.
+    pub version: u64,
+    /// When the origin did it.
+    pub done: Duration,
+    /// When the client had the header of a successful answer.
+    pub released: Option<Duration>,
+    /// When the exchange ended.
+    pub ended: Option<Duration>,
+    /// When it began.
+    pub began: Duration,
+    /// The client went away.
+    pub left: bool,
+}
+
+/// A purge that the group's store has in its log.
+#[derive(Clone, Debug)]
+pub struct Purge {
+    /// When.
+    pub at: Duration,
+    /// What it purges.
+    pub user: u64,
+    /// The newest version that the origin had then: what was read before it is older or the same.
+    pub version: u64,
+    /// Who sent it; none for the bridge's own API.
+    pub gateway: Option<usize>,
+    /// A failover lost it.
+    pub lost: Option<Duration>,
+}
+
+/// The end of a VM, or of a whole gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// When.
+    pub at: Duration,
+    /// Of which gateway.
+    pub gateway: usize,
+    /// Of which worker; none for the whole process.
+    pub worker: Option<usize>,
+}
+
+/// Everything that a run left behind.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The consistency window.
+    pub window: Duration,
+    /// From when on nothing fails any more, and from when on everything must have healed.
+    pub quiet: Duration,
+    /// See there.
+    pub healed: Duration,
+    /// In the order in which they began.
+    pub reads: Vec<Read>,
+    /// In the order in which the origin did them.
+    pub writes: Vec<Write>,
+    /// In the order of the log.
+    pub purges: Vec<Purge>,
+    /// In order.
+    pub deaths: Vec<Death>,
+    /// When the origin failed: from, to.
+    pub origin_failed: Vec<(Duration, Duration)>,
+    /// What host-test found: broken laws of any filter.
+    pub violations: Vec<String>,
+    /// Other things worth telling.
+    pub notes: Vec<(Duration, String)>,
+}
+
+impl fmt::Display for History {
+    /// One line for each thing that happened, in order of time.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<(Duration, String)> = self.notes.clone();
+        for read in &self.reads {
+            let Read { gateway, worker, resource, began, status, .. } = read;
+            let version = read.version().map_or_else(|| "nothing".to_owned(), |version| format!("v{version}"));
+            let ended = read.ended.saturating_sub(*began).as_secs_f64() * 1000.0;
+            let told = &read.told;
+            let line = format!(
+                "{gateway}.{worker} reads {} → {status} {version} after {ended:.1} ms  {told}",
+                resource.path()
+            );
+            lines.push((*began, line));
+        }
+        for write in &self.writes {
+            let Write { worker, user, version, .. } = write;
+            let by = write.gateway.map_or("behind the gateways".to_owned(), |gateway| format!("{gateway}.{worker}"));
+            lines.push((write.done, format!("origin: user {user} is v{version}, written {by}")));
+            if let Some(released) = write.released {
+                lines.push((released, format!("{by} releases the write of user {user} v{version}")));
+            }
+        }
+        for Purge { at, user, version, gateway, lost } in &self.purges {
+            let by = gateway.map_or("the API".to_owned(), |gateway| format!("gateway {gateway}"));
+            let lost = if lost.is_some() { ", to be lost" } else { "" };
+            lines.push((*at, format!("store: purge of user {user} up to v{version} by {by}{lost}")));
+        }
+        for Death { at, gateway, worker } in &self.deaths {
+            let who = worker.map_or(format!("gateway {gateway}"), |worker| format!("worker {gateway}.{worker}"));
+            lines.push((*at, format!("{who} dies")));
+        }
+        lines.push((self.quiet, "-- nothing fails from here on".to_owned()));
+        lines.push((self.healed, "-- everything must have healed".to_owned()));
+        lines.sort_by_key(|(at, _)| *at);
+        lines.iter().try_for_each(|(at, line)| writeln!(f, "{:10.3} ms  {line}", at.as_secs_f64() * 1000.0))
+    }
+}
