@@ -158,6 +158,29 @@ fn variants_of_one_url_are_kept_side_by_side_on_every_worker_and_in_the_group() 
     }
 }
 
+#[test]
+fn gateways_learn_of_each_others_variants() {
+    let (builder, _, _) = world(&rules());
+    let origin = |call: &Call| {
+        Response::ok(call.header("accept-language").unwrap_or("none").to_owned()).header("vary", "Accept-Language")
+    };
+    let mut world = builder.gateways(3).origin(origin).build().expect("a world");
+    settle(&mut world);
+    let ask = |world: &mut World, gateway, language| {
+        let answer = world.fetch(Request::get("/users/7").header("accept-language", language).gateway(gateway));
+        world.run_until_idle();
+        assert_eq!(answer.text(), language);
+        status(&answer)
+    };
+    assert_eq!(ask(&mut world, 0, "de"), "fwd=uri-miss; stored");
+    assert_eq!(ask(&mut world, 1, "fr"), "fwd=vary-miss; stored");
+    for (gateway, language) in [(0, "fr"), (1, "de"), (2, "de"), (2, "fr")] {
+        assert_eq!(ask(&mut world, gateway, language), "hit; detail=group", "{gateway}: {language}");
+        assert_eq!(ask(&mut world, gateway, language), "hit; detail=worker", "{gateway}: {language}");
+    }
+    assert_eq!(world.origin_requests().len(), 2);
+}
+
 /// RFC 5861 §4 and RFC 9111 §4.2.4.
 #[test]
 fn a_stale_response_stands_in_for_an_error_within_its_window_unless_something_forbids_it() {

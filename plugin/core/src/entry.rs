@@ -210,6 +210,22 @@ impl Entry {
         Self::new(&parts)
     }
 
+    /// The same with another body.
+    #[must_use]
+    pub fn with_body(&self, body: &[u8]) -> Option<Self> {
+        Self::new(&Parts {
+            ticket: self.ticket,
+            received_ms: self.received_ms,
+            freshness: self.freshness,
+            fingerprint: self.fingerprint,
+            status: self.status,
+            key: self.key(),
+            tags: &self.tags,
+            header: &self.header().iter().collect::<Vec<_>>(),
+            body,
+        })
+    }
+
     /// The entry as the group keeps it: as old as it is now, and under no gateway's ticket.
     #[must_use]
     pub fn for_group(&self, now_ms: u64) -> Option<Self> {

@@ -81,17 +81,18 @@ impl Variants {
         }))
     }
 
-    /// These variants and those that another gateway knows of.
+    /// These variants and those that the group knows of; where the fields differ, those of the longer list: a list only
+    /// ever grows.
     #[must_use]
-    pub fn merged(mut self, other: &Self) -> Self {
-        if self.names == other.names {
-            let more = other.keys.iter().filter(|key| !self.keys.contains(key)).take(VARIANTS_MAX);
-            let more: Vec<u64> = more.copied().collect();
-            self.keys.splice(0..0, more);
-            let excess = self.keys.len().saturating_sub(VARIANTS_MAX);
-            self.keys.drain(..excess);
+    pub fn merged(self, mut group: Self) -> Self {
+        if self.names != group.names {
+            return if self.names.len() > group.names.len() { self } else { group };
         }
-        self
+        group.keys.retain(|key| !self.keys.contains(key));
+        group.keys.extend(self.keys);
+        let excess = group.keys.len().saturating_sub(VARIANTS_MAX);
+        group.keys.drain(..excess);
+        group
     }
 
     /// As an entry's body.
@@ -209,7 +210,20 @@ mod tests {
         let held = |number: usize| variants.select(&base(), &fields(&[("a", &number.to_string())]), &[]).is_some();
         assert_eq!((0..100).filter(|number| held(*number)).count(), VARIANTS_MAX);
         assert!(held(99) && !held(0));
-        assert!(variants.clone().merged(&variants).keys.len() <= VARIANTS_MAX);
+        assert_eq!(variants.clone().merged(variants.clone()), variants);
+    }
+
+    #[test]
+    fn what_two_gateways_know_of_variants_comes_together() {
+        let (german, one) = add(None, &[("a", "de")], "a");
+        let (french, two) = add(None, &[("a", "fr")], "a");
+        let both = german.clone().merged(french);
+        assert_eq!(both.select(&base(), &fields(&[("a", "de")]), &[]), Some(one));
+        assert_eq!(both.select(&base(), &fields(&[("a", "fr")]), &[]), Some(two));
+        let (wider, _) = add(None, &[("a", "de")], "a, b");
+        assert_eq!(german.clone().merged(wider.clone()), wider);
+        assert_eq!(wider.clone().merged(german), wider);
+        assert_eq!(Variants::default().merged(wider.clone()), wider);
     }
 
     #[test]
