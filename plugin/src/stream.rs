@@ -235,12 +235,19 @@ impl Stream {
         let request = Fields::decode(&question.request).unwrap_or_default();
         let replay = Rc::new(Replay::new(entry, &rule.terms));
         let found = judge((&question.wanted, key), (&request, &rule.terms), &replay, &worker.purges, now_ms);
-        if matches!(found, Found::Answer(_) | Found::Elsewhere(_)) {
-            let held = worker.entries.peek(key.hash()).and_then(|held| variants_of(&question.wanted, held.entry()));
-            if held.is_none() {
-                instance.shared.keep(key.hash(), replay.entry(), now_ms);
-                worker.hold(key.hash(), replay);
+        let theirs = variants_of(&question.wanted, replay.entry()).filter(|_| worker.purges.admits(replay.entry()));
+        let replay = match theirs {
+            // What the group knows of variants, and what this gateway knows.
+            Some(theirs) => {
+                let held = worker.entries.peek(key.hash()).and_then(|held| variants_of(&question.wanted, held.entry()));
+                let all = held.unwrap_or_default().merged(theirs);
+                replay.entry().with_body(&all.encode()).map(|entry| Rc::new(Replay::new(entry, &rule.terms)))
             }
+            None => matches!(found, Found::Answer(_)).then_some(replay),
+        };
+        if let Some(replay) = replay {
+            instance.shared.keep(key.hash(), replay.entry(), now_ms);
+            worker.hold(key.hash(), replay);
         }
         Some(found)
     }
