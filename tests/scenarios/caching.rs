@@ -336,3 +336,13 @@ fn only_the_first_hit_of_an_entry_is_looked_at() {
         assert_eq!(reply.host_calls.len(), calls);
     }
 }
+
+/// RFC 9211 §2: each cache adds its member behind those of the caches nearer to the origin.
+#[test]
+fn what_other_caches_have_said_stays_in_front() {
+    let (mut world, _) = stage(&with(json!({})), |_, _| user().header("cache-status", "cdn; hit; ttl=5"));
+    for ours in ["routecache; fwd=uri-miss; stored", "routecache; hit; ttl=299; detail=worker"] {
+        let answer = get(&mut world, &[]);
+        assert_eq!(answer.headers.all("cache-status"), ["cdn; hit; ttl=5", ours]);
+    }
+}
