@@ -233,11 +233,8 @@ impl State {
 
     fn lookup(&mut self, request: &LookupRequest, gateway: usize, now_ms: u64) -> Response {
         let known = request.known.filter(|_| !self.plants(Planted::KnownIgnored));
-        let lagging = self.plants(Planted::ReplicaReads);
-        let replica = &mut self.replica.0;
         let memory = match self.deposed.get_mut(&gateway) {
             Some(deposed) => deposed,
-            None if lagging => replica,
             None => &mut self.memory,
         };
         let (reply, payload) = memory.lookup(&LookupRequest { known, ..request.clone() }, now_ms);

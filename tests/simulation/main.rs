@@ -69,7 +69,7 @@ fn simulate(options: &Options) -> Result<bool, String> {
     if !filter.exists() {
         return Err(format!("{} isn't there\n    run: cargo xtask simulate", filter.display()));
     }
-    let seeds = options.seeds.unwrap_or_else(|| options.plant.map_or(1000, |plant| plant.seeds));
+    let seeds = options.seeds.unwrap_or_else(|| options.plant.map_or(1000, |plant| plant.seeds).max(300));
     let (start, next) = (Instant::now(), AtomicU64::new(0));
     let (tally, found) = (Mutex::new(Tally::default()), Mutex::new(None::<Found>));
     let workers = thread::available_parallelism().map_or(1, usize::from);

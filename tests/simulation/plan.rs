@@ -137,6 +137,7 @@ impl Plan {
         let crowd = theme == Theme::Crowd;
         let (gateways, workers) = match theme {
             Theme::Crowd => (1 + chance.index(2), 2 + chance.index(2)),
+            Theme::SlowGroup => (3, 1),
             Theme::FailOver | Theme::Feed => (2, 1 + chance.index(2)),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
         };
@@ -147,7 +148,7 @@ impl Plan {
             None => 0,
         };
         let kinds: Vec<u64> = KINDS.iter().map(&mut weigh).collect();
-        let feed = theme == Theme::Feed;
+        let (feed, slow_group) = (theme == Theme::Feed, theme == Theme::SlowGroup);
         let mut plan = Self {
             seed,
             gateways,
@@ -155,9 +156,27 @@ impl Plan {
             window_ms: if feed { 200 } else { chance.of(&[200, 400, 1000]) },
             log_records: if theme.kinds().is_some() { 1000 } else { chance.of(&[2, 4, 1000, 1000]) },
             feed_records: if feed { 1 } else { chance.of(&[1, 2, 512, 512]) },
-            feed_way_ms: if feed { 48 } else { chance.of(&[1, 20, 40]) },
-            bridge_way_ms: if crowd { 1 } else { chance.of(&[1, 10, 45, 100]) },
-            origin_way_ms: if crowd { 1 } else { chance.of(&[5, 40, 150]) },
+            feed_way_ms: if feed {
+                48
+            } else if slow_group {
+                1
+            } else {
+                chance.of(&[1, 20, 40])
+            },
+            bridge_way_ms: if crowd {
+                1
+            } else if slow_group {
+                45
+            } else {
+                chance.of(&[1, 10, 45, 100])
+            },
+            origin_way_ms: if crowd {
+                1
+            } else if slow_group {
+                5
+            } else {
+                chance.of(&[5, 40, 150])
+            },
             cold: chance.percent(30),
             steps: Vec::new(),
         };
@@ -207,12 +226,14 @@ enum Theme {
     /// A feed that is slow, cut into pieces, and lost.
     Feed,
     Eviction,
+    /// Answers of the group that come after the purge of what they bring.
+    SlowGroup,
     /// Writes whose end nobody sees.
     LostWrites,
 }
 
 impl Theme {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Anything,
         Self::Anything,
         Self::Anything,
@@ -220,6 +241,7 @@ impl Theme {
         Self::FailOver,
         Self::Feed,
         Self::Eviction,
+        Self::SlowGroup,
         Self::LostWrites,
     ];
 
@@ -227,10 +249,11 @@ impl Theme {
     fn kinds(self) -> Option<&'static [&'static str]> {
         Some(match self {
             Self::Anything => return None,
-            Self::Crowd => &["race", "crash"],
+            Self::Crowd => &["race", "crash", "cut"],
             Self::FailOver => &["fail over"],
             Self::Feed => &["write behind", "cut"],
             Self::Eviction => &["evict"],
+            Self::SlowGroup => &["write behind"],
             Self::LostWrites => &["leave", "origin"],
         })
     }

@@ -139,7 +139,10 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
         running.world.run_for(Duration::from_millis(plan.window_ms));
     }
     for step in &plan.steps {
-        running.world.run_for(Duration::from_micros(step.after_us));
+        // What comes at the same instant meets: nothing of it is done before all of it is there.
+        if step.after_us > 0 {
+            running.world.run_for(Duration::from_micros(step.after_us));
+        }
         running.act(step.what);
     }
     running.end()
