@@ -5,9 +5,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use routecache_core::cache_status::{CacheStatus, Tier};
-use routecache_core::entry::{Entry, Parts, Ticket, VaryKey};
+use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::eviction::S3Fifo;
 use routecache_core::fields::{self, Fields};
+use routecache_core::policy::Terms;
+use routecache_core::reply::Replay;
 use routecache_core::request::{Engine, Plan};
 use serde_json::json;
 
@@ -48,13 +50,11 @@ fn entry() -> Entry {
     Entry::new(&Parts {
         ticket: Ticket { era: 1, position: 1 },
         received_ms: 0,
-        age_ms: 0,
-        lifetime_ms: 300_000,
+        freshness: Freshness { lifetime_ms: 300_000, ..Freshness::default() },
         fingerprint: 1,
         status: 200,
         key: "shop:v1 orders https GET api.example.com user:12345:orders:2 size=20",
         tags: &[1, 2, 3, 4, 5],
-        vary: &VaryKey::default(),
         header: &[
             (b"content-type", b"application/json"),
             (b"date", b"Mon, 23 Nov 2026 05:19:30 GMT"),
@@ -73,15 +73,18 @@ fn benches(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let fields = Fields::decode(black_box(&request)).expect("fields");
                 let Plan::Read(reading) = engine.plan(&fields, true) else { panic!("no read") };
-                black_box(reading.name.key.hash())
+                black_box(reading.wanted.key.hash())
             });
         });
     }
     let entry = entry();
-    criterion.bench_function("write the header of a hit", |bencher| {
+    criterion.bench_function("answer from an entry", |bencher| {
+        let terms = Terms::default();
+        let replay = Replay::new(entry.clone(), &terms);
+        let fields = Fields::decode(&request).expect("fields");
         let mut out = Vec::new();
         let status = CacheStatus::Hit { ttl_s: 287, tier: Tier::Worker };
-        bencher.iter(|| entry.reply_header(black_box(1000), &status, &mut out));
+        bencher.iter(|| replay.answer(&fields, &terms, &status, black_box(1000), &mut out).status);
     });
     criterion.bench_function("decode an entry of 1 KiB", |bencher| {
         bencher.iter(|| Entry::decode(black_box(entry.bytes()).to_vec()));

@@ -78,7 +78,7 @@ impl Shared {
                 Applied::Unchanged if held.is_some() => {
                     let seen = if planted("seq_not_healed") { self.head() } else { None };
                     let seen = seen.map(|head| GatewayLog { era: head.era, seq: head.seq, ..log.clone() });
-                    self.publish(heard_ms, seen)?;
+                    self.publish(heard_ms, seen.as_ref())?;
                     return Ok(Some(log));
                 }
                 Applied::Unchanged => log,
@@ -87,7 +87,7 @@ impl Shared {
             let version = if planted("cas_ignored") { 0 } else { found.version };
             match host::shared_set(&self.log, &next.encode(), version) {
                 Swap::Done => {
-                    self.publish(heard_ms, planted("head_blind").then(|| next.clone()))?;
+                    self.publish(heard_ms, planted("head_blind").then_some(&next))?;
                     return Ok(Some(next));
                 }
                 Swap::Raced => {}
@@ -98,10 +98,10 @@ impl Shared {
     }
 
     /// Makes the head say what the log says now, which may be more than what this VM last wrote to it.
-    fn publish(&self, heard_ms: Option<u64>, planted_log: Option<GatewayLog>) -> Result<(), Refused> {
+    fn publish(&self, heard_ms: Option<u64>, planted_log: Option<&GatewayLog>) -> Result<(), Refused> {
         for _ in 0..PURGE_TRIES {
             let found = host::shared_get(&self.head);
-            let Some(log) = planted_log.clone().or_else(|| self.log()) else { return Err(Refused) };
+            let Some(log) = planted_log.cloned().or_else(|| self.log()) else { return Err(Refused) };
             let Some(next) = Head::publish(Head::decode(&found.value), &log, heard_ms) else { return Ok(()) };
             let version = if planted("head_blind") { 0 } else { found.version };
             match host::shared_set(&self.head, &next.encode(), version) {

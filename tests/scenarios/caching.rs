@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::stage::{ms, rules, rules_alone, settle, status, world};
 
 /// The stage's rules with more terms for users.
-fn with(terms: Value) -> Value {
+fn with(terms: &Value) -> Value {
     merged(rules(), terms)
 }
 
-fn merged(mut rules: Value, terms: Value) -> Value {
+fn merged(mut rules: Value, terms: &Value) -> Value {
     for (name, value) in terms.as_object().expect("a map") {
         rules["routes"][0]["cache"][name] = value.clone();
     }
@@ -53,7 +53,7 @@ fn get(world: &mut World, lines: &[(&str, &str)]) -> Answer {
 #[test]
 fn a_stale_response_is_validated_with_both_validators_and_a_304_renews_it() {
     let modified = "Mon, 24 Nov 2025 15:00:00 GMT";
-    let (mut world, heard) = stage(&with(json!({})), move |call, number| {
+    let (mut world, heard) = stage(&with(&json!({})), move |call, number| {
         let answer = match call.header("if-none-match") {
             Some("\"a\"") => Response::new(304).header("x-round", number.to_string()),
             _ => user(),
@@ -78,7 +78,7 @@ fn a_stale_response_is_validated_with_both_validators_and_a_304_renews_it() {
 /// RFC 9111 §4.3.2 and RFC 9110 §14.
 #[test]
 fn a_clients_own_condition_and_range_are_answered_from_what_is_stored() {
-    let (mut world, heard) = stage(&with(json!({})), |_, _| user().header("etag", "\"a\""));
+    let (mut world, heard) = stage(&with(&json!({})), |_, _| user().header("etag", "\"a\""));
     get(&mut world, &[]);
     for (lines, code, body) in [
         (&[("if-none-match", "W/\"a\"")][..], 304, ""),
@@ -98,7 +98,7 @@ fn a_clients_own_condition_and_range_are_answered_from_what_is_stored() {
 /// RFC 9111 §3.3: a part isn't the whole.
 #[test]
 fn a_range_that_is_not_stored_is_forwarded_and_poisons_nothing() {
-    let (mut world, heard) = stage(&with(json!({})), |call, _| match call.header("range") {
+    let (mut world, heard) = stage(&with(&json!({})), |call, _| match call.header("range") {
         Some(_) => {
             Response::new(206).body("23").header("content-range", "bytes 2-3/10").header("cache-control", "max-age=60")
         }
@@ -112,7 +112,7 @@ fn a_range_that_is_not_stored_is_forwarded_and_poisons_nothing() {
 
 #[test]
 fn a_rule_may_ask_for_the_whole_where_a_part_is_asked_for() {
-    let (mut world, heard) = stage(&with(json!({ "range_miss": "whole" })), |_, _| user());
+    let (mut world, heard) = stage(&with(&json!({ "range_miss": "whole" })), |_, _| user());
     let whole = get(&mut world, &[("range", "bytes=2-3"), ("if-range", "\"a\"")]);
     assert_eq!((whole.status, status(&whole).as_str()), (200, "fwd=uri-miss; stored"));
     assert!(heard.borrow().iter().all(|call| call.header("range").is_none() && call.header("if-range").is_none()));
@@ -161,9 +161,8 @@ fn variants_of_one_url_are_kept_side_by_side_on_every_worker_and_in_the_group() 
 #[test]
 fn gateways_learn_of_each_others_variants() {
     let (builder, _, _) = world(&rules());
-    let origin = |call: &Call| {
-        Response::ok(call.header("accept-language").unwrap_or("none").to_owned()).header("vary", "Accept-Language")
-    };
+    let origin =
+        |call: &Call| Response::ok(call.header("accept-language").unwrap_or("none")).header("vary", "Accept-Language");
     let mut world = builder.gateways(3).origin(origin).build().expect("a world");
     settle(&mut world);
     let ask = |world: &mut World, gateway, language| {
@@ -194,7 +193,7 @@ fn a_stale_response_stands_in_for_an_error_within_its_window_unless_something_fo
     ] {
         for error in [Response::new(503).body("busy"), Response::new(503)] {
             let failing = error.clone();
-            let (mut world, _) = stage(&with(json!({ "stale_if_error": "1m" })), move |_, number| {
+            let (mut world, _) = stage(&with(&json!({ "stale_if_error": "1m" })), move |_, number| {
                 if number == 1 { user().header("cache-control", control) } else { failing.clone() }
             });
             get(&mut world, &[]);
@@ -213,7 +212,7 @@ fn a_stale_response_stands_in_for_an_error_within_its_window_unless_something_fo
 #[test]
 fn what_was_purged_neither_stands_in_for_an_error_nor_is_validated() {
     for rules in [rules(), rules_alone()] {
-        let (mut world, heard) = stage(&merged(rules, json!({ "stale_if_error": "1h" })), |call, _| {
+        let (mut world, heard) = stage(&merged(rules, &json!({ "stale_if_error": "1h" })), |call, _| {
             match (call.method(), call.header("x-fail")) {
                 ("PUT", _) => Response::new(204),
                 (_, Some(_)) => Response::new(503).body("busy"),
@@ -235,7 +234,7 @@ fn what_was_purged_neither_stands_in_for_an_error_nor_is_validated() {
 fn a_clients_directives_count_only_where_the_rule_honours_them() {
     for (directives, reload, only) in [("distrust", "hit; detail=worker", 200), ("honour", "fwd=request; stored", 504)]
     {
-        let (mut world, heard) = stage(&with(json!({ "client_directives": directives })), |_, _| user());
+        let (mut world, heard) = stage(&with(&json!({ "client_directives": directives })), |_, _| user());
         let first = get(&mut world, &[("cache-control", "only-if-cached")]);
         assert_eq!(first.status, only, "{directives}");
         assert_eq!(heard.borrow().len(), usize::from(only == 200), "{directives}");
@@ -260,7 +259,7 @@ fn a_write_invalidates_what_no_purge_rule_names() {
         (Request::post("/groups").body("x"), true),
         (Request::new("DELETE", "/users/8"), false),
     ] {
-        let (mut world, _) = stage(&with(json!({})), origin);
+        let (mut world, _) = stage(&with(&json!({})), origin);
         get(&mut world, &[]);
         assert_eq!(status(&get(&mut world, &[])), "hit; detail=worker");
         let told = format!("{write:?}");
@@ -271,7 +270,7 @@ fn a_write_invalidates_what_no_purge_rule_names() {
 
 #[test]
 fn words_of_a_response_field_are_tags_that_a_write_purges_and_no_client_sees() {
-    let mut rules = with(json!({ "tags": [{ "header": "Surrogate-Key" }] }));
+    let mut rules = with(&json!({ "tags": [{ "header": "Surrogate-Key" }] }));
     rules["routes"][2]["purge"]["tags"] = json!(["staff"]);
     let (mut world, _) = stage(&rules, |call, _| match call.method() {
         "GET" => user().header("surrogate-key", "menu staff"),
@@ -287,7 +286,7 @@ fn words_of_a_response_field_are_tags_that_a_write_purges_and_no_client_sees() {
 /// RFC 9213.
 #[test]
 fn a_targeted_field_decides_for_us_and_cache_control_for_clients() {
-    let (mut world, _) = stage(&with(json!({ "client_cache_control": "keep" })), |_, _| {
+    let (mut world, _) = stage(&with(&json!({ "client_cache_control": "keep" })), |_, _| {
         user().header("cache-control", "no-store").header("cdn-cache-control", "max-age=60")
     });
     get(&mut world, &[]);
@@ -298,7 +297,7 @@ fn a_targeted_field_decides_for_us_and_cache_control_for_clients() {
 #[test]
 fn browsers_are_told_what_the_rule_says_on_a_miss_and_on_a_hit() {
     for (told, miss, hit) in [("no-cache", "no-cache", "no-cache"), ("30s", "max-age=30", "max-age=35")] {
-        let (mut world, _) = stage(&with(json!({ "client_cache_control": told })), |_, _| {
+        let (mut world, _) = stage(&with(&json!({ "client_cache_control": told })), |_, _| {
             user().header("cache-control", "max-age=600").header("expires", "0")
         });
         let first = get(&mut world, &[]);
@@ -313,7 +312,7 @@ fn browsers_are_told_what_the_rule_says_on_a_miss_and_on_a_hit() {
 #[test]
 fn the_response_to_a_head_renews_what_is_stored_or_makes_it_stale() {
     for (length, renewed) in [("10", true), ("11", false)] {
-        let (mut world, _) = stage(&with(json!({})), move |call, _| match call.method() {
+        let (mut world, _) = stage(&with(&json!({})), move |call, _| match call.method() {
             "HEAD" => Response::new(200).header("content-length", length).header("cache-control", "max-age=60"),
             _ => user().header("cache-control", "max-age=10"),
         });
@@ -327,7 +326,7 @@ fn the_response_to_a_head_renews_what_is_stored_or_makes_it_stale() {
 /// facts/hosts.md §11: a reply is looked at on its way out once per entry and worker, and costs nothing more from then on.
 #[test]
 fn only_the_first_hit_of_an_entry_is_looked_at() {
-    let (mut world, _) = stage(&with(json!({})), |_, _| user());
+    let (mut world, _) = stage(&with(&json!({})), |_, _| user());
     get(&mut world, &[]);
     for calls in [1, 0, 0] {
         get(&mut world, &[]);
@@ -340,7 +339,7 @@ fn only_the_first_hit_of_an_entry_is_looked_at() {
 /// RFC 9211 §2: each cache adds its member behind those of the caches nearer to the origin.
 #[test]
 fn what_other_caches_have_said_stays_in_front() {
-    let (mut world, _) = stage(&with(json!({})), |_, _| user().header("cache-status", "cdn; hit; ttl=5"));
+    let (mut world, _) = stage(&with(&json!({})), |_, _| user().header("cache-status", "cdn; hit; ttl=5"));
     for ours in ["routecache; fwd=uri-miss; stored", "routecache; hit; ttl=299; detail=worker"] {
         let answer = get(&mut world, &[]);
         assert_eq!(answer.headers.all("cache-status"), ["cdn; hit; ttl=5", ours]);
