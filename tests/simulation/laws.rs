@@ -66,8 +66,9 @@ pub fn breaches(history: &History) -> Vec<Breach> {
 fn judge(history: &History, read: &Read) -> Vec<Breach> {
     let breach = |law, how: String| Breach { law, at: read.began, how };
     let who = format!("{}.{} answered {}", read.gateway, read.worker, read.resource.path());
+    let served_whole = read.status == 200 && read.complete;
     let mut found = Vec::new();
-    if read.status == 200 && read.complete {
+    if served_whole {
         match (read.version(), read.body.split(' ').next().and_then(Resource::of)) {
             (Some(version), Some(resource)) => {
                 if resource != read.resource {
@@ -79,7 +80,7 @@ fn judge(history: &History, read: &Read) -> Vec<Breach> {
             _ => found.push(breach(Law::WholeAnswer, format!("{who} with {:?}", read.body))),
         }
     }
-    if !read.left && !(read.status == 200 && read.complete) && !excused(history, read) {
+    if !(served_whole || read.left || excused(history, read)) {
         found.push(breach(Law::FailOpen, format!("{who} with status {}, complete: {}", read.status, read.complete)));
     }
     let served = (read.status == 200).then(|| read.version()).flatten();
