@@ -1,0 +1,139 @@
+//! The response of the origin, on its way into the tiers.
+
+use std::rc::Rc;
+
+use proxy_wasm::types::Action;
+use routecache_core::cache_control::CacheControl;
+use routecache_core::cache_status::CacheStatus;
+use routecache_core::fields::Fields;
+use routecache_core::freshness::Response;
+use routecache_core::policy::{CacheRule, ClientCacheControl};
+use routecache_core::reply::speaks_of_caching;
+use routecache_core::request::response_tags;
+use routecache_core::storing::{self, Asked, kept_fields, storable};
+
+use super::tell::{from_origin, status_of, tell};
+use super::validate::shown;
+use super::{Fill, Question, State, Stream};
+use crate::host::{self, Map};
+use crate::keep::{self, keep};
+use crate::lookup::Candidate;
+
+impl Stream {
+    /// Handles the header of the origin's response: what it says of what is stored, and whether it is stored itself.
+    pub(super) fn receive(
+        &mut self,
+        question: Question,
+        group: Option<bridge_api::Ticket>,
+        end_of_stream: bool,
+    ) -> Action {
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+        let header = host::header_map(Map::Response).unwrap_or_default();
+        let fields = Fields::decode(&header).unwrap_or_default();
+        let status = status_of(&fields);
+        let from_origin = from_origin();
+        if let Some(Candidate { replay, asked }) = question.candidate.clone() {
+            if status == 304 && asked && from_origin {
+                return self.validated(&question, group, rule, &replay, &fields, end_of_stream);
+            }
+            if matches!(status, 500 | 502..=504) && self.may_stand_in(&replay) {
+                let told = shown(&question, status, replay.entry(), false, Some("stale-if-error"));
+                return self.answer_instead(&question, rule, &replay, &told, end_of_stream);
+            }
+            if status == 200 && !question.wanted.is_get && from_origin {
+                self.renew(&question, group, rule, &replay, &fields);
+            }
+        }
+        let judged = question.ticket.filter(|_| question.wanted.is_get && from_origin).map(|ticket| {
+            let response = Response {
+                status,
+                fields: &fields,
+                requested_ms: question.asked_wall_ms,
+                received_ms: host::wall_ms(),
+            };
+            let limit = instance.policy().limits.body_bytes_max;
+            storable(&response, rule, asked(&question), limit)
+                .and_then(|freshness| Ok((ticket, freshness, all_tags(&question, rule, &fields)?)))
+        });
+        tell_client(rule, &fields, status);
+        match judged {
+            Some(Ok((ticket, freshness, tags))) => {
+                tell(CacheStatus::forwarded(question.why, true, question.detail));
+                let (body, received_ms) = (Vec::new(), host::monotonic_ms());
+                let fill = Fill { question, group, ticket, status, freshness, tags, received_ms, header, body };
+                if end_of_stream {
+                    self.store(&fill);
+                } else {
+                    self.state = State::Storing(fill);
+                }
+            }
+            Some(Err(reason)) => {
+                tell(CacheStatus::forwarded(question.why, false, question.detail.or(Some(reason.word()))));
+            }
+            None => tell(CacheStatus::forwarded(question.why, false, question.detail)),
+        }
+        Action::Continue
+    }
+
+    /// Puts a complete response into the tiers.
+    pub(super) fn store(&self, fill: &Fill) {
+        let question = &fill.question;
+        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return };
+        let fields = Fields::decode(&fill.header).unwrap_or_default();
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let length = u64::try_from(fill.body.len()).unwrap_or(u64::MAX);
+        if storing::content_length(&fields).is_ok_and(|declared| declared.is_some_and(|declared| declared != length)) {
+            return;
+        }
+        let (control, _) = storing::control(&fields, rule);
+        let response = keep::Response {
+            ticket: fill.ticket,
+            group: fill.group,
+            received_ms: fill.received_ms,
+            freshness: fill.freshness,
+            status: fill.status,
+            tags: &fill.tags,
+            header: &kept_fields(&fields, &control),
+            body: &fill.body,
+        };
+        keep(&self.instance, rule, &question.wanted, &request, &response);
+    }
+}
+
+pub(super) fn asked(question: &Question) -> Asked {
+    Asked { authorised: question.wanted.authorised, no_store: question.wanted.control.no_store }
+}
+
+/// The tags that the request decides, and those that the response names.
+pub(super) fn all_tags(
+    question: &Question,
+    rule: &CacheRule,
+    fields: &Fields<'_>,
+) -> Result<Vec<String>, storing::NotStored> {
+    let mut tags = question.tags.clone();
+    tags.extend(response_tags(fields, &rule.terms, &question.origin)?);
+    Ok(tags)
+}
+
+/// Takes out of a forwarded response what is for this cache alone, and tells the client how to cache.
+fn tell_client(rule: &CacheRule, fields: &Fields<'_>, status: u16) {
+    let terms = &rule.terms;
+    for (name, _) in fields.iter().filter(|(name, _)| terms.hides(name)) {
+        host::remove_header(Map::Response, name);
+    }
+    let control = CacheControl::of(fields);
+    // What the origin forbids stays forbidden, and an error isn't to be kept longer than it says.
+    if control.private || control.no_store || control.no_cache || !(200..400).contains(&status) {
+        return;
+    }
+    let told = match terms.client_cache_control {
+        ClientCacheControl::Keep => return,
+        ClientCacheControl::NoCache => "no-cache".to_owned(),
+        ClientCacheControl::MaxAge(seconds) => format!("max-age={}", seconds.as_secs()),
+    };
+    for (name, _) in fields.iter().filter(|(name, _)| speaks_of_caching(name)) {
+        host::remove_header(Map::Response, name);
+    }
+    host::replace_header(Map::Response, "cache-control", told.as_bytes());
+}

@@ -1,0 +1,52 @@
+//! Sending a request to the origin.
+
+use proxy_wasm::types::Action;
+use routecache_core::cache_status::CACHE_NAME;
+use routecache_core::fields;
+use routecache_core::policy::RangeMiss;
+use routecache_core::targeted::SURROGATE_CONTROL;
+use routecache_core::validation::Validators;
+
+use super::{Question, State, Stream};
+use crate::host::{self, Map};
+
+impl Stream {
+    /// Sends the request on: with the validators of what is stored (RFC 9111 §4.3.1), or not at all (§5.2.1.7).
+    pub(super) fn forward(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
+        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+        if question.wanted.control.only_if_cached {
+            // Neither a hit nor forwarded (RFC 9211 §2).
+            let status = format!("{CACHE_NAME}; detail=only-if-cached");
+            let header = fields::encode(&[(b"cache-status", status.as_bytes()), (b"content-type", b"text/plain")]);
+            let body = b"nothing is stored that answers this request, and it asks for nothing else\n";
+            if host::send_response(504, "routecache_only_if_cached", &header, body) {
+                return Action::Pause;
+            }
+        }
+        if let Some(candidate) = &mut question.candidate {
+            let header = candidate.replay.entry().header();
+            let validators = Validators::of(&header);
+            if !validators.is_empty() {
+                candidate.asked = true;
+                // In place of the client's own, which are judged against what comes back.
+                for (name, value) in
+                    [("if-none-match", validators.etag), ("if-modified-since", validators.last_modified)]
+                {
+                    match value {
+                        Some(value) => host::replace_header(Map::Request, name, value),
+                        None => host::remove_header(Map::Request, name.as_bytes()),
+                    }
+                }
+            }
+        }
+        if rule.terms.range_miss == RangeMiss::Whole && question.wanted.is_get {
+            host::remove_header(Map::Request, b"range");
+            host::remove_header(Map::Request, b"if-range");
+        }
+        if rule.terms.targeted.iter().any(|name| name == SURROGATE_CONTROL) {
+            host::add_header(Map::Request, "surrogate-capability", &format!("{CACHE_NAME}=\"Surrogate/1.0\""));
+        }
+        self.state = State::Filling { question, group };
+        Action::Continue
+    }
+}

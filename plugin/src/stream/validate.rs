@@ -1,0 +1,180 @@
+//! A stored response that answers after the origin was asked: it still holds, or the origin fails.
+
+use std::rc::Rc;
+
+use proxy_wasm::types::Action;
+use routecache_core::cache_status::CacheStatus;
+use routecache_core::entry::{Entry, Freshness, Parts};
+use routecache_core::fields::{self, Fields, Line};
+use routecache_core::freshness::{Response, initial_age_ms};
+use routecache_core::policy::CacheRule;
+use routecache_core::reply::{Answer, Replay};
+use routecache_core::storing::{self, storable};
+use routecache_core::validation::{freshened, head_agrees};
+
+use super::fill::{all_tags, asked};
+use super::look::ttl_s;
+use super::{Question, State, Stream};
+use crate::host::{self, Map};
+use crate::keep::{self, keep};
+
+impl Stream {
+    /// The origin says that the stored response still holds: it is stored anew with the fields that came (RFC 9111
+    /// §4.3.4), and answers the request.
+    pub(super) fn validated(
+        &mut self,
+        question: &Question,
+        group: Option<bridge_api::Ticket>,
+        rule: &CacheRule,
+        stored: &Rc<Replay>,
+        fields: &Fields<'_>,
+        end_of_stream: bool,
+    ) -> Action {
+        let (entry, kept) = self.renew(question, group, rule, stored, fields);
+        let replay = match entry {
+            Some(entry) => Rc::new(stored.renewed(entry, &rule.terms)),
+            None => Rc::clone(stored),
+        };
+        let told = shown(question, 304, replay.entry(), kept, None);
+        self.answer_instead(question, rule, &replay, &told, end_of_stream)
+    }
+
+    /// What is stored, with the fields of a 304 or of the response to a HEAD; and whether it is stored so now. Like any
+    /// fill, it has the ticket of the lookup with which it began.
+    pub(super) fn renew(
+        &self,
+        question: &Question,
+        group: Option<bridge_api::Ticket>,
+        rule: &CacheRule,
+        stored: &Rc<Replay>,
+        newer: &Fields<'_>,
+    ) -> (Option<Entry>, bool) {
+        let (old, now_ms) = (stored.entry(), host::monotonic_ms());
+        let header = old.header();
+        let (control, _) = storing::control(newer, rule);
+        let about_it = question.wanted.is_get || head_agrees(&header, old.body().len(), newer);
+        let Some(lines) = freshened(&header, newer, &control).filter(|_| about_it) else {
+            if !about_it {
+                // §4.3.5: what is stored is out of date.
+                let outdated = Freshness { lifetime_ms: 0, stale_if_error_ms: 0, ..old.freshness() };
+                let lines: Vec<_> = header.iter().collect();
+                self.keep_renewed(question, group, rule, old, (&lines, outdated, now_ms));
+            }
+            return (None, false);
+        };
+        // `Age` isn't stored, and counts.
+        let judged: Vec<_> = lines.iter().copied().chain(newer.all("age").map(|age| (&b"age"[..], age))).collect();
+        let judged = Fields::from_pairs(judged);
+        let response = Response {
+            status: old.status(),
+            fields: &judged,
+            requested_ms: question.asked_wall_ms,
+            received_ms: host::wall_ms(),
+        };
+        let limit = self.instance.policy().limits.body_bytes_max;
+        let freshness = storable(&response, rule, asked(question), limit);
+        let kept =
+            freshness.is_ok_and(|freshness| self.keep_renewed(question, group, rule, old, (&lines, freshness, now_ms)));
+        let freshness = freshness.unwrap_or(Freshness { age_ms: initial_age_ms(&response), ..old.freshness() });
+        let entry = Entry::new(&Parts {
+            ticket: old.ticket(),
+            received_ms: now_ms,
+            freshness,
+            fingerprint: old.fingerprint(),
+            status: old.status(),
+            key: old.key(),
+            tags: old.tags(),
+            header: &lines,
+            body: old.body(),
+        });
+        (entry, kept)
+    }
+
+    fn keep_renewed(
+        &self,
+        question: &Question,
+        group: Option<bridge_api::Ticket>,
+        rule: &CacheRule,
+        old: &Entry,
+        (lines, freshness, received_ms): (&[Line<'_>], Freshness, u64),
+    ) -> bool {
+        let Some(ticket) = question.ticket else { return false };
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let Ok(tags) = all_tags(question, rule, &Fields::from_pairs(lines.to_vec())) else { return false };
+        let response = keep::Response {
+            ticket,
+            group,
+            received_ms,
+            freshness,
+            status: old.status(),
+            tags: &tags,
+            header: lines,
+            body: old.body(),
+        };
+        keep(&self.instance, rule, &question.wanted, &request, &response)
+    }
+
+    /// Whether what is stored may stand in for an error (RFC 5861 §4): within its window, and while no purge has reached
+    /// it.
+    pub(super) fn may_stand_in(&self, replay: &Replay) -> bool {
+        let mut worker = self.instance.worker.borrow_mut();
+        let known = worker.follow(&self.instance.shared).is_some();
+        known && replay.entry().may_replace_error(host::monotonic_ms()) && worker.purges.admits(replay.entry())
+    }
+
+    /// Answers with what is stored, in place of the response whose header is here. In place if a body is still to come, or
+    /// none is wanted: then all filters in front of this one see it as they would see a hit. Otherwise as a reply of its
+    /// own, which a host sends past them.
+    pub(super) fn answer_instead(
+        &mut self,
+        question: &Question,
+        rule: &CacheRule,
+        replay: &Rc<Replay>,
+        told: &CacheStatus,
+        end_of_stream: bool,
+    ) -> Action {
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let mut block = Vec::new();
+        if end_of_stream && question.wanted.is_get {
+            let Answer { status, body } = replay.answer(&request, &rule.terms, told, host::monotonic_ms(), &mut block);
+            if !body.is_empty() {
+                host::send_response(status, "routecache_validated", &block, &body);
+                return Action::Pause;
+            }
+        }
+        // The route has added its lines to the response that this one replaces; so they come from what was stored.
+        let stored = Replay::new(replay.entry().clone(), &rule.terms);
+        let Answer { status, body } = stored.answer(&request, &rule.terms, told, host::monotonic_ms(), &mut block);
+        let wants_body = question.wanted.is_get && !body.is_empty();
+        let (code, length) = (status.to_string(), body.len().to_string());
+        let mut lines = vec![(&b":status"[..], code.as_bytes())];
+        let answer = Fields::decode(&block).unwrap_or_default();
+        lines.extend(answer.iter());
+        if !matches!(status, 204 | 304) {
+            lines.push((b"content-length", length.as_bytes()));
+        }
+        host::set_header_map(Map::Response, &fields::encode(&lines));
+        if !end_of_stream {
+            self.state = State::Replacing(if wants_body { body.into_owned() } else { Vec::new() });
+        }
+        Action::Continue
+    }
+}
+
+/// What `Cache-Status` says of an answer from the store for which the origin was asked.
+pub(super) fn shown(
+    question: &Question,
+    status: u16,
+    entry: &Entry,
+    stored: bool,
+    detail: Option<&'static str>,
+) -> CacheStatus {
+    let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
+    CacheStatus::Forwarded {
+        why: question.why,
+        status: Some(status),
+        stored,
+        ttl_s,
+        detail: detail.or(question.detail),
+    }
+}
