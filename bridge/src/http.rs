@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bridge_api::{CONTENT_TYPE, FEED, LOOKUP, MARKER, PURGE, STORE, VERSION, decode, encode};
+use bridge_api::{CONTENT_TYPE, FEED, LOOKUP, MARKER, PURGE, RELEASE, STORE, VERSION, WAIT, decode, encode};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -37,6 +37,8 @@ pub(crate) fn router(service: Service, limits: Limits) -> Router {
         .route(STORE, post(store))
         .route(PURGE, post(purge))
         .route(FEED, post(feed))
+        .route(WAIT, post(wait))
+        .route(RELEASE, post(release))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .fallback(async |request: Request| refuse("none", &Error::NotFound(request.uri().path().to_owned())))
@@ -68,6 +70,16 @@ async fn purge(State(calls): State<Calls>, request: Request) -> Response {
 async fn feed(State(calls): State<Calls>, request: Request) -> Response {
     let work = async |asked, _| calls.service.feed(&asked).await.map(bare);
     calls.answer("feed", request, work).await
+}
+
+async fn wait(State(calls): State<Calls>, request: Request) -> Response {
+    let work = async |asked, _| calls.service.wait(asked).await.map(bare);
+    calls.answer("wait", request, work).await
+}
+
+async fn release(State(calls): State<Calls>, request: Request) -> Response {
+    let work = async |asked, _| calls.service.release(&asked).await.map(bare);
+    calls.answer("release", request, work).await
 }
 
 async fn readyz(State(calls): State<Calls>) -> Response {

@@ -11,7 +11,7 @@
 //! use routecache_bridge::{MemStore, Service};
 //!
 //! let service = Service::new(MemStore::new(64 << 20));
-//! let asked = LookupRequest { namespace: "shop:v1".into(), key: "menu".into(), tags: vec![], known: None };
+//! let asked = LookupRequest { namespace: "shop:v1".into(), key: "menu".into(), tags: vec![], known: None, lease: None };
 //! let (reply, _) = service.lookup(&asked).await?;
 //! assert!(matches!(reply, LookupReply::Miss { .. }));
 //! # Ok(()) }
@@ -19,6 +19,7 @@
 
 mod error;
 mod http;
+mod leases;
 pub mod limits;
 pub mod mem;
 mod random;
@@ -34,5 +35,5 @@ pub use mem::MemStore;
 pub use redis::RedisStore;
 pub use server::{Bridge, Limits};
 pub use service::Service;
-pub use store::{Answer, Reading, Store, StoreError};
+pub use store::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
 pub use url::{StoreUrl, UnusableUrl};

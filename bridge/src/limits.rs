@@ -14,6 +14,10 @@ pub const TAGS_MAX: usize = 256;
 pub const HOLD_MS_MAX: u64 = 30_000;
 /// How long anything is kept at most, in milliseconds: a week. A longer wish is cut to it.
 pub const KEEP_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+/// How long a lease lasts at most, in milliseconds; a longer wish is cut to it.
+pub const LEASE_MS_MAX: u64 = 5 * 60 * 1000;
+/// How long it is remembered at most that a key's answers can't be stored, in milliseconds; a longer wish is cut to it.
+pub const PASS_MS_MAX: u64 = 3600 * 1000;
 /// Purges that one feed answer holds at most.
 pub const FEED_RECORDS_MAX: usize = 512;
 /// Bytes of tags that one feed answer holds at most, if it has more than one purge.

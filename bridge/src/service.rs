@@ -5,21 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply, StoreRequest,
+    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, ReleaseReply,
+    ReleaseRequest, StoreReply, StoreRequest, WaitReply, WaitRequest,
 };
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::leases::Leases;
 use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_namespace, check_tags};
 use crate::waiting::Waiting;
-use crate::{Error, Store, StoreError};
+use crate::{Error, KeyOf, Store, StoreError};
 
 /// The bridge as plain calls. Cloning is cheap and gives another handle to the same.
 #[derive(Clone)]
 pub struct Service {
     store: Arc<dyn Store>,
     waiting: Arc<Waiting>,
+    leases: Arc<Leases>,
     stopping: watch::Sender<bool>,
     /// Whether the last call to the store failed: the log tells of changes, not of each call.
     failing: Arc<AtomicBool>,
@@ -31,6 +34,7 @@ impl Service {
         let store: Arc<dyn Store> = Arc::new(store);
         Self {
             waiting: Arc::new(Waiting::new(Arc::clone(&store))),
+            leases: Arc::new(Leases::new(Arc::clone(&store))),
             store,
             stopping: watch::Sender::new(false),
             failing: Arc::default(),
@@ -46,6 +50,9 @@ impl Service {
         check_namespace(&request.namespace)?;
         check_key(&request.key)?;
         check_tags(&request.tags)?;
+        if request.lease.is_some_and(|lease| lease.ttl_ms == 0) {
+            return Err(Error::Malformed("`ttl_ms` is 0; a lease lasts at least a millisecond".to_owned()));
+        }
         self.noted(self.store.lookup(request).await)
     }
 
@@ -62,7 +69,41 @@ impl Service {
             return Err(Error::Malformed("`keep_ms` is 0; don't store what isn't to be kept".to_owned()));
         }
         request.keep_ms = request.keep_ms.min(KEEP_MS_MAX);
-        self.noted(self.store.store(&request, payload).await)
+        let reply = self.noted(self.store.store(&request, payload).await);
+        self.leases.stir(&request.namespace, &request.key);
+        reply
+    }
+
+    /// Gives a lease back without an entry, and wakes those who wait for it here.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: the lease ends by itself then.
+    pub async fn release(&self, request: &ReleaseRequest) -> Result<ReleaseReply, Error> {
+        check_namespace(&request.namespace)?;
+        check_key(&request.key)?;
+        if request.pass_ms == Some(0) {
+            return Err(Error::Malformed("`pass_ms` is 0; leave it out".to_owned()));
+        }
+        let reply = self.noted(self.store.release(request).await)?;
+        self.leases.stir(&request.namespace, &request.key);
+        Ok(reply)
+    }
+
+    /// Holds the answer until nobody else has the key's lease.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: look up again, or go to the origin.
+    pub async fn wait(&self, request: WaitRequest) -> Result<WaitReply, Error> {
+        check_namespace(&request.namespace)?;
+        check_key(&request.key)?;
+        let WaitRequest { namespace, key, holder, hold_ms } = request;
+        let ends = Instant::now() + Duration::from_millis(hold_ms.min(HOLD_MS_MAX));
+        tokio::select! {
+            waited = self.leases.wait(KeyOf { namespace, key }, holder, ends) => self.noted(waited),
+            () = self.stopped() => Ok(WaitReply::Held { remaining_ms: 0 }),
+        }
     }
 
     /// Purges tags, and wakes the polls that are held here.

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest,
-    StoreReply, StoreRequest,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, LookupReply, LookupRequest, Position, PurgeReply,
+    PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 
@@ -14,14 +14,21 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// Holds entries, epochs and the log of each group. Requests have passed the bounds of [`crate::limits`].
 pub trait Store: Send + Sync + 'static {
-    /// Judges the entry against the log and the epochs of all its tags; its bytes are there for a hit only.
+    /// Judges the entry against the log and the epochs of all its tags; its bytes are there for a hit only. A lease is
+    /// granted only while the entry is the one that was judged.
     fn lookup<'a>(&'a self, request: &'a LookupRequest) -> Answer<'a, (LookupReply, Bytes)>;
 
-    /// Keeps an entry, creating the epochs that its tags lack.
+    /// Keeps an entry, creating the epochs that its tags lack. However that ends, the holder's lease ends with it.
     fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply>;
 
     /// Appends to the log and sets the epochs, as one unit.
     fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply>;
+
+    /// Ends a lease, and may remember that what came can't be stored.
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply>;
+
+    /// How leases are now, for whoever waits for their end; one answer per key, in order. Nothing is decided by it.
+    fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>>;
 
     /// Reads the log after the request's cursor, now; `hold_ms` is somebody else's. Also writes, so that a store that
     /// lost its mastership fails instead.
@@ -35,6 +42,28 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the store answers.
     fn ready(&self) -> Answer<'_, ()>;
+}
+
+/// A cache key and its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyOf {
+    /// Prefix and version.
+    pub namespace: String,
+    /// The whole cache key.
+    pub key: String,
+}
+
+/// A key's lease, as of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseLook {
+    /// Who holds it.
+    pub holder: Option<Holder>,
+    /// Whether nobody does since what came can't be stored.
+    pub pass: bool,
+    /// Milliseconds until either is over.
+    pub remaining_ms: u64,
+    /// Differs from one entry of the key to another; empty without one.
+    pub entry: Vec<u8>,
 }
 
 /// The log after a cursor, as of one moment.

@@ -95,6 +95,7 @@ pub fn keep(
                     tags: response.tags.to_vec(),
                     ticket,
                     keep_ms,
+                    holder: None,
                 },
                 payload: payload.bytes().to_vec(),
             });

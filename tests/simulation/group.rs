@@ -240,7 +240,7 @@ impl State {
         let (reply, payload) = memory.lookup(&LookupRequest { known, ..request.clone() }, now_ms);
         let epochs_matter_less = self.plants(Planted::EpochZeroWhenMissing) || self.plants(Planted::CreateUnchecked);
         match (&reply, self.naive.entries.get(&request.key)) {
-            (LookupReply::Miss { ticket }, Some((entry, payload, stored_ms)))
+            (LookupReply::Miss { ticket, .. }, Some((entry, payload, stored_ms)))
                 if epochs_matter_less && entry.ticket.era == ticket.era =>
             {
                 let position = (entry.ticket.at.ms, entry.ticket.at.seq);
@@ -263,8 +263,9 @@ impl State {
     fn store(&mut self, mut request: StoreRequest, payload: &[u8], now_ms: u64) -> Response {
         if self.plants(Planted::StoreUnderTail) {
             let StoreRequest { namespace, .. } = &request;
-            let nothing = LookupRequest { namespace: namespace.clone(), key: String::new(), tags: vec![], known: None };
-            if let (LookupReply::Miss { ticket }, _) = self.memory.lookup(&nothing, now_ms) {
+            let (namespace, key) = (namespace.clone(), String::new());
+            let nothing = LookupRequest { namespace, key, tags: vec![], known: None, lease: None };
+            if let (LookupReply::Miss { ticket, .. }, _) = self.memory.lookup(&nothing, now_ms) {
                 request.ticket = ticket;
             }
         }

@@ -50,6 +50,10 @@ pub const STORE: &str = "/v1/store";
 pub const PURGE: &str = "/v1/purge";
 /// Path of the long poll that carries the group's log into a gateway: [`FeedRequest`] → [`FeedReply`].
 pub const FEED: &str = "/v1/feed";
+/// Path of the long poll that ends with somebody else's lease: [`WaitRequest`] → [`WaitReply`].
+pub const WAIT: &str = "/v1/wait";
+/// Path of the call that gives a lease back without storing: [`ReleaseRequest`] → [`ReleaseReply`].
+pub const RELEASE: &str = "/v1/release";
 
 /// A place in the group's log: the id that the store gave the record (`ms-seq`, never a dense counter) and the random
 /// number that the writer put into it, so that a record that was lost in a failover isn't mistaken for another one
@@ -72,13 +76,31 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text that is no [`Position`] or [`Era`].
+/// Who holds a lease: a number that a filler chose at random, written in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Holder(pub u64);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for Holder {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| Malformed(text.to_owned()))
+    }
+}
+
+/// A text that is no [`Position`], [`Era`] or [`Holder`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed(String);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is neither a log position (ms-seq-unique) nor an era (hexadecimal)", self.0)
+        write!(f, "`{}` is neither a log position (ms-seq-unique) nor an era or a holder (hexadecimal)", self.0)
     }
 }
 
@@ -135,6 +157,7 @@ macro_rules! as_text {
 }
 as_text!(Position);
 as_text!(Era);
+as_text!(Holder);
 
 /// What a lookup tells about the log, and what a fill that starts then must show when it stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +180,38 @@ pub struct LookupRequest {
     /// The newest position that this gateway has seen acknowledged. A log that lacks it is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Position>,
+    /// Asks for the key's lease if the answer is a miss, in the same atomic step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseRequest>,
+}
+
+/// Asks to be the one that fetches: others that ask for the same key meanwhile are told to wait.
+///
+/// A lease decides who goes to the origin, never what is valid. A store that forgets one costs a second fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRequest {
+    /// Who asks; asking again renews.
+    pub holder: Holder,
+    /// How long the fetch may take, in milliseconds. Then others may begin one.
+    pub ttl_ms: u64,
+}
+
+/// Who fetches what was missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Lease {
+    /// The asker: it ends the lease by naming it in a [`StoreRequest`] or a [`ReleaseRequest`].
+    Granted,
+    /// Somebody else; `wait`, then look up again.
+    Held {
+        /// Until the lease ends by itself, in milliseconds.
+        remaining_ms: u64,
+    },
+    /// Everybody: an answer couldn't be stored lately, so waiting for one is in vain.
+    Pass {
+        /// Until this is forgotten, in milliseconds.
+        remaining_ms: u64,
+    },
 }
 
 /// What the group holds for a key.
@@ -176,6 +231,9 @@ pub enum LookupReply {
     Miss {
         /// The log as it was when this lookup ran.
         ticket: Ticket,
+        /// Who fetches it, if the request asked to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Lease>,
     },
     /// The log lacks a position that the gateway knows to exist (a replica, a failed-over store): don't trust it, and
     /// store nothing.
@@ -195,6 +253,9 @@ pub struct StoreRequest {
     pub ticket: Ticket,
     /// How long the store may keep it, in milliseconds.
     pub keep_ms: u64,
+    /// Ends this holder's lease of the key, kept or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
 }
 
 /// Whether it was kept. Not keeping is no error: a cache may forget.
@@ -209,6 +270,66 @@ pub enum StoreReply {
     Void,
     /// The store has no room for it.
     Full,
+}
+
+/// Waits until nobody else holds the key's lease. What it says is a hint: look up again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitRequest {
+    /// Prefix and version.
+    pub namespace: String,
+    /// The whole cache key.
+    pub key: String,
+    /// Who waits; a lease of its own isn't waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+    /// How long the bridge may hold the answer, in milliseconds.
+    pub hold_ms: u64,
+}
+
+/// How the waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum WaitReply {
+    /// An entry was stored.
+    Stored,
+    /// The lease was given back without an entry.
+    Released,
+    /// The lease ran out: its holder is gone, or slow.
+    Expired,
+    /// What came can't be stored: don't wait again.
+    Pass {
+        /// Until this is forgotten, in milliseconds.
+        remaining_ms: u64,
+    },
+    /// The time is up, and the lease is still held.
+    Held {
+        /// Until the lease ends by itself, in milliseconds.
+        remaining_ms: u64,
+    },
+}
+
+/// Gives a lease back without an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRequest {
+    /// Prefix and version.
+    pub namespace: String,
+    /// The whole cache key.
+    pub key: String,
+    /// Who held it.
+    pub holder: Holder,
+    /// The answer can't be stored: let everybody pass for this long, in milliseconds. A later store ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_ms: Option<u64>,
+}
+
+/// Whether the lease was the caller's to give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum ReleaseReply {
+    /// It is given back, or had ended by itself; `pass_ms` is remembered.
+    Released,
+    /// Somebody else holds the key by now, and goes on.
+    HeldByAnother,
 }
 
 /// Purges tags: no entry that carries one of them and began before this call is served afterwards.

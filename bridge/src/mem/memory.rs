@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply,
-    StoreRequest, Ticket,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest,
+    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
 };
 use bytes::Bytes;
 
 use super::log::{Id, Log, id};
-use super::shelf::{Entry, Item, Name, Shelf};
-use crate::Reading;
-use crate::limits::{FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LOG_RECORDS_MAX};
+use super::shelf::{Entry, Item, Leased, Name, Shelf};
+use crate::limits::{
+    FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
+};
 use crate::random::Random;
+use crate::{LeaseLook, Reading};
 
 /// How many groups have a log; of more, the one that was asked for longest ago loses its.
 const GROUPS_MAX: usize = 256;
@@ -103,7 +105,10 @@ impl Memory {
                 let resident_ms = now_ms.saturating_sub(entry.stored_ms);
                 (LookupReply::Hit { ticket, tags: entry.tags, resident_ms }, entry.payload)
             }
-            None => (LookupReply::Miss { ticket }, Bytes::new()),
+            None => {
+                let grant = |asked| self.grant(&request.namespace, &request.key, asked, now_ms);
+                (LookupReply::Miss { ticket, lease: request.lease.map(grant) }, Bytes::new())
+            }
         }
     }
 
@@ -121,9 +126,82 @@ impl Memory {
             .then_some(entry)
     }
 
+    fn grant(&mut self, namespace: &str, key: &str, asked: LeaseRequest, now_ms: u64) -> Lease {
+        match self.leased(namespace, key, now_ms) {
+            Some(Leased { holder: None, until_ms }) => Lease::Pass { remaining_ms: until_ms - now_ms },
+            Some(Leased { holder: Some(holder), until_ms }) if holder != asked.holder => {
+                Lease::Held { remaining_ms: until_ms - now_ms }
+            }
+            _ => {
+                let until_ms = now_ms.saturating_add(asked.ttl_ms.min(LEASE_MS_MAX));
+                // One that doesn't fit is a second fetch.
+                self.shelf.put(lease_of(namespace, key), Item::Lease(Leased { holder: Some(asked.holder), until_ms }));
+                Lease::Granted
+            }
+        }
+    }
+
+    fn leased(&mut self, namespace: &str, key: &str, now_ms: u64) -> Option<Leased> {
+        match self.shelf.get(&lease_of(namespace, key)) {
+            Some(Item::Lease(leased)) if leased.until_ms > now_ms => Some(*leased),
+            _ => None,
+        }
+    }
+
+    /// Gives a lease back without an entry.
+    pub fn release(&mut self, request: &ReleaseRequest, now_ms: u64) -> ReleaseReply {
+        let ReleaseRequest { namespace, key, holder, pass_ms } = request;
+        let held = self.leased(namespace, key, now_ms).and_then(|leased| leased.holder);
+        if held.is_some_and(|held| held != *holder) {
+            return ReleaseReply::HeldByAnother;
+        }
+        match pass_ms {
+            Some(pass_ms) => {
+                let until_ms = now_ms.saturating_add((*pass_ms).min(PASS_MS_MAX));
+                self.shelf.put(lease_of(namespace, key), Item::Lease(Leased { holder: None, until_ms }));
+            }
+            None => self.end_lease(namespace, key, |leased| leased == Some(*holder)),
+        }
+        ReleaseReply::Released
+    }
+
+    /// Ends the key's lease, if it is of a kind: its holder, or none for a pass.
+    fn end_lease(&mut self, namespace: &str, key: &str, ends: impl FnOnce(Option<Holder>) -> bool) {
+        let name = lease_of(namespace, key);
+        if let Some(Item::Lease(leased)) = self.shelf.get(&name)
+            && ends(leased.holder)
+        {
+            self.shelf.remove(&name);
+        }
+    }
+
+    /// How a key's lease and its entry are now, for whoever waits.
+    pub fn look_at_lease(&mut self, namespace: &str, key: &str, now_ms: u64) -> LeaseLook {
+        let leased = self.leased(namespace, key, now_ms);
+        let entry = match self.shelf.get(&Name::Entry { namespace: namespace.to_owned(), key: key.to_owned() }) {
+            Some(Item::Entry(entry)) => format!("{} {}", entry.ticket.at, entry.stored_ms),
+            _ => String::new(),
+        };
+        LeaseLook {
+            holder: leased.and_then(|leased| leased.holder),
+            pass: leased.is_some_and(|leased| leased.holder.is_none()),
+            remaining_ms: leased.map_or(0, |leased| leased.until_ms - now_ms),
+            entry: entry.into_bytes(),
+        }
+    }
+
     /// Stores an entry.
     pub fn store(&mut self, request: &StoreRequest, payload: Bytes, now_ms: u64) -> StoreReply {
-        let StoreRequest { namespace, key, tags, ticket, keep_ms } = request;
+        let reply = self.keep(request, payload, now_ms);
+        self.end_lease(&request.namespace, &request.key, |leased| match leased {
+            Some(holder) => request.holder == Some(holder),
+            None => reply == StoreReply::Stored, // what couldn't be stored can be
+        });
+        reply
+    }
+
+    fn keep(&mut self, request: &StoreRequest, payload: Bytes, now_ms: u64) -> StoreReply {
+        let StoreRequest { namespace, key, tags, ticket, keep_ms, .. } = request;
         if !self.settle(namespace, tags, *ticket, now_ms) {
             return StoreReply::Void;
         }
@@ -236,6 +314,11 @@ impl Memory {
         self.shelf.remove(&Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() });
     }
 
+    /// Forgets a key's lease, as an eviction would.
+    pub fn forget_lease(&mut self, namespace: &str, key: &str) {
+        self.shelf.remove(&lease_of(namespace, key));
+    }
+
     /// Forgets an entry, as an eviction would.
     pub fn forget_entry(&mut self, namespace: &str, key: &str) {
         self.shelf.remove(&Name::Entry { namespace: namespace.to_owned(), key: key.to_owned() });
@@ -291,4 +374,8 @@ impl Memory {
             self.shelf.remove(&name);
         }
     }
+}
+
+fn lease_of(namespace: &str, key: &str) -> Name {
+    Name::Lease { namespace: namespace.to_owned(), key: key.to_owned() }
 }

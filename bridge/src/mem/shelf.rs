@@ -1,9 +1,9 @@
-//! What may be forgotten: entries and epochs under one byte budget, least recently used out first.
+//! What may be forgotten: entries, epochs and leases under one byte budget, least recently used out first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bridge_api::Ticket;
+use bridge_api::{Holder, Ticket};
 use bytes::Bytes;
 
 use super::log::Id;
@@ -15,6 +15,7 @@ const OVERHEAD: usize = 256;
 pub(super) enum Name {
     Entry { namespace: String, key: String },
     Epoch { namespace: String, tag: String },
+    Lease { namespace: String, key: String },
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +31,15 @@ pub(super) struct Entry {
 pub(super) enum Item {
     Entry(Entry),
     Epoch(Id),
+    Lease(Leased),
+}
+
+/// Who fetches a key, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leased {
+    /// None: everybody, since what came can't be stored.
+    pub holder: Option<Holder>,
+    pub until_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -100,12 +110,14 @@ impl Shelf {
 }
 
 fn cost(name: &Name, item: &Item) -> usize {
-    let (Name::Entry { namespace, key: text } | Name::Epoch { namespace, tag: text }) = name;
+    let (Name::Entry { namespace, key: text }
+    | Name::Epoch { namespace, tag: text }
+    | Name::Lease { namespace, key: text }) = name;
     let held = match item {
         Item::Entry(entry) => {
             entry.payload.len() + entry.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum::<usize>()
         }
-        Item::Epoch(_) => 0,
+        Item::Epoch(_) | Item::Lease(_) => 0,
     };
     OVERHEAD + namespace.len() + text.len() + held
 }

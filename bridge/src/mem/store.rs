@@ -4,12 +4,15 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bridge_api::{FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply, StoreRequest};
+use bridge_api::{
+    FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply,
+    StoreRequest,
+};
 use bytes::Bytes;
 
 use super::Memory;
 use crate::random::Random;
-use crate::{Answer, Reading, Store};
+use crate::{Answer, KeyOf, LeaseLook, Reading, Store};
 
 /// The store of `mem://`: gone when the process ends, which the log's new era tells every gateway.
 pub struct MemStore {
@@ -59,6 +62,17 @@ impl Store for MemStore {
     fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
         let (mut memory, now_ms) = self.memory();
         Box::pin(ready(Ok(memory.purge(request, now_ms))))
+    }
+
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.release(request, now_ms))))
+    }
+
+    fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>> {
+        let (mut memory, now_ms) = self.memory();
+        let look = |of: &KeyOf| memory.look_at_lease(&of.namespace, &of.key, now_ms);
+        Box::pin(ready(Ok(keys.iter().map(look).collect())))
     }
 
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {

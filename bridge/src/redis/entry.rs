@@ -22,6 +22,16 @@ pub(super) fn name(namespace: &str, key: &str) -> String {
     format!("routecache:{namespace}:entry:{:032x}", xxh3_128(key.as_bytes()))
 }
 
+/// Where the lease of an entry's key is: in the entry's slot, since what stands in braces is what chooses it.
+pub(super) fn lease(name: &str) -> String {
+    format!("routecache:lease:{{{name}}}")
+}
+
+/// What tells one entry from the next: version and checksum. The scripts read as many bytes.
+pub(super) fn mark(value: &Bytes) -> Bytes {
+    value.slice(..value.len().min(SUM.end))
+}
+
 pub(super) fn write(head: &Head, payload: &[u8]) -> Vec<u8> {
     let body = encode(head, payload);
     let mut value = Vec::with_capacity(SUM.end + body.len());

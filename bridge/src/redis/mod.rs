@@ -7,6 +7,7 @@
 //! | `routecache:{<namespace>}:epoch:<tag>` | id of the tag's last purge | a week from the last store or purge |
 //! | `routecache:{<namespace>}:probe` | nothing; written by each poll | a week |
 //! | `routecache:<namespace>:entry:<hash of key>` | an entry | its `keep_ms`, a week at most |
+//! | `routecache:lease:{<name of an entry>}` | who fetches it, or `pass` | as it was asked for, an hour at most |
 //!
 //! Lookups write nothing, though they use epochs: an entry lives at most a week from its store, and so do its epochs.
 
@@ -19,17 +20,19 @@ use std::fmt;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, Era, FeedRecord, FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest,
-    StoreReply, StoreRequest, Ticket,
+    Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Position,
+    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
 };
 use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
 
 use self::connection::Connection;
 use self::entry::Head;
-use crate::limits::{FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LOG_RECORDS_MAX, PROOF_RECORDS_MAX};
+use crate::limits::{
+    FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX, PROOF_RECORDS_MAX,
+};
 use crate::random::Random;
-use crate::{Answer, Reading, Store, StoreError};
+use crate::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
 
 /// Entries, epochs and logs in one Redis server.
 pub struct RedisStore {
@@ -51,12 +54,43 @@ struct Seen {
     epochs: HashMap<String, Option<Id>>,
 }
 
+/// What a lookup found.
+enum Verdict {
+    Hit {
+        ticket: Ticket,
+        tags: Vec<String>,
+        resident_ms: u64,
+        payload: Bytes,
+    },
+    /// With the [`entry::mark`] of what was judged, and the lease where that was nothing.
+    Miss {
+        ticket: Ticket,
+        judged: Bytes,
+        lease: Option<Lease>,
+    },
+    Behind {
+        lease: Option<Lease>,
+    },
+}
+
 type Id = (u64, u64);
+
+/// How often a lookup is repeated because the entry changed before its lease was granted.
+const ROUNDS: usize = 3;
+
+/// What stands in place of a holder when what came can't be stored.
+const PASS: &str = "pass";
 
 const NO_ARGUMENTS: &[&str] = &[];
 
 /// What `lookup.lua` answers: id, unique, era, epochs; nothing if the log is behind.
 type RawSeen = Option<(String, String, String, Vec<Option<String>>)>;
+
+/// What `get.lua` answers: the entry, how long it still has (ms), and the lease if it was asked for and there is no entry.
+type RawEntry = (Option<Bytes>, i64, Option<RawLease>);
+
+/// What `lease.lua` grants: state, and how long it lasts (ms).
+type RawLease = (String, u64);
 
 /// What `feed.lua` answers: continuity, cursor (id, unique), complete, records (id, unique, tags).
 type RawReading = (String, String, String, bool, Vec<(String, String, Vec<String>)>);
@@ -91,24 +125,53 @@ impl RedisStore {
     }
 
     async fn get(&self, request: &LookupRequest) -> Result<(LookupReply, Bytes), StoreError> {
-        let LookupRequest { namespace, key, tags, known } = request;
-        let name = entry::name(namespace, key);
+        let miss = |ticket, lease| Ok((LookupReply::Miss { ticket, lease }, Bytes::new()));
+        let name = entry::name(&request.namespace, &request.key);
+        let mut rounds = ROUNDS;
+        loop {
+            match self.judge(request, &name).await? {
+                Verdict::Hit { ticket, tags, resident_ms, payload } => {
+                    return Ok((LookupReply::Hit { ticket, tags, resident_ms }, payload));
+                }
+                Verdict::Behind { lease } => {
+                    if let (Some(Lease::Granted), Some(asked)) = (lease, request.lease) {
+                        self.end_lease(&name, asked.holder, None).await?;
+                    }
+                    return Ok((LookupReply::Behind, Bytes::new()));
+                }
+                Verdict::Miss { ticket, judged, lease } => {
+                    let Some(asked) = request.lease.filter(|_| lease.is_none()) else { return miss(ticket, lease) };
+                    if let Some(lease) = self.grant(&name, asked, &judged).await? {
+                        return miss(ticket, Some(lease));
+                    }
+                    rounds -= 1;
+                    if rounds == 0 {
+                        return miss(ticket, Some(Lease::Granted)); // others come and go: one more fetch
+                    }
+                }
+            }
+        }
+    }
+
+    async fn judge(&self, request: &LookupRequest, name: &str) -> Result<Verdict, StoreError> {
+        let LookupRequest { namespace, key, tags, known, lease } = request;
         let mut both = Pipeline::new();
         both.add_command(self.look(namespace, tags, *known));
-        both.add_command(script::GET.call(std::slice::from_ref(&name), NO_ARGUMENTS));
-        let (seen, (value, left_ms)): (RawSeen, (Option<Bytes>, i64)) = self.connection.ask(&both).await?;
+        both.add_command(script::GET.call(&entry_and_lease(name), &lease_arguments(*lease)));
+        let (seen, (value, left_ms, lease)): (RawSeen, RawEntry) = self.connection.ask(&both).await?;
 
-        let behind = || Ok((LookupReply::Behind, Bytes::new()));
-        let Some(Seen { ticket, mut epochs }) = self.seen(tags, seen)? else { return behind() };
-        let miss = Ok((LookupReply::Miss { ticket }, Bytes::new()));
-        let Some(value) = value else { return miss };
+        let lease = lease.map(|raw| self.lease(raw)).transpose()?;
+        let Some(Seen { ticket, mut epochs }) = self.seen(tags, seen)? else { return Ok(Verdict::Behind { lease }) };
+        let miss = |judged| Ok(Verdict::Miss { ticket, judged, lease });
+        let Some(value) = value else { return miss(Bytes::new()) };
         let Some((head, payload)) = entry::read(&value) else {
-            self.drop_entry(&name).await?;
-            return miss;
+            self.drop_entry(name).await?;
+            return miss(Bytes::new());
         };
-        let Ok(left_ms) = u64::try_from(left_ms) else { return miss };
+        let judged = entry::mark(&value);
+        let Ok(left_ms) = u64::try_from(left_ms) else { return miss(judged) };
         if head.key != *key || head.ticket.era != ticket.era {
-            return miss;
+            return miss(judged);
         }
 
         let unseen: Vec<String> = head.tags.iter().filter(|tag| !epochs.contains_key(*tag)).cloned().collect();
@@ -116,19 +179,61 @@ impl RedisStore {
             let mut again = Pipeline::new();
             again.add_command(self.look(namespace, &unseen, *known));
             let (later,) = self.connection.ask(&again).await?;
-            let Some(later) = self.seen(&unseen, later)? else { return behind() };
+            let Some(later) = self.seen(&unseen, later)? else { return Ok(Verdict::Behind { lease }) };
             if later.ticket.era != ticket.era {
-                return miss;
+                return miss(judged);
             }
             epochs.extend(later.epochs);
         }
         // All that were asked for: those of the entry, and those of the request that it may have been stored without.
         let stored_at = id(head.ticket.at);
         if !epochs.values().all(|epoch| epoch.is_some_and(|epoch| epoch <= stored_at)) {
-            return miss;
+            return miss(judged);
         }
         let resident_ms = head.keep_ms.saturating_sub(left_ms);
-        Ok((LookupReply::Hit { ticket, tags: head.tags, resident_ms }, payload))
+        Ok(Verdict::Hit { ticket, tags: head.tags, resident_ms, payload })
+    }
+
+    /// Nothing if the entry isn't the one that was judged any longer.
+    async fn grant(&self, name: &str, asked: LeaseRequest, judged: &Bytes) -> Result<Option<Lease>, StoreError> {
+        let [holder, ttl_ms] = lease_arguments(Some(asked));
+        let mut grant = Pipeline::new();
+        grant.add_command(script::GRANT.call(&entry_and_lease(name), (holder, ttl_ms, &judged[..])));
+        let (raw,): (Option<RawLease>,) = self.connection.ask(&grant).await?;
+        raw.map(|raw| self.lease(raw)).transpose()
+    }
+
+    /// False if it is another's.
+    async fn end_lease(&self, name: &str, holder: Holder, pass_ms: Option<u64>) -> Result<bool, StoreError> {
+        let pass_ms = pass_ms.map_or_else(String::new, |pass_ms| pass_ms.min(PASS_MS_MAX).to_string());
+        let mut release = Pipeline::new();
+        release.add_command(script::RELEASE.call(&entry_and_lease(name), &[holder.to_string(), pass_ms]));
+        let (released,) = self.connection.ask(&release).await?;
+        Ok(released)
+    }
+
+    async fn look_at(&self, keys: &[KeyOf]) -> Result<Vec<LeaseLook>, StoreError> {
+        let mut looks = Pipeline::new();
+        for KeyOf { namespace, key } in keys {
+            looks.add_command(script::LOOK.call(&entry_and_lease(&entry::name(namespace, key)), NO_ARGUMENTS));
+        }
+        let raw: Vec<(Option<String>, u64, Vec<u8>)> = self.connection.ask(&looks).await?;
+        let look = |(held, remaining_ms, entry): (Option<String>, u64, Vec<u8>)| LeaseLook {
+            pass: held.as_deref() == Some(PASS),
+            holder: held.and_then(|held| held.parse().ok()),
+            remaining_ms,
+            entry,
+        };
+        Ok(raw.into_iter().map(look).collect())
+    }
+
+    fn lease(&self, (state, remaining_ms): RawLease) -> Result<Lease, StoreError> {
+        match &*state {
+            "granted" => Ok(Lease::Granted),
+            "held" => Ok(Lease::Held { remaining_ms }),
+            PASS => Ok(Lease::Pass { remaining_ms }),
+            _ => Err(self.nonsense("a lease that the script doesn't give")),
+        }
     }
 
     /// Removes what doesn't decode. If something better has come meanwhile, that goes too: a miss.
@@ -140,7 +245,8 @@ impl RedisStore {
     }
 
     async fn put(&self, request: &StoreRequest, payload: &[u8]) -> Result<StoreReply, StoreError> {
-        let StoreRequest { namespace, key, tags, ticket, keep_ms } = request;
+        let StoreRequest { namespace, key, tags, ticket, keep_ms, holder } = request;
+        let name = entry::name(namespace, key);
         let at = id_text(ticket.at);
         let mut arguments = self.prelude();
         arguments.extend(id_and_unique(Some(ticket.at)));
@@ -150,14 +256,19 @@ impl RedisStore {
         settle.add_command(script::SETTLE.call(&log_and_epochs(namespace, tags), arguments));
         let (servable,): (bool,) = self.connection.ask(&settle).await?;
         if !servable {
+            if let Some(holder) = holder {
+                self.end_lease(&name, *holder, None).await?;
+            }
             return Ok(StoreReply::Void);
         }
         let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
         let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone() };
         let value = entry::write(&head, payload);
-        let name = entry::name(namespace, key);
+        let holder = holder.map_or_else(String::new, |holder| holder.to_string());
         let mut put = Pipeline::new();
-        put.add_command(script::PUT.call(&[name], (value, keep_ms, at, ticket.era.to_string())));
+        put.add_command(
+            script::PUT.call(&entry_and_lease(&name), (value, keep_ms, at, ticket.era.to_string(), holder)),
+        );
         let (stored,): (bool,) = self.connection.ask(&put).await?;
         Ok(if stored { StoreReply::Stored } else { StoreReply::Newer })
     }
@@ -241,6 +352,18 @@ impl Store for RedisStore {
         Box::pin(self.append(request))
     }
 
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {
+        Box::pin(async move {
+            let ReleaseRequest { namespace, key, holder, pass_ms } = request;
+            let released = self.end_lease(&entry::name(namespace, key), *holder, *pass_ms).await?;
+            Ok(if released { ReleaseReply::Released } else { ReleaseReply::HeldByAnother })
+        })
+    }
+
+    fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>> {
+        Box::pin(self.look_at(keys))
+    }
+
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {
         Box::pin(self.read(request))
     }
@@ -271,6 +394,15 @@ fn log_key(namespace: &str) -> String {
 fn log_and_epochs(namespace: &str, tags: &[String]) -> Vec<String> {
     let epochs = tags.iter().map(|tag| format!("routecache:{{{namespace}}}:epoch:{tag}"));
     std::iter::once(log_key(namespace)).chain(epochs).collect()
+}
+
+fn entry_and_lease(name: &str) -> [String; 2] {
+    [name.to_owned(), entry::lease(name)]
+}
+
+fn lease_arguments(asked: Option<LeaseRequest>) -> [String; 2] {
+    let told = |asked: LeaseRequest| [asked.holder.to_string(), asked.ttl_ms.min(LEASE_MS_MAX).to_string()];
+    asked.map_or_else(Default::default, told)
 }
 
 fn id(position: Position) -> Id {

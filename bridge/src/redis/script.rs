@@ -22,13 +22,16 @@ script!(SETTLE = "ids.lua", "log.lua", "settle.lua");
 script!(PURGE = "ids.lua", "log.lua", "purge.lua");
 script!(FEED = "ids.lua", "log.lua", "feed.lua");
 script!(PUT = "ids.lua", "put.lua");
-script!(GET = "get.lua");
+script!(GET = "lease.lua", "get.lua");
+script!(GRANT = "lease.lua", "grant.lua");
+script!(RELEASE = "release.lua");
+script!(LOOK = "lease.lua", "look.lua");
 script!(TAIL = "tail.lua");
 
 impl Script {
     /// All of them, for a server that has none yet.
-    pub(super) fn all() -> [&'static Self; 7] {
-        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &TAIL]
+    pub(super) fn all() -> [&'static Self; 10] {
+        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL]
     }
 
     /// Makes the server know it.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bridge_api::{Continuity, LookupReply, Position, StoreReply, Ticket};
+use bridge_api::{Continuity, Lease, LookupReply, Position, ReleaseReply, StoreReply, Ticket};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::strategy::Just;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::{RedisServer, Replica, Rig};
+use crate::support::{HOUR, RedisServer, Replica, Rig};
 
 const KEYS: [&str; 2] = ["k", "l"];
 const TAGS: [&str; 3] = ["a", "b", "c"];
@@ -20,6 +20,9 @@ enum Step {
     Lookup { key: usize, tags: u8, known: Option<Back> },
     Store { key: usize, tags: u8, ticket: Back },
     Purge { tags: u8 },
+    Compete { key: usize, tags: u8, holder: u64 },
+    StoreBy { key: usize, tags: u8, ticket: Back, holder: u64 },
+    Release { key: usize, holder: u64, pass: bool },
     Poll { cursor: Option<Back>, known: Option<Back> },
     ForgetEpoch { tag: usize },
     ForgetLog,
@@ -35,6 +38,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..2_usize, tags(), some_back()).prop_map(|(key, tags, known)| Step::Lookup { key, tags, known }),
         6 => (0..2_usize, tags(), back()).prop_map(|(key, tags, ticket)| Step::Store { key, tags, ticket }),
         4 => (1..8_u8).prop_map(|tags| Step::Purge { tags }),
+        4 => (0..2_usize, tags(), 1..3_u64).prop_map(|(key, tags, holder)| Step::Compete { key, tags, holder }),
+        3 => (0..2_usize, tags(), back(), 1..3_u64)
+            .prop_map(|(key, tags, ticket, holder)| Step::StoreBy { key, tags, ticket, holder }),
+        2 => (0..2_usize, 1..3_u64, any::<bool>()).prop_map(|(key, holder, pass)| Step::Release { key, holder, pass }),
         4 => (some_back(), some_back()).prop_map(|(cursor, known)| Step::Poll { cursor, known }),
         2 => (0..3_usize).prop_map(|tag| Step::ForgetEpoch { tag }),
         1 => Just(Step::ForgetLog),
@@ -56,6 +63,8 @@ struct Side {
 enum Said {
     Lookup(&'static str, Vec<String>),
     Store(StoreReply),
+    Lease(Option<&'static str>),
+    Release(ReleaseReply),
     Poll(Continuity, Vec<Vec<String>>, bool),
     Nothing,
 }
@@ -74,7 +83,7 @@ impl Side {
                 let tags: Vec<_> = named(tags).collect();
                 let (said, seen, tags) = match self.rig.ask(KEYS[key], &tags, position(known)).await.0 {
                     LookupReply::Hit { ticket, tags, .. } => ("hit", ticket, tags),
-                    LookupReply::Miss { ticket } => ("miss", ticket, Vec::new()),
+                    LookupReply::Miss { ticket, .. } => ("miss", ticket, Vec::new()),
                     LookupReply::Behind => return Said::Lookup("behind", Vec::new()),
                 };
                 self.tickets.push(seen);
@@ -89,6 +98,23 @@ impl Side {
                 let tags: Vec<_> = named(tags).collect();
                 self.positions.push(self.rig.purge(&tags).await.position);
                 Said::Nothing
+            }
+            Step::Compete { key, tags, holder } => {
+                let tags: Vec<_> = named(tags).collect();
+                let lease = self.rig.compete(KEYS[key], &tags, holder, HOUR).await;
+                Said::Lease(lease.map(|lease| match lease {
+                    Lease::Granted => "granted",
+                    Lease::Held { .. } => "held",
+                    Lease::Pass { .. } => "pass",
+                }))
+            }
+            Step::StoreBy { key, tags, ticket, holder } => {
+                let Some(ticket) = newest(&self.tickets, ticket).copied() else { return Said::Nothing };
+                let tags: Vec<_> = named(tags).collect();
+                Said::Store(self.rig.put_by(holder, KEYS[key], &tags, ticket).await)
+            }
+            Step::Release { key, holder, pass } => {
+                Said::Release(self.rig.release(KEYS[key], holder, pass.then_some(HOUR)).await)
             }
             Step::Poll { cursor, known } => {
                 let reading = self.rig.poll(position(cursor), position(known)).await;

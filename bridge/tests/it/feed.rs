@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, StoreReply,
+    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest, ReleaseReply,
+    ReleaseRequest, StoreReply, StoreRequest,
 };
-use bridge_api::{Position, StoreRequest};
 use bytes::Bytes;
-use routecache_bridge::{Answer, MemStore, Reading, RedisStore, Service, Store};
+use routecache_bridge::{Answer, KeyOf, LeaseLook, MemStore, Reading, RedisStore, Service, Store};
 use tokio::time::sleep;
 
 use crate::support::{NAMESPACE, RedisServer};
@@ -117,6 +117,12 @@ impl Store for Slow {
     }
     fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
         self.0.purge(request)
+    }
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {
+        self.0.release(request)
+    }
+    fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>> {
+        self.0.look_at_leases(keys)
     }
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {
         Box::pin(async {

@@ -51,7 +51,7 @@ async fn serve_on(address: &str, bridge: Bridge) -> (SocketAddr, oneshot::Sender
 async fn a_fill_goes_there_and_back_over_http() {
     let bridge = bridge();
     let (_, body) = post(&bridge, LOOKUP, LOOK).await;
-    let (LookupReply::Miss { ticket }, _) = decode(&body).unwrap() else { panic!("{body:?}") };
+    let (LookupReply::Miss { ticket, .. }, _) = decode(&body).unwrap() else { panic!("{body:?}") };
     let ticket = serde_json::to_string(&ticket).unwrap();
     let head = format!(r#"{{"namespace":"shop:v1","key":"k","tags":["a"],"ticket":{ticket},"keep_ms":60000}}"#);
     let stored = [head.as_bytes(), b"\n", &[0, 255, b'\n', b'\n']].concat();

@@ -1,11 +1,14 @@
 //! The bridge from outside: its stores against the purge protocol, its HTTP, its process, its failures.
 
+#[macro_use]
+mod support;
+
 mod agreement;
 mod faults;
 mod feed;
 mod http;
+mod leases;
 mod process;
 mod protocol;
 mod readme;
 mod redis_only;
-mod support;

@@ -4,20 +4,6 @@ use bridge_api::{Continuity, LookupReply, StoreReply};
 
 use crate::support::Rig;
 
-macro_rules! on_both_stores {
-    ($($(#[$doc:meta])* async fn $name:ident($rig:ident: Rig) $body:block)+) => {
-        mod mem {
-            use super::*;
-            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(Rig::mem()).await })+
-        }
-        mod redis {
-            use super::*;
-            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(Rig::redis()).await })+
-        }
-        $(async fn $name($rig: Rig) $body)+
-    };
-}
-
 on_both_stores! {
     async fn what_was_stored_is_found_with_its_tags_and_bytes(rig: Rig) {
         let body: Vec<u8> = (0..=255).cycle().take(100_000).collect();
@@ -255,7 +241,7 @@ on_both_stores! {
         use bridge_api::{LookupRequest, PurgeRequest};
         rig.fill("k", &["a"]).await;
         let namespace = "shop:v2".to_owned();
-        let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], known: None };
+        let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], known: None, lease: None };
         assert!(matches!(rig.store.lookup(&elsewhere).await.unwrap().0, LookupReply::Miss { .. }));
         rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()] }).await.unwrap();
         assert!(rig.hits("k", &["a"]).await);
@@ -333,12 +319,12 @@ mod memory {
     use crate::support::NAMESPACE;
 
     fn lookup(key: String) -> LookupRequest {
-        LookupRequest { namespace: NAMESPACE.into(), key, tags: vec!["a".into()], known: None }
+        LookupRequest { namespace: NAMESPACE.into(), key, tags: vec!["a".into()], known: None, lease: None }
     }
 
     fn ticket(memory: &mut Memory, now_ms: u64) -> Ticket {
         match memory.lookup(&lookup("none".into()), now_ms).0 {
-            LookupReply::Miss { ticket } => ticket,
+            LookupReply::Miss { ticket, .. } => ticket,
             other => panic!("{other:?}"),
         }
     }
@@ -358,7 +344,7 @@ mod memory {
             assert_ne!(ticket(&mut reborn, now_ms).era, before.era);
             assert_eq!(reborn.read_log(&poll(Some(cursor), 0), now_ms).continuity, continuity);
             let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec!["a".into()]);
-            let late = StoreRequest { namespace, key, tags, ticket: before, keep_ms: 1_000 };
+            let late = StoreRequest { namespace, key, tags, ticket: before, keep_ms: 1_000, holder: None };
             assert_eq!(reborn.store(&late, Bytes::new(), now_ms), StoreReply::Void);
         }
     }
@@ -392,6 +378,7 @@ mod memory {
                 tags: tags.clone(),
                 ticket: at,
                 keep_ms: 1 << 30,
+                holder: None,
             };
             assert_eq!(memory.store(&request, vec![b'x'; 3_000].into(), now_ms), StoreReply::Stored);
             assert!(matches!(memory.lookup(&lookup(round.to_string()), now_ms).0, LookupReply::Hit { .. }));
@@ -405,6 +392,7 @@ mod memory {
             tags: vec![],
             ticket: ticket(&mut memory, now_ms),
             keep_ms: 1,
+            holder: None,
         };
         assert_eq!(memory.store(&huge, vec![0; BYTES].into(), now_ms), StoreReply::Full);
     }

@@ -178,7 +178,13 @@ async fn a_log_that_is_something_else_is_an_error_and_not_a_hit() {
     let rig = Rig::redis();
     rig.fill("k", &["a"]).await;
     rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:log", "x"));
-    let asked = bridge_api::LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], known: None };
+    let asked = bridge_api::LookupRequest {
+        namespace: NAMESPACE.into(),
+        key: "k".into(),
+        tags: vec![],
+        known: None,
+        lease: None,
+    };
     assert!(rig.store.lookup(&asked).await.is_err());
 }
 
@@ -223,8 +229,13 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
     let store: Arc<RedisStore> = Arc::new(RedisStore::new(&server.url(), Duration::from_secs(5)).unwrap());
     let origin = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let lookup =
-        bridge_api::LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec!["a".into()], known: None };
+    let lookup = bridge_api::LookupRequest {
+        namespace: NAMESPACE.into(),
+        key: "k".into(),
+        tags: vec!["a".into()],
+        known: None,
+        lease: None,
+    };
     let mut tasks = Vec::new();
     for _ in 0..6 {
         let (store, lookup) = (Arc::clone(&store), lookup.clone());
@@ -240,11 +251,11 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
                         assert!(version >= bound, "served {version} after the purge of {bound} was acknowledged");
                         hits += 1;
                     }
-                    LookupReply::Miss { ticket } => {
+                    LookupReply::Miss { ticket, .. } => {
                         let version = origin.load(Ordering::SeqCst);
                         tokio::time::sleep(Duration::from_millis(1)).await;
                         let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec!["a".into()]);
-                        let request = StoreRequest { namespace, key, tags, ticket, keep_ms: 60_000 };
+                        let request = StoreRequest { namespace, key, tags, ticket, keep_ms: 60_000, holder: None };
                         store.store(&request, Bytes::from(version.to_string())).await.unwrap();
                     }
                     LookupReply::Behind => panic!("nothing was lost"),

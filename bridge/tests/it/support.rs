@@ -8,13 +8,29 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest, StoreReply, StoreRequest, Ticket,
+    FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest,
+    ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
 };
 use bytes::Bytes;
 use redis::{Commands, Connection};
 use routecache_bridge::mem::Memory;
 use routecache_bridge::{MemStore, Reading, RedisStore, Store};
 use tempfile::TempDir;
+
+/// Each test twice, in a module per store.
+macro_rules! on_both_stores {
+    ($($(#[$doc:meta])* async fn $name:ident($rig:ident: Rig) $body:block)+) => {
+        mod in_memory {
+            use super::*;
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(Rig::mem()).await })+
+        }
+        mod in_redis {
+            use super::*;
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(Rig::redis()).await })+
+        }
+        $(async fn $name($rig: Rig) $body)+
+    };
+}
 
 pub const NAMESPACE: &str = "shop:v1";
 pub const HOUR: u64 = 3_600_000;
@@ -185,7 +201,8 @@ impl Rig {
     }
 
     pub async fn ask(&self, key: &str, tags: &[&str], known: Option<Position>) -> (LookupReply, Bytes) {
-        let request = LookupRequest { namespace: self.namespace.clone(), key: key.into(), tags: owned(tags), known };
+        let request =
+            LookupRequest { namespace: self.namespace.clone(), key: key.into(), tags: owned(tags), known, lease: None };
         self.store.lookup(&request).await.unwrap()
     }
 
@@ -197,10 +214,43 @@ impl Rig {
         matches!(self.lookup(key, tags).await, LookupReply::Hit { .. })
     }
 
+    /// A lookup that would fetch: what it is told of the lease if it misses.
+    pub async fn compete(&self, key: &str, tags: &[&str], holder: u64, ttl_ms: u64) -> Option<Lease> {
+        let lease = Some(LeaseRequest { holder: Holder(holder), ttl_ms });
+        let (namespace, key, tags) = (self.namespace.clone(), key.into(), owned(tags));
+        let request = LookupRequest { namespace, key, tags, known: None, lease };
+        match self.store.lookup(&request).await.unwrap().0 {
+            LookupReply::Miss { lease, .. } => Some(lease.expect("it was asked for")),
+            LookupReply::Hit { .. } => None,
+            LookupReply::Behind => panic!("nothing was lost"),
+        }
+    }
+
+    pub async fn put_by(&self, holder: u64, key: &str, tags: &[&str], ticket: Ticket) -> StoreReply {
+        let (namespace, key, tags, holder) = (self.namespace.clone(), key.into(), owned(tags), Some(Holder(holder)));
+        let request = StoreRequest { namespace, key, tags, ticket, keep_ms: HOUR, holder };
+        self.store.store(&request, Bytes::from_static(b"body")).await.unwrap()
+    }
+
+    pub async fn release(&self, key: &str, holder: u64, pass_ms: Option<u64>) -> ReleaseReply {
+        let (namespace, key, holder) = (self.namespace.clone(), key.into(), Holder(holder));
+        self.store.release(&ReleaseRequest { namespace, key, holder, pass_ms }).await.unwrap()
+    }
+
+    pub fn forget_lease(&self, key: &str) {
+        match &self.kind {
+            Kind::Mem { memory, .. } => memory.lock().unwrap().forget_lease(&self.namespace, key),
+            Kind::Redis { .. } => {
+                let names: Vec<String> = self.redis_do(|redis| redis.keys("routecache:lease:*"));
+                names.iter().for_each(|name| self.delete(name));
+            }
+        }
+    }
+
     /// The ticket of a fill that begins now.
     pub async fn ticket(&self) -> Ticket {
         match self.lookup("nothing has this key", &[]).await {
-            LookupReply::Miss { ticket } => ticket,
+            LookupReply::Miss { ticket, .. } => ticket,
             other => panic!("{other:?}"),
         }
     }
@@ -211,7 +261,7 @@ impl Rig {
 
     pub async fn put_for(&self, keep_ms: u64, key: &str, tags: &[&str], ticket: Ticket, body: &[u8]) -> StoreReply {
         let (namespace, key) = (self.namespace.clone(), key.into());
-        let request = StoreRequest { namespace, key, tags: owned(tags), ticket, keep_ms };
+        let request = StoreRequest { namespace, key, tags: owned(tags), ticket, keep_ms, holder: None };
         self.store.store(&request, Bytes::copy_from_slice(body)).await.unwrap()
     }
 

@@ -77,6 +77,7 @@ impl Stream {
             key: key.as_str().to_owned(),
             tags: question.tags.clone(),
             known: worker.purges.known().map(bridge::to_api),
+            lease: None,
         };
         bridge::call(&bridge.cluster, LOOKUP, &request, &[], Duration::from_millis(bridge.timeout_ms.into()))
     }
@@ -153,7 +154,7 @@ impl Stream {
                 }
                 Some(ticket)
             }
-            Some((LookupReply::Miss { ticket }, _)) => Some(ticket),
+            Some((LookupReply::Miss { ticket, .. }, _)) => Some(ticket),
             Some((LookupReply::Behind, _)) | None => None,
         };
         if self.forward(question, group) == Action::Continue {
