@@ -3,16 +3,19 @@
 //! Each command is a module. Exit codes: 0 all is well, 1 the rules have mistakes or a case failed, 2 the command couldn't do its work.
 
 mod check;
+mod completions;
 mod failure;
 mod filter;
+mod man;
 mod render;
 mod rules;
+mod schema;
 mod serve;
 mod test;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// HTTP response cache for Envoy and its kin: checks, tests and serves route rules, and writes the gateway configuration around them.
 #[derive(Parser)]
@@ -37,6 +40,9 @@ enum Command {
     Render(Box<render::Arguments>),
     Serve(Box<serve::Arguments>),
     Filter(filter::Arguments),
+    Schema(schema::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +52,9 @@ fn main() -> ExitCode {
         Command::Render(arguments) => render::run(*arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,6 +37,15 @@ pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Lo
     })
 }
 
+/// A YAML file as JSON, right or wrong as rules.
+///
+/// # Errors
+///
+/// The place where it isn't YAML.
+pub fn json_of(text: &str) -> Result<Value, Mistakes> {
+    yaml::parse(text).map(|root| json(&root))
+}
+
 /// The same structure, without places.
 pub(crate) fn json(node: &Node) -> Value {
     match &node.kind {

@@ -30,6 +30,8 @@ mod naming;
 mod path;
 mod protobuf;
 mod quantity;
+#[cfg(feature = "files")]
+pub mod reference;
 #[cfg(feature = "render")]
 pub mod render;
 mod rule;
@@ -45,7 +47,7 @@ mod yaml;
 use routecache_core::policy::Policy;
 
 #[cfg(feature = "files")]
-pub use files::{Loaded, load_yaml};
+pub use files::{Loaded, json_of, load_yaml};
 pub use mistake::{Mistake, Mistakes, Wanted, What};
 pub use path::PathMistake;
 pub use tree::Span;
