@@ -85,6 +85,23 @@ pub(crate) struct Refusal {
     pub(crate) left: u32,
 }
 
+/// A callback that a test wants to fail.
+#[derive(Debug)]
+pub(crate) struct Crash {
+    pub(crate) place: Place,
+    pub(crate) callback: String,
+    pub(crate) how: Failing,
+}
+
+/// How a test wants a callback to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// It traps before it has begun.
+    Trap,
+    /// It has next to no fuel.
+    NoFuel,
+}
+
 pub(crate) struct Commons {
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
@@ -98,8 +115,12 @@ pub(crate) struct Commons {
     pub(crate) faults: Option<Injector>,
     /// Contexts that were created and not deleted yet, and whether they are streams'.
     pub(crate) contexts: BTreeMap<(VmKey, u32), bool>,
-    /// Callbacks that a test wants to trap.
-    pub(crate) crashes: Vec<(Place, String)>,
+    /// Callbacks that a test wants to fail.
+    pub(crate) crashes: Vec<Crash>,
+    /// What modules are told of the host's log level, where it isn't what the options say any more.
+    pub(crate) log_level: Option<LogLevel>,
+    /// The monotonic clock shows modules the first of these until the second.
+    pub(crate) stall: Option<(Duration, Duration)>,
     pub(crate) foreign: BTreeMap<String, ForeignFunction>,
 }
 
@@ -119,6 +140,8 @@ impl Commons {
             faults: None,
             contexts: BTreeMap::new(),
             crashes: Vec::new(),
+            log_level: None,
+            stall: None,
             foreign: built_in_foreign_functions(),
         }
     }
@@ -138,10 +161,16 @@ impl Commons {
         self.violations.push(Violation { law, at: self.clock.now(), gateway, thread, detail: detail.into() });
     }
 
-    /// Whether a test wants this callback to trap this time.
-    pub(crate) fn crashes(&mut self, place: Place, callback: &str) -> bool {
-        let wanted = self.crashes.iter().position(|(at, name)| *at == place && name == callback);
-        wanted.map(|index| self.crashes.swap_remove(index)).is_some()
+    /// How a test wants this callback to fail this time, if it does.
+    pub(crate) fn crash(&mut self, place: Place, callback: &str) -> Option<Failing> {
+        let wanted = self.crashes.iter().position(|crash| crash.place == place && crash.callback == callback)?;
+        Some(self.crashes.swap_remove(wanted).how)
+    }
+
+    /// The monotonic clock, as modules see it.
+    pub(crate) fn monotonic(&self) -> Duration {
+        let now = self.clock.now();
+        self.stall.filter(|(from, until)| (*from..*until).contains(&now)).map_or(now, |(from, _)| from)
     }
 
     /// What goes wrong at this place, this time.

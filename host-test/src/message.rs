@@ -9,6 +9,19 @@ pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// Pieces of one byte each, as far as that makes sense, and the rest.
+pub(crate) fn bytewise(chunks: Vec<Chunk>) -> Vec<Chunk> {
+    const BYTES_ALONE: usize = 64;
+    let mut pieces = Vec::new();
+    for Chunk { mut after, bytes } in chunks {
+        let alone = bytes.len().min(BYTES_ALONE.saturating_sub(pieces.len()));
+        let (first, rest) = bytes.split_at(alone);
+        let parts = first.chunks(1).chain([rest]).filter(|part| !part.is_empty());
+        pieces.extend(parts.map(|part| Chunk { after: std::mem::take(&mut after), bytes: part.to_vec() }));
+    }
+    pieces
+}
+
 /// Builder methods for a type with the fields `headers`, `chunks` and `trailers`.
 macro_rules! message_builders {
     () => {
@@ -48,6 +61,28 @@ macro_rules! message_builders {
         pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
             self.trailers.add(name, value);
             self
+        }
+
+        /// The same, with the beginning of its body byte by byte.
+        pub(crate) fn bytewise(mut self) -> Self {
+            self.chunks = crate::message::bytewise(std::mem::take(&mut self.chunks));
+            self
+        }
+
+        /// The same, with header lines that are allowed and seldom met.
+        pub(crate) fn with_odd_headers(self) -> Self {
+            let huge = [b'h'; 8 << 10];
+            let bytes = [0xff, 0xfe, b'b'];
+            self.header("x-odd", "1")
+                .header("x-odd", "2")
+                .header("x-empty", "")
+                .header("x-bytes", bytes)
+                .header("x-huge", huge)
+        }
+
+        /// The same, with trailers.
+        pub(crate) fn with_odd_trailers(self) -> Self {
+            self.trailer("x-odd-trailer", [0xff, b't'])
         }
     };
 }

@@ -39,7 +39,7 @@ pub struct Simulation {
     build: Box<dyn Fn() -> WorldBuilder>,
     requests: Requests,
     check: Check,
-    faulty: bool,
+    faults: fn(u64) -> Faults,
 }
 
 /// What a scenario draws from.
@@ -157,7 +157,12 @@ struct Outcome {
 impl Simulation {
     /// Worlds are built with this, a new one for each run; its seed and faults are set afterwards.
     pub fn new(build: impl Fn() -> WorldBuilder + 'static) -> Self {
-        Self { build: Box::new(build), requests: Box::new(|_| Vec::new()), check: Box::new(|_| Ok(())), faulty: true }
+        Self {
+            build: Box::new(build),
+            requests: Box::new(|_| Vec::new()),
+            check: Box::new(|_| Ok(())),
+            faults: Faults::from_seed,
+        }
     }
 
     /// What clients send, and when; drawn from the seed.
@@ -177,7 +182,14 @@ impl Simulation {
     /// Lets nothing go wrong by itself.
     #[must_use]
     pub fn without_faults(mut self) -> Self {
-        self.faulty = false;
+        self.faults = |_| Faults::listed([]);
+        self
+    }
+
+    /// Lets also go wrong what goes wrong in no Envoy: see [`Faults::harsh_from_seed`].
+    #[must_use]
+    pub fn harsh(mut self) -> Self {
+        self.faults = Faults::harsh_from_seed;
         self
     }
 
@@ -188,11 +200,10 @@ impl Simulation {
     /// The smallest [`Failure`] that was found; its text holds the replay file.
     pub fn run(&self, seed: u64) -> Result<(), Box<Failure>> {
         let all: Vec<usize> = (0..self.drawn(seed).len()).collect();
-        let faults = || if self.faulty { Faults::from_seed(seed) } else { Faults::listed([]) };
-        let first = self.play(seed, &all, faults());
+        let first = self.play(seed, &all, (self.faults)(seed));
         let replay = Replay { seed, requests: all.clone(), faults: first.injected.clone() };
         if first.wrong.is_none() {
-            let second = self.play(seed, &all, faults());
+            let second = self.play(seed, &all, (self.faults)(seed));
             if let Some(place) = first_difference(&first.trace, &second.trace) {
                 let what = format!("two runs of seed {seed} differ: {place}");
                 return Err(Self::failure(what, replay, &first, &first));

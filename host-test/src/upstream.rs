@@ -167,6 +167,14 @@ impl Reply {
         Self { background: true, ..Self::of(Fate::Later { otherwise: Some((hold, otherwise)) }) }
     }
 
+    /// The response, if it is one that comes by itself.
+    pub(crate) fn response(&self) -> Option<&Response> {
+        match &self.fate {
+            Fate::Response(response) => Some(response),
+            _ => None,
+        }
+    }
+
     /// Changes the response, if it is one.
     pub(crate) fn map_response(mut self, change: impl FnOnce(Response) -> Response) -> Self {
         match self.fate {
@@ -284,6 +292,27 @@ impl Response {
             for byte in &mut chunk.bytes {
                 *byte = !*byte;
             }
+        }
+        self
+    }
+
+    /// How long it takes from its begin to its end.
+    pub(crate) fn takes(&self) -> Duration {
+        self.after + self.chunks.iter().map(|chunk| chunk.after).sum::<Duration>() + self.ends_after
+    }
+
+    /// Each piece of body comes this much later.
+    pub(crate) fn slowed(mut self, by: Duration) -> Self {
+        self.chunks.iter_mut().for_each(|chunk| chunk.after += by);
+        self
+    }
+
+    /// So many bytes longer, and its `content-length` with it.
+    pub(crate) fn longer(mut self, bytes: usize) -> Self {
+        self.chunks.push(Chunk { after: Duration::ZERO, bytes: vec![b'.'; bytes] });
+        if self.headers.has("content-length") {
+            let length: usize = self.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+            self.headers.set("content-length", length.to_string());
         }
         self
     }

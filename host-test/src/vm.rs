@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Func, Instance, Memory, Store, StoreLimits, StoreLimitsBuilder, TypedFunc, Val, WasmCoreDump};
+use wasmtime::{Func, Instance, Memory, Store, TypedFunc, Val, WasmCoreDump};
 
 use crate::Headers;
 use crate::abi::{AbiVersion, Direction, LogLevel, Status};
-use crate::commons::{Effect, Place, SharedCommons};
+use crate::commons::{Effect, Failing, Place, SharedCommons};
 use crate::dialect::{Dialect, FailurePolicy};
 use crate::filter::Filter;
 use crate::grpc::{Handle, Part, Tokens};
 use crate::laws::Law;
+use crate::memory::Bounds;
 use crate::stream::{LocalResponse, Stream};
 use crate::trace::{Callback, HostCall};
+use crate::trap;
 
 /// Every function of a module that is ever called, in the order of its life.
 pub(crate) const CALLED: &[&str] = &[
@@ -42,6 +44,11 @@ pub(crate) const CALLED: &[&str] = &[
     "proxy_on_done",
     "proxy_on_delete",
 ];
+
+/// The callback of this name.
+pub(crate) fn callback(name: &str) -> Option<&'static str> {
+    CALLED.iter().copied().find(|one| *one == name && name.starts_with("proxy_on_"))
+}
 
 /// Names a VM of a world; one that replaces another has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +113,7 @@ impl Default for VmOptions {
 }
 
 /// What a callout brought; `None` fields in an [`Outcome`](Option) mean that it was reset.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CallResponse {
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
@@ -167,7 +174,7 @@ pub(crate) struct VmState {
     pub(crate) tokens: Tokens,
     /// Whether its memory was found too large.
     over_budget: bool,
-    limits: StoreLimits,
+    pub(crate) bounds: Bounds,
 }
 
 impl VmState {
@@ -219,7 +226,7 @@ impl Vm {
         options: Arc<VmOptions>,
         commons: SharedCommons,
     ) -> wasmtime::Result<Self> {
-        let limits = StoreLimitsBuilder::new().memory_size(options.memory_max).build();
+        let bounds = Bounds::new(options.memory_max, commons.clone());
         let state = VmState {
             key,
             place,
@@ -239,10 +246,10 @@ impl Vm {
             host_calls: Vec::new(),
             tokens: Tokens::default(),
             over_budget: false,
-            limits,
+            bounds,
         };
         let mut store = Store::new(filter.engine(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.bounds);
         store.set_fuel(store.data().options.fuel_max)?;
         let (instance, memory) = filter.instantiate(&mut store).await?;
         store.data_mut().memory = memory;
@@ -253,7 +260,7 @@ impl Vm {
         let (exports, next_context) = (BTreeMap::new(), 1);
         let mut vm = Self { store, instance, exports, root: 0, next_context, failed: false, ending: VecDeque::new() };
         if vm.state().malloc.is_none() {
-            vm.fail("the module exports neither malloc nor proxy_on_memory_allocate");
+            vm.fail("the module exports neither malloc nor proxy_on_memory_allocate", false);
         }
         if vm.export("_initialize").is_some() {
             vm.call("_initialize", &[]).await;
@@ -302,26 +309,23 @@ impl Vm {
         self.note_context(name, arguments);
         let Some(function) = self.export(name) else { return Called::Absent };
         let place = self.state().place;
-        if self.state().commons.lock().crashes(place, name) {
-            self.failed = true;
-            self.forget_contexts();
-            self.state().commons.lock().log(
-                place,
-                0,
-                LogLevel::Critical,
-                format!("{name} trapped, as the test wants it"),
-            );
+        let crash = self.state().commons.lock().crash(place, name);
+        if crash == Some(Failing::Trap) {
+            self.fail(&format!("{name} trapped, as the test wants it"), true);
             return Called::Failed;
         }
         let kind = function.ty(&self.store);
         let parameters: Vec<Val> =
             arguments.iter().take(kind.params().len()).map(|word| Val::I32(word.cast_signed())).collect();
         let mut results = vec![Val::I32(0); kind.results().len()];
-        let fuel_max = self.state().options.fuel_max;
+        let no_fuel = crash == Some(Failing::NoFuel);
+        const NEXT_TO_NONE: u64 = 50;
+        let fuel_max = if no_fuel { NEXT_TO_NONE } else { self.state().options.fuel_max };
         let state = self.state();
         state.current = arguments.first().copied().unwrap_or(0);
         state.callback = name;
         state.effective = None;
+        state.bounds.denied = false;
         state.host_calls.clear();
         let at = state.commons.lock().clock.now();
         // Only engines without fuel refuse this.
@@ -341,7 +345,8 @@ impl Vm {
             Ok(()) => Called::Returned { value: returned.unwrap_or(0), stop },
             Err(trap) => {
                 self.dump_core(&trap);
-                self.fail(&format!("{name} trapped: {trap:?}"));
+                let wanted = no_fuel || self.state().bounds.denied;
+                self.fail(&format!("{name} {}", trap::words(&trap, fuel_max)), wanted);
                 Called::Failed
             }
         }
@@ -396,14 +401,16 @@ impl Vm {
         self.state().commons.lock().log(place, 0, LogLevel::Critical, said);
     }
 
-    /// Marks the VM as failed: nothing in it runs any more.
-    fn fail(&mut self, why: &str) {
+    /// Marks the VM as failed: nothing in it runs any more. It breaks a law unless a test `wanted` it.
+    fn fail(&mut self, why: &str, wanted: bool) {
         self.failed = true;
         self.forget_contexts();
         let state = self.state();
         let (place, context) = (state.place, state.current);
         let mut commons = state.commons.lock();
         commons.log(place, context, LogLevel::Critical, why);
-        commons.violation(place, Law::NoTrap, why);
+        if !wanted {
+            commons.violation(place, Law::NoTrap, why);
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use builder::{BuildError, FilterSource, WorldBuilder};
 
 use crate::abi::{LogLevel, Status};
-use crate::commons::{Place, SharedCommons};
+use crate::commons::{Crash, Failing, Place, SharedCommons};
 use crate::faults::Injected;
 use crate::filter::Filter;
 use crate::laws::{Law, Violation};
@@ -21,7 +21,7 @@ use crate::random::Random;
 use crate::request::{Answer, Request, RequestId};
 use crate::shared::{Metric, SharedData, SharedProcess};
 use crate::trace::{Callback, Cost, Log, Thread};
-use crate::upstream::{Call, CallId, Reply, Upstream};
+use crate::upstream::{Call, CallId, Reply, Response, Upstream};
 use crate::vm::{VmKey, VmOptions};
 use events::{Event, Events};
 use exchange::Exchange;
@@ -40,6 +40,8 @@ pub struct World {
     filter: Filter,
     options: Arc<VmOptions>,
     configurations: Vec<Arc<[u8]>>,
+    /// What [`Fault::Reload`](crate::Fault::Reload) chooses from.
+    alternatives: Vec<Arc<[u8]>>,
     lanes: Vec<Lane>,
     events: Events,
     random: Random,
@@ -52,6 +54,10 @@ pub struct World {
     calls: BTreeMap<CallId, OpenCall>,
     origin_requests: Vec<Call>,
     callouts: Vec<Call>,
+    /// The answer to the callout before, for [`Fault::Swap`](crate::Fault::Swap).
+    last_answer: Option<Response>,
+    /// A callout whose answer the next one overtakes.
+    overtaken: Option<(CallId, Reply)>,
     /// Timers that a fault has made late.
     late: BTreeSet<u64>,
     /// The timer that counts, of those that were set for a root context.
@@ -99,6 +105,13 @@ impl World {
     /// Sets the wall clock, forwards or backwards; the monotonic one stays.
     pub fn set_wall(&mut self, since_1970: Duration) {
         self.commons.lock().clock.set_wall(since_1970);
+    }
+
+    /// Lets the monotonic clock show modules the same time for this long; then it shows the time that it is.
+    pub fn stall_clock(&mut self, time: Duration) {
+        let mut commons = self.commons.lock();
+        let now = commons.clock.now();
+        commons.stall = Some((now, now + time));
     }
 
     fn advance_clock(&mut self, to: Duration) {
@@ -215,9 +228,13 @@ impl World {
             if std::mem::replace(&mut exchange.reported_stuck, true) {
                 continue;
             }
-            let (place, request) = (exchange.place, exchange.words());
+            let (place, vm, request) = (exchange.place, exchange.vm, exchange.words());
+            // A VM that failed brings nothing on, and that it failed was told.
+            if self.has_failed(vm) {
+                continue;
+            }
             // A callout that the script keeps may be what it waits for.
-            if self.calls.values().any(|call| call.kept && call.is_callout_of(exchange.vm)) {
+            if self.calls.values().any(|call| call.kept && call.is_callout_of(vm)) {
                 continue;
             }
             let detail = format!("{request} is paused and nothing that is due resumes it");
@@ -386,8 +403,30 @@ impl World {
     /// Lets a worker's VM trap the next time that it would run this callback, such as `proxy_on_response_body`. No law counts that as
     /// broken.
     pub fn crash(&mut self, gateway: usize, worker: usize, callback: &str) {
-        let place = Place { gateway, thread: Thread::Worker(worker) };
-        self.commons.lock().crashes.push((place, callback.to_owned()));
+        self.let_fail(Place { gateway, thread: Thread::Worker(worker) }, callback, Failing::Trap);
+    }
+
+    /// Gives a worker's VM next to no fuel the next time that it runs this callback. No law counts that as broken.
+    pub fn exhaust_fuel(&mut self, gateway: usize, worker: usize, callback: &str) {
+        self.let_fail(Place { gateway, thread: Thread::Worker(worker) }, callback, Failing::NoFuel);
+    }
+
+    fn let_fail(&mut self, place: Place, callback: &str, how: Failing) {
+        self.commons.lock().crashes.push(Crash { place, callback: callback.to_owned(), how });
+    }
+
+    /// Gives a gateway the configuration again that it has, or the one that is meant to be next.
+    fn reload_configuration(&mut self, gateway: usize) {
+        let has = Arc::clone(&self.configurations[gateway]);
+        let other = self.alternatives.iter().find(|one| **one != has).cloned();
+        let configuration = other.unwrap_or(has);
+        // A filter that refuses it has said why in its log.
+        let _ = self.reconfigure_gateway(gateway, &configuration);
+    }
+
+    /// Tells modules another log level from now on, as an operator does who changes it while the gateways run.
+    pub fn set_log_level(&mut self, level: LogLevel) {
+        self.commons.lock().log_level = Some(level);
     }
 
     /// Lets the next `times` calls of a host function, such as `proxy_set_shared_data`, answer this instead of doing anything.

@@ -4,6 +4,7 @@
 
 use super::Outcome;
 use crate::abi::{Direction, Status};
+use crate::faults::Site;
 use crate::guest::Guest;
 use crate::stream::Stream;
 use crate::vm::VmState;
@@ -14,6 +15,9 @@ pub(super) async fn get_property(
     (path, path_length, value_at, length_at): (u32, u32, u32, u32),
 ) -> Outcome {
     let path = guest.bytes(path, path_length)?;
+    if guest.commons().fault(Site::Property).is_some() {
+        return Err(Status::NotFound.into());
+    }
     // Envoy finds everything there, and can't serialise it.
     let missing = if path.is_empty() { Status::SerializationFailure } else { Status::NotFound };
     let value = find(guest.vm(), &path).ok_or(missing)?;

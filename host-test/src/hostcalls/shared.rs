@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::abi::Status;
 use crate::commons::Effect;
-use crate::faults::Site;
+use crate::faults::{Fault, Site};
 use crate::guest::Guest;
 use crate::shared::{Process, Registrant};
 
@@ -19,10 +19,13 @@ pub(super) async fn get_shared_data(
     (key, key_length, value_at, length_at, cas_at): (u32, u32, u32, u32, u32),
 ) -> Outcome {
     let key = guest.bytes(key, key_length)?;
-    if guest.commons().fault(Site::SharedRead).is_some() {
-        return Err(Status::NotFound.into());
-    }
-    let (value, cas) = shared(guest, |process, vm_id| process.data.get(vm_id, &key))?;
+    let fault = guest.commons().fault(Site::SharedRead);
+    let (value, cas) = shared(guest, |process, vm_id| match fault {
+        Some(Fault::Absent) => Err(Status::NotFound),
+        Some(Fault::Stale) => process.data.get_stale(vm_id, &key),
+        Some(Fault::Alias) => process.data.get_alias(vm_id, &key),
+        _ => process.data.get(vm_id, &key),
+    })?;
     guest.give(&value, value_at, length_at).await?;
     Ok(guest.write_u32(cas_at, cas)?)
 }
@@ -34,8 +37,10 @@ pub(super) async fn set_shared_data(
     let dialect = guest.vm().options.dialect;
     let deletes = dialect.null_deletes && value == 0;
     let (key, value) = (guest.bytes(key, key_length)?, guest.bytes(value, value_length)?);
-    if cas != 0 && guest.commons().fault(Site::SharedWrite).is_some() {
-        return Err(Status::CasMismatch.into());
+    match guest.commons().fault(Site::SharedWrite) {
+        Some(Fault::CasMismatch) if cas != 0 => return Err(Status::CasMismatch.into()),
+        Some(Fault::Full) => return Err(Status::InternalFailure.into()),
+        _ => {}
     }
     Ok(shared(guest, |process, vm_id| match deletes {
         true => process.data.delete(vm_id, &key, cas, dialect.cas),
@@ -64,6 +69,9 @@ pub(super) async fn resolve_shared_queue(
 
 pub(super) async fn enqueue_shared_queue(guest: &mut Guest<'_>, (token, item, length): (u32, u32, u32)) -> Outcome {
     let item = guest.bytes(item, length)?;
+    if guest.commons().fault(Site::Queue).is_some() {
+        return Err(Status::InternalFailure.into());
+    }
     let registrant = shared(guest, |process, _| process.queues.enqueue(token, item))?;
     if guest.vm().options.dialect.queue_ready {
         guest.commons().effects.push(Effect::QueueReady { registrant, token });

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::abi::{Direction, Status, read_pairs};
+use crate::faults::Site;
 use crate::guest::Guest;
 use crate::laws::Law;
 use crate::stream::{LocalReply, LocalResponse};
@@ -80,6 +81,9 @@ pub(super) async fn send_local_response(guest: &mut Guest<'_>, arguments: LocalR
         grpc_status: (grpc_status <= 16).then_some(grpc_status),
     };
     let (context, place) = (guest.vm().context(), guest.place());
+    if guest.commons().fault(Site::LocalReply).is_some() {
+        return Err(Status::InternalFailure.into());
+    }
     guest.state().stop_iteration = true;
     let Some(stream) = guest.state().streams.get_mut(&context) else { return Ok(()) };
     if stream.local_reply != LocalReply::None {

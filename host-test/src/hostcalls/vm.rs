@@ -17,7 +17,8 @@ pub(super) async fn log(guest: &mut Guest<'_>, (level, text, length): (u32, u32,
 }
 
 pub(super) async fn get_log_level(guest: &mut Guest<'_>, (level_at,): (u32,)) -> Outcome {
-    let level = guest.vm().options.log_level as u32;
+    let said = guest.commons().log_level;
+    let level = said.unwrap_or(guest.vm().options.log_level) as u32;
     Ok(guest.write_u32(level_at, level)?)
 }
 

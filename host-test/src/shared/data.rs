@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use crate::abi::Status;
 use crate::dialect::Cas;
 
+/// Values and their `cas`, by VM id and key.
+type Entries = BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>;
+
 /// Keys and values that all VMs with one VM id share.
 ///
 /// A key can be overwritten, also with an empty value, but never deleted: the ABI has no call for it.
 #[derive(Clone, Debug, Default)]
 pub struct SharedData {
-    entries: BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>,
+    entries: Entries,
     last_cas: u32,
+    /// What entries were before their last write, where that is remembered.
+    before: Option<Entries>,
 }
 
 impl SharedData {
@@ -46,6 +51,24 @@ impl SharedData {
         self.entries.get(&(vm_id.to_owned(), key.to_vec())).cloned().ok_or(Status::NotFound)
     }
 
+    /// What a host reads that lags behind: the value before the last write.
+    pub(crate) fn get_stale(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
+        let before = self.before.as_ref().and_then(|before| before.get(&(vm_id.to_owned(), key.to_vec())).cloned());
+        before.map_or_else(|| self.get(vm_id, key), Ok)
+    }
+
+    /// What a host reads that takes one key for another: the value of the next one.
+    pub(crate) fn get_alias(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
+        let of_vm = || self.entries.iter().filter(|((owner, _), _)| owner == vm_id);
+        let next = of_vm().find(|((_, other), _)| other.as_slice() > key).or_else(|| of_vm().next());
+        next.map(|(_, entry)| entry.clone()).ok_or(Status::NotFound)
+    }
+
+    /// Remembers from now on what was there before each write.
+    pub(crate) fn remember(&mut self) {
+        self.before.get_or_insert_default();
+    }
+
     /// Writes a value, if the `cas` allows it.
     pub(crate) fn set(&mut self, vm_id: &str, key: &[u8], value: &[u8], cas: u32, rule: Cas) -> Result<(), Status> {
         let key = (vm_id.to_owned(), key.to_vec());
@@ -59,7 +82,10 @@ impl SharedData {
         }
         // One counter for all keys; 0 is skipped, because it means "don't compare".
         self.last_cas = self.last_cas.checked_add(1).unwrap_or(1);
-        self.entries.insert(key, (value.to_vec(), self.last_cas));
+        let was = self.entries.insert(key.clone(), (value.to_vec(), self.last_cas));
+        if let (Some(before), Some(was)) = (&mut self.before, was) {
+            before.insert(key, was);
+        }
         Ok(())
     }
 

@@ -109,6 +109,7 @@ fn text(logs: &[Log]) -> String {
 pub struct WorldBuilder {
     filter: Option<FilterSource>,
     configuration: Vec<u8>,
+    next_configuration: Option<Vec<u8>>,
     options: VmOptions,
     interleave: Option<bool>,
     workers: usize,
@@ -130,6 +131,7 @@ impl Default for WorldBuilder {
         Self {
             filter: None,
             configuration: Vec::new(),
+            next_configuration: None,
             options: VmOptions::default(),
             interleave: None,
             workers: 1,
@@ -159,6 +161,12 @@ impl WorldBuilder {
     /// The plugin's configuration, as `proxy_on_configure` reads it.
     pub fn configuration(mut self, configuration: impl AsRef<[u8]>) -> Self {
         self.configuration = configuration.as_ref().to_vec();
+        self
+    }
+
+    /// Another configuration, which [`Fault::Reload`](crate::Fault::Reload) gives a gateway, and next time the first one again.
+    pub fn next_configuration(mut self, configuration: impl AsRef<[u8]>) -> Self {
+        self.next_configuration = Some(configuration.as_ref().to_vec());
         self
     }
 
@@ -331,7 +339,7 @@ impl WorldBuilder {
         self
     }
 
-    /// What goes wrong. The mix of a seed is printed on standard error, where test runners show it with a failure.
+    /// What goes wrong once the gateways have started. The mix of a seed is printed on standard error, where test runners show it with a failure.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
         self
@@ -387,16 +395,16 @@ impl WorldBuilder {
         let chance = Chance::Seeded(Random::new(random.next()));
         let processes = (0..self.gateways).map(|_| SharedProcess::default()).collect();
         let trace = Trace { kept_max: self.kept_callbacks, ..Trace::default() };
-        let commons = SharedCommons::new(Commons {
-            trace,
-            foreign,
-            faults: self.faults.map(Injector::new),
-            ..Commons::new(clock, chance, processes)
-        });
+        let commons = SharedCommons::new(Commons { trace, foreign, ..Commons::new(clock, chance, processes) });
         let mut world = World {
             commons,
             filter,
             options: Arc::new(VmOptions { interleave, ..self.options }),
+            alternatives: [Some(self.configuration.clone()), self.next_configuration]
+                .into_iter()
+                .flatten()
+                .map(Into::into)
+                .collect(),
             configurations: vec![self.configuration.into(); self.gateways],
             lanes: Vec::new(),
             events: Events::default(),
@@ -410,6 +418,8 @@ impl WorldBuilder {
             origin_requests: Vec::new(),
             callouts: Vec::new(),
             timers: BTreeMap::new(),
+            last_answer: None,
+            overtaken: None,
             late: BTreeSet::new(),
             numbers: 0,
             steps: 0,
@@ -425,6 +435,12 @@ impl WorldBuilder {
                 world.tolerant = true;
                 return Err(error);
             }
+        }
+        if let Some(faults) = self.faults {
+            for gateway in 0..self.gateways {
+                world.process(gateway).lock().data.remember();
+            }
+            world.commons.lock().faults = Some(Injector::new(faults));
         }
         Ok(world)
     }

@@ -9,7 +9,7 @@ use crate::failure::UpstreamFailure;
 use crate::grpc;
 use crate::request::RequestId;
 use crate::upstream::{CallId, Reply, Response};
-use crate::vm::VmKey;
+use crate::vm::{CallResponse, VmKey};
 
 /// Something that happens at a time.
 pub(super) enum Event {
@@ -27,6 +27,10 @@ pub(super) enum Event {
     CallTimeout(CallId),
     /// A kept call is answered, if it still is open.
     Complete { call: CallId, reply: Reply },
+    /// An answer that waited for the next callout's comes without it.
+    Overtake,
+    /// A callout's answer is told a second time.
+    Again { vm: VmKey, root: u32, token: u32, response: CallResponse },
     /// A root context's timer runs out.
     Timer { vm: VmKey, root: u32, number: u64 },
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Event, World};
 use crate::Headers;
-use crate::abi::Direction;
-use crate::commons::{Frame, Place};
+use crate::abi::{Direction, LogLevel};
+use crate::commons::{Failing, Frame, Place};
 use crate::faults::{Fault, Site};
 use crate::job::Job;
 use crate::request::{Answer, Ending, Request, RequestId};
@@ -13,6 +13,9 @@ use crate::stream::Attributes;
 use crate::trace::Thread;
 use crate::upstream::CallId;
 use crate::vm::VmKey;
+
+/// A configuration that no filter can want.
+const NONSENSE: &[u8] = b"\xff\xfe{[not a configuration";
 
 /// A request and what has become of it.
 pub(super) struct Exchange {
@@ -83,9 +86,9 @@ impl Exchange {
 impl World {
     pub(super) fn begin_exchange(&mut self, request: Request) -> RequestId {
         let id = RequestId(self.number());
-        let Request { mut headers, chunks, trailers, gateway, worker, unfinished } = request;
-        let place = Place { gateway, thread: Thread::Worker(worker) };
-        self.strike(place, id);
+        let place = Place { gateway: request.gateway, thread: Thread::Worker(request.worker) };
+        let request = self.strike(place, id, request);
+        let Request { mut headers, chunks, trailers, unfinished, .. } = request;
         self.reload(place);
         let (vm, now) = (self.vm_at(place), self.now());
         let word = |name: &str| headers.get(name).unwrap_or_default().to_owned();
@@ -136,26 +139,42 @@ impl World {
         id
     }
 
-    /// Lets go wrong what is to go wrong with this request.
-    fn strike(&mut self, place: Place, id: RequestId) {
+    /// Lets go wrong what is to go wrong with this request, and gives what the client sends then.
+    fn strike(&mut self, place: Place, id: RequestId, request: Request) -> Request {
         let fault = self.commons.lock().fault(Site::Request);
+        let gateway = place.gateway;
         match fault {
+            Some(Fault::Bytewise) => return request.bytewise(),
+            Some(Fault::OddHeaders) => return request.with_odd_headers(),
+            Some(Fault::Trailers) if !request.chunks.is_empty() => return request.with_odd_trailers(),
             Some(Fault::ClientLeaves(ms)) => {
                 let at = self.now() + Duration::from_millis(ms.into());
                 self.at(at, move |world| world.client_disconnects(id));
             }
             Some(Fault::Restart) => self.restart(place),
-            Some(Fault::Crash) => {
-                self.commons.lock().crashes.push((place, "proxy_on_request_headers".to_owned()));
+            Some(Fault::Crash(callback)) => self.let_fail(place, callback, Failing::Trap),
+            Some(Fault::OutOfFuel(callback)) => self.let_fail(place, callback, Failing::NoFuel),
+            // Once the request has come in.
+            Some(Fault::Reload(ms)) => {
+                self.after(Duration::from_millis(ms.into()), move |world| world.reload_configuration(gateway));
             }
+            Some(Fault::RefusedReload) => self.after(Duration::ZERO, move |world| {
+                // Accepted or not, it isn't used: that it doesn't trap is all that is asked.
+                let _ = world.try_configuration(gateway, &NONSENSE.into());
+            }),
+            Some(Fault::LogLevel(level)) => {
+                self.commons.lock().log_level = LogLevel::from_abi(level.into());
+            }
+            Some(Fault::Stall(ms)) => self.stall_clock(Duration::from_millis(ms.into())),
             Some(Fault::WallJump(seconds)) => {
                 let by = Duration::from_secs(seconds.unsigned_abs().into());
                 let wall = if seconds < 0 { self.wall().saturating_sub(by) } else { self.wall() + by };
                 self.set_wall(wall);
             }
-            Some(Fault::Evict) => self.forget_shared_data(place.gateway, |_| true),
+            Some(Fault::Evict) => self.forget_shared_data(gateway, |_| true),
             _ => {}
         }
+        request
     }
 
     pub(super) fn client_sends(&mut self, request: RequestId, frame: Frame) {

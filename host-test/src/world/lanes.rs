@@ -221,10 +221,8 @@ impl World {
                 let period = lane.and_then(|lane| lane.period(root)).unwrap_or(Duration::from_millis(100));
                 self.schedule(self.now() + period, true, Event::Timer { vm, root, number });
             }
-            Some(Fault::Double) => {
-                self.post(vm, Job::Tick(root));
-                self.post(vm, Job::Tick(root));
-            }
+            Some(Fault::Double) => (0..2).for_each(|_| self.post(vm, Job::Tick(root))),
+            Some(Fault::Burst(times)) => (0..times).for_each(|_| self.post(vm, Job::Tick(root))),
             _ => self.post(vm, Job::Tick(root)),
         }
     }
@@ -245,6 +243,11 @@ impl World {
         })
     }
 
+    /// Whether a VM has failed, so that nothing in it runs any more.
+    pub(super) fn has_failed(&self, vm: VmKey) -> bool {
+        self.lanes.iter().any(|lane| lane.vm == vm && lane.failed_at.is_some())
+    }
+
     /// The VM that serves a place.
     pub(super) fn vm_at(&self, place: Place) -> VmKey {
         let lane = self.lanes.iter().find(|lane| lane.place == place && !lane.trial);
@@ -260,6 +263,10 @@ impl World {
             Event::Grpc { call, part, last } => self.grpc_arrives(call, part, last),
             Event::CallTimeout(call) => self.call_times_out(call),
             Event::Complete { call, reply } => self.complete_call(call, reply),
+            Event::Overtake => self.overtake(Duration::ZERO),
+            Event::Again { vm, root, token, response } => {
+                self.post(vm, Job::CallDone { root, token, response: Some(response) });
+            }
             Event::Timer { vm, root, number } => {
                 if self.timers.get(&(vm, root)) == Some(&number) {
                     self.tick(vm, root, number);

@@ -8,7 +8,7 @@ use crate::Headers;
 use crate::abi::{Direction, Status};
 use crate::commons::{Dispatch, Frame};
 use crate::failure::UpstreamFailure;
-use crate::faults::Site;
+use crate::faults::{Fault, Site};
 use crate::grpc::{self, Kind};
 use crate::job::Job;
 use crate::request::RequestId;
@@ -25,6 +25,8 @@ pub(super) struct OpenCall {
     pub(super) kept: bool,
     /// Whether a gRPC stream's initial metadata are under way.
     metadata_sent: bool,
+    /// Whether the filter is told of the answer twice.
+    twice: bool,
 }
 
 enum Caller {
@@ -101,9 +103,18 @@ impl World {
             timeout,
         };
         let mut kept = Kept::default();
-        let reply = self.origin.call(&call, &mut kept);
-        let reply = self.spoilt(Site::Origin, reply);
-        self.origin_requests.push(call);
+        let fault = self.commons.lock().fault(Site::Origin);
+        let reply = match fault.filter(|fault| fault.keeps_from_upstream()) {
+            Some(fault) => fault.spoil(Reply::hang()),
+            None => {
+                let reply = self.origin.call(&call, &mut kept);
+                self.origin_requests.push(call);
+                match fault {
+                    Some(fault) => fault.spoil(reply),
+                    None => reply,
+                }
+            }
+        };
         self.open(id, Caller::Stream(request, vm), timeout, reply);
         self.give_kept(kept);
     }
@@ -133,16 +144,19 @@ impl World {
             timeout,
         };
         let mut kept = Kept::default();
+        let fault = self.commons.lock().fault(Site::Callout);
         let reply = match self.clusters.get_mut(&call.cluster) {
-            Some(cluster) => cluster.call(&call, &mut kept),
             None => Reply::refuse(Status::BadArgument),
+            Some(_) if fault.is_some_and(Fault::keeps_from_upstream) => Reply::hang(),
+            Some(cluster) => cluster.call(&call, &mut kept),
         };
-        let reply = self.spoilt(Site::Callout, reply);
+        let reply = self.spoilt_callout(fault, reply);
         self.callouts.push(call);
         let answer = match reply.fate {
             Fate::Refuse(status) => Err(status),
             _ => {
-                self.open(id, Caller::Root { vm, root, token, kind }, timeout, reply);
+                let caller = Caller::Root { vm, root, token, kind };
+                self.open_callout(id, caller, timeout, reply, fault);
                 Ok(())
             }
         };
@@ -150,10 +164,47 @@ impl World {
         self.give_kept(kept);
     }
 
-    fn spoilt(&self, site: Site, reply: Reply) -> Reply {
-        match self.commons.lock().fault(site) {
-            Some(fault) => fault.spoil(reply),
-            None => reply,
+    fn spoilt_callout(&mut self, fault: Option<Fault>, reply: Reply) -> Reply {
+        let answer = reply.response().cloned();
+        let before = std::mem::replace(&mut self.last_answer, answer);
+        match (fault, before) {
+            (Some(Fault::Swap), Some(before)) => reply.map_response(|_| before),
+            (Some(fault), _) => fault.spoil(reply),
+            (None, _) => reply,
+        }
+    }
+
+    fn open_callout(
+        &mut self,
+        id: CallId,
+        caller: Caller,
+        timeout: Option<Duration>,
+        reply: Reply,
+        fault: Option<Fault>,
+    ) {
+        // As long as an answer waits for the next one.
+        const WAIT: Duration = Duration::from_secs(1);
+        let takes = reply.after + reply.response().map_or(Duration::ZERO, Response::takes);
+        if fault == Some(Fault::Overtaken) {
+            self.overtake(takes);
+            let wait = timeout.map_or(WAIT, |timeout| WAIT.min(timeout / 2));
+            self.open(id, caller, timeout, Reply::hang());
+            self.overtaken = Some((id, reply));
+            self.schedule(self.now() + wait, false, Event::Overtake);
+        } else {
+            self.open(id, caller, timeout, reply);
+            self.overtake(takes);
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.twice = fault == Some(Fault::Twice);
+        }
+    }
+
+    /// Answers the call that another one overtakes, this long from now and a moment.
+    pub(super) fn overtake(&mut self, after: Duration) {
+        if let Some((id, reply)) = self.overtaken.take() {
+            let after = after + reply.after + Duration::from_millis(1);
+            self.plan(id, reply.after(after));
         }
     }
 
@@ -165,7 +216,8 @@ impl World {
 
     fn open(&mut self, id: CallId, caller: Caller, timeout: Option<Duration>, reply: Reply) {
         let at = self.now();
-        self.calls.insert(id, OpenCall { caller, at, headers_at: None, kept: false, metadata_sent: false });
+        self.calls
+            .insert(id, OpenCall { caller, at, headers_at: None, kept: false, metadata_sent: false, twice: false });
         if let Some(timeout) = timeout {
             // Whoever waits for it may be waiting for this; the events of answered calls are dropped.
             self.schedule(at + timeout, reply.background, Event::CallTimeout(id));
@@ -186,9 +238,8 @@ impl World {
             Fate::Response(response) if kind != Kind::Http => self.plan_grpc(id, at, background, &response),
             Fate::Response(response) if is_callout => {
                 // A filter is told of a callout's answer when all of it is there, and only that it broke off if it isn't.
-                let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
                 call.headers_at = Some(at + response.after);
-                let at = at + response.after + took + response.ends_after;
+                let at = at + response.takes();
                 let mut response = (!response.reset).then_some(response);
                 if let Some(Response { headers, .. }) = &mut response {
                     headers.set("x-envoy-upstream-service-time", (at - self.now()).as_millis().to_string());
@@ -291,13 +342,19 @@ impl World {
     }
 
     pub(super) fn callout_done(&mut self, id: CallId, response: Option<Response>) {
-        let Some(OpenCall { caller: Caller::Root { vm, root, token, .. }, .. }) = self.calls.get(&id) else { return };
-        let (vm, root, token) = (*vm, *root, *token);
+        let Some(OpenCall { caller: Caller::Root { vm, root, token, .. }, twice, .. }) = self.calls.get(&id) else {
+            return;
+        };
+        let (vm, root, token, twice) = (*vm, *root, *token, *twice);
         self.close_call(id);
         let response = response.map(|response| {
             let Response { headers, chunks, trailers, .. } = response;
             CallResponse { headers, body: chunks.into_iter().flat_map(|chunk| chunk.bytes).collect(), trailers }
         });
+        if let Some(response) = response.clone().filter(|_| twice) {
+            const MOMENT: Duration = Duration::from_millis(1);
+            self.schedule(self.now() + MOMENT, false, Event::Again { vm, root, token, response });
+        }
         self.post(vm, Job::CallDone { root, token, response });
     }
 
@@ -357,8 +414,7 @@ impl World {
         let send =
             |world: &mut Self, at, part, last| world.schedule(at, background, Event::Grpc { call: id, part, last });
         if kind == Kind::Call {
-            let took: Duration = response.chunks.iter().map(|chunk| chunk.after).sum();
-            return send(self, at + took + response.ends_after, grpc::of_call(response), true);
+            return send(self, at + response.takes() - response.after, grpc::of_call(response), true);
         }
         let Response { headers, chunks, trailers, .. } = response;
         let trailers_only = chunks.is_empty() && trailers.is_empty() && headers.has("grpc-status");

@@ -96,7 +96,7 @@ fn listed_faults_come_where_they_are_wanted() {
         .faults(Faults::listed([
             at(Site::Callout, 1, Fault::Slow(20)),
             at(Site::Origin, 2, Fault::BadAnswer(500)),
-            at(Site::Request, 3, Fault::Crash),
+            at(Site::Request, 3, Fault::Crash("proxy_on_request_headers")),
         ]))
         .build()
         .unwrap();
@@ -118,7 +118,178 @@ fn ticks_are_skipped_doubled_and_late() {
         world.run_for(15 * MS);
         said(&world).len()
     };
-    assert_eq!([Fault::Skip, Fault::Double, Fault::Late(200)].map(ticking), [1, 3, 1]);
+    assert_eq!([Fault::Skip, Fault::Double, Fault::Burst(5), Fault::Late(200)].map(ticking), [1, 3, 6, 1]);
+}
+
+/// A world with these faults, in which each request makes a callout that is answered with its number, and goes on at once.
+fn numbered(faults: &[(Site, u64, Fault)]) -> World {
+    let filter = probe(
+        &[
+            on("request_headers", "(call $call) (i32.const 0)"),
+            on("http_call_response", "(call $note \"token\" (local.get $token)) (call $body (i32.const 4))"),
+        ]
+        .concat(),
+    );
+    let faults = faults.iter().map(|(site, number, fault)| Injected { site: *site, number: *number, fault: *fault });
+    let mut number = 0;
+    let mut world = World::builder()
+        .filter(filter)
+        .faults(Faults::listed(faults.collect::<Vec<_>>()))
+        .callout("bridge", move |_| {
+            number += 1;
+            Response::ok(format!("answer {number}")).after(5 * MS)
+        })
+        .build()
+        .unwrap();
+    for delay in 0..2 {
+        world.after(MS * delay, |world| _ = world.send(Request::get("/")));
+    }
+    world.run_until_idle();
+    world
+}
+
+#[test]
+fn answers_to_callouts_come_twice_swapped_late_and_out_of_order() {
+    let heard = |faults: &[(Site, u64, Fault)]| {
+        let said = said(&numbered(faults));
+        said.into_iter().filter(|line| !line.starts_with("call=")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(heard(&[]), "token=4 answer 1 token=8 answer 2");
+    let twice = "token=4 answer 1 token=8 answer 2 token=4 answer 1";
+    assert_eq!(heard(&[(Site::Callout, 0, Fault::Twice)]), twice);
+    assert_eq!(heard(&[(Site::Callout, 1, Fault::Swap)]), "token=4 answer 1 token=8 answer 1");
+    assert_eq!(heard(&[(Site::Callout, 0, Fault::Overtaken)]), "token=8 answer 2 token=4 answer 1");
+    let alone = "token=4 answer 1 token=8 answer 2";
+    assert_eq!(heard(&[(Site::Callout, 1, Fault::Overtaken)]), alone, "a second later, where none follows");
+}
+
+#[test]
+fn an_upstream_without_a_connection_hears_nothing_and_one_whose_answer_is_lost_does() {
+    let reached = |fault| {
+        let world = numbered(&[(Site::Origin, 0, fault)]);
+        world.origin_requests().len()
+    };
+    assert_eq!([Fault::NoConnection, Fault::Reset].map(reached), [1, 2]);
+    let answered = |fault| said(&numbered(&[(Site::Callout, 0, fault)])).join(" ").contains("answer 2");
+    assert_eq!([Fault::Refuse, Fault::Reset].map(answered), [false, true]);
+}
+
+/// What a filter says of one request with a body, with one fault.
+fn told(functions: &[String], site: Site, fault: Fault) -> (Vec<String>, u16) {
+    let faults = Faults::listed([Injected { site, number: 0, fault }]);
+    let mut world = World::builder()
+        .filter(probe(&functions.concat()))
+        .configuration("first")
+        .next_configuration("second")
+        .expect_status(Status::BadArgument)
+        .faults(faults)
+        .origin(|_| Response::ok("menu").after(2 * MS))
+        .build()
+        .unwrap();
+    let before = world.logs().len();
+    let answer = world.fetch(Request::post("/").body("ask"));
+    world.run_until_idle();
+    (said(&world).split_off(before), answer.status)
+}
+
+#[test]
+fn the_host_says_no_where_it_is_wanted() {
+    let calls = [on(
+        "request_headers",
+        "(drop (call $register_queue \"q\" (i32.const 8)))
+         (call $note \"enqueue\" (call $enqueue (i32.load (i32.const 8)) \"item\"))
+         (drop (call $set_shared \"j\" \"other\" (i32.const 0))) (drop (call $set_shared \"k\" \"old\" (i32.const 0)))
+         (call $note \"set\" (call $set_shared \"k\" \"new\" (i32.const 0)))
+         (call $tell (call $get_shared \"k\" (i32.const 0) (i32.const 4) (i32.const 8)))
+         (call $tell (call $get_property \"request\\0method\" (i32.const 0) (i32.const 4)))
+         (call $answer \"mine\") (i32.const 0)",
+    )];
+    let sound = ["enqueue=0", "set=0", "new", "POST", "answered=0"];
+    let with = |index: usize, words: &str| {
+        let mut said = sound.map(str::to_owned).to_vec();
+        words.clone_into(&mut said[index]);
+        said
+    };
+    for (site, fault, want, status) in [
+        (Site::Queue, Fault::Full, with(0, "enqueue=10"), 200),
+        (Site::SharedRead, Fault::Absent, with(2, "status=1"), 200),
+        (Site::SharedRead, Fault::Stale, with(2, "old"), 200),
+        (Site::SharedRead, Fault::Alias, with(2, "other"), 200),
+        (Site::Property, Fault::Absent, with(3, "status=1"), 200),
+        (Site::LocalReply, Fault::Refuse, with(4, "answered=10"), 200),
+    ] {
+        assert_eq!(told(&calls, site, fault), (want, status), "{site:?}, {fault}");
+    }
+    let register =
+        [on("request_headers", "(call $note \"register\" (call $register_queue \"q\" (i32.const 8))) (i32.const 0)")];
+    assert_eq!(told(&register, Site::HostCall, Fault::Unimplemented).0, ["register=12"]);
+    let write =
+        [on("request_headers", "(call $note \"set\" (call $set_shared \"k\" \"v\" (i32.const 0))) (i32.const 0)")];
+    assert_eq!(told(&write, Site::SharedWrite, Fault::Full).0, ["set=10"]);
+    assert_eq!(told(&write, Site::SharedWrite, Fault::CasMismatch).0, ["set=0"], "only where one is given");
+}
+
+#[test]
+fn a_trap_that_a_fault_caused_breaks_no_law() {
+    // As an allocator does that gets nothing.
+    let growing = [on(
+        "request_headers",
+        "(if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (i32.const 0)",
+    )];
+    let (said, status) = told(&growing, Site::Memory, Fault::NoMemory);
+    assert!(said[0].contains("unreachable") && status == 503, "{said:?}");
+    let busy = [on(
+        "response_headers",
+        "(local $i i32) (loop $again (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 50)))) (i32.const 0)",
+    )];
+    let (said, status) = told(&busy, Site::Request, Fault::OutOfFuel("proxy_on_response_headers"));
+    assert!(said[0].contains("used up its fuel") && status == 503, "{said:?}");
+}
+
+#[test]
+fn clocks_levels_and_configurations_change_under_way() {
+    let asking = [
+        on("configure", "(call $body (i32.const 7)) (i32.const 1)"),
+        on(
+            "response_headers",
+            "(drop (call $log_level (i32.const 8))) (call $note \"level\" (i32.load (i32.const 8)))
+             (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 8))) (call $note \"nanoseconds\" (i32.load (i32.const 8)))
+             (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 8)))
+             (call $note \"day\" (i32.wrap_i64 (i64.div_u (i64.load (i32.const 8)) (i64.const 86400000000000)))) (i32.const 0)",
+        ),
+    ];
+    let sound = ["level=2", "nanoseconds=2000000", "day=20454"];
+    assert_eq!(told(&asking, Site::Request, Fault::LogLevel(4)).0, ["level=4", sound[1], sound[2]]);
+    assert_eq!(told(&asking, Site::Request, Fault::Stall(500)).0, [sound[0], "nanoseconds=0", sound[2]]);
+    assert_eq!(told(&asking, Site::Request, Fault::WallJump(-3600)).0, [sound[0], sound[1], "day=20453"]);
+    // On the main thread twice, and on the worker, while the request is under way.
+    let reloaded = ["second", "second", "second", sound[0], sound[1], sound[2]];
+    assert_eq!(told(&asking, Site::Request, Fault::Reload(1)).0, reloaded);
+    let (refused, status) = told(&asking, Site::Request, Fault::RefusedReload);
+    assert!(refused[0].contains("not a configuration") && refused[1..] == sound && status == 200, "{refused:?}");
+}
+
+#[test]
+fn messages_of_odd_shapes_pass() {
+    let shown = [
+        on("request_body", "(call $note \"asked\" (local.get $size)) (i32.const 0)"),
+        on("request_trailers", "(call $read (i32.const 1) \"x-odd-trailer\") (i32.const 0)"),
+        on("response_headers", "(call $note \"odd\" (local.get $size)) (i32.const 0)"),
+        on("response_body", "(call $note \"told\" (local.get $size)) (i32.const 0)"),
+    ];
+    let sizes = |site, fault| told(&shown, site, fault).0.join(" ");
+    assert_eq!(sizes(Site::Request, Fault::Bytewise), "asked=1 asked=1 asked=1 asked=0 odd=3 told=4 told=0");
+    assert_eq!(sizes(Site::Origin, Fault::Bytewise), "asked=3 asked=0 odd=3 told=1 told=1 told=1 told=1 told=0");
+    assert_eq!(sizes(Site::Origin, Fault::OddHeaders), "asked=3 asked=0 odd=8 told=4 told=0");
+    assert!(sizes(Site::Request, Fault::Trailers).starts_with("asked=3 \u{fffd}t odd=3"));
+}
+
+/// The callouts of this one carry no state, so a second answer to one is as good as the first.
+#[test]
+fn a_filter_that_looks_at_every_status_stands_harsh_hosts_too() {
+    for seed in 0..40 {
+        simulation(sound).harsh().run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+    }
 }
 
 #[test]

@@ -48,6 +48,8 @@ const PRELUDE: &str = r#"
     (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
     (import "env" "proxy_done" (func $done (result i32)))
     (import "env" "proxy_get_current_time_nanoseconds" (func $time (param i32) (result i32)))
+    (import "env" "proxy_get_log_level" (func $log_level (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
     (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
