@@ -28,8 +28,10 @@ pub enum Failure {
     Scenarios(proxy_wasm_host_test::scenario::Mistakes),
     /// No case has such a name.
     NoCase(Vec<String>),
-    /// Cases failed, and were told already.
-    Cases,
+    /// Cases failed, or rules have mistakes, and that was told already.
+    Told,
+    /// So many warnings that are to be taken for mistakes.
+    Denied(usize),
 }
 
 impl Failure {
@@ -40,7 +42,7 @@ impl Failure {
 
     fn is_mistake(&self) -> bool {
         match self {
-            Self::Mistakes(_) | Self::Cases => true,
+            Self::Mistakes(_) | Self::Told | Self::Denied(_) => true,
             Self::Several(failures) => failures.iter().all(Self::is_mistake),
             _ => false,
         }
@@ -50,13 +52,15 @@ impl Failure {
 impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
+    /// With `{:#}` in colours for a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mistakes(mistakes) => mistakes.fmt(f),
             Self::Several(failures) => {
                 for (index, failure) in failures.iter().enumerate() {
                     let between = if index == 0 { "" } else { "\n\n" };
-                    write!(f, "{between}{failure}")?;
+                    f.write_str(between)?;
+                    failure.fmt(f)?;
                 }
                 Ok(())
             }
@@ -73,7 +77,11 @@ impl fmt::Display for Failure {
             Self::NoCase(names) => {
                 write!(f, "no case has a name with `{}`\n    `--list` shows all of them", names.join("` or `"))
             }
-            Self::Cases => Ok(()),
+            Self::Told => Ok(()),
+            Self::Denied(count) => {
+                let (s, are) = if *count == 1 { ("", "is") } else { ("s", "are") };
+                write!(f, "{count} warning{s} {are} denied")
+            }
             Self::NoFilter => write!(
                 f,
                 "this `routecache` was built without the filter inside\n    \

@@ -59,9 +59,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let message = failure.to_string();
+            let message = format!("{failure:#}");
             if !message.is_empty() {
-                eprintln!("{message}");
+                // In colours only where somebody sees them, and `NO_COLOR` doesn't forbid them.
+                anstream::eprintln!("{message}");
             }
             failure.exit_code()
         }

@@ -1,7 +1,7 @@
 //! Files with rules, and the environment that they will meet.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -22,20 +22,24 @@ fn variable(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+impl Environment {
+    /// A variable. Given twice, the last one counts.
+    pub fn get(&self, asked: &str) -> Option<String> {
+        self.variables.iter().rfind(|(name, _)| name == asked).map(|(_, value)| value.clone())
+    }
+}
+
+/// A file's name in messages.
+pub fn shown_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.to_string_lossy().into_owned() }
+}
+
 /// Reads and checks a file; `-` is standard input.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Failure> {
-    let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        (PathBuf::from("standard input"), io::stdin().read_to_string(&mut text).map(|_| text))
-    } else {
-        (path.to_owned(), fs::read_to_string(path))
-    };
-    let text = text.map_err(|error| Failure::Unread(name.clone(), error))?;
-    let variable = |asked: &str| {
-        let last = environment.variables.iter().rfind(|(name, _)| name == asked);
-        last.map(|(_, value)| value.clone())
-    };
-    load_yaml(&text, &name.to_string_lossy(), &variable).map_err(Failure::Mistakes)
+    let text = if path == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+    let name = shown_name(path);
+    let text = text.map_err(|error| Failure::Unread(name.clone().into(), error))?;
+    load_yaml(&text, &name, &|name| environment.get(name)).map_err(Failure::Mistakes)
 }
 
 /// Writes to a file, or to standard output for `-`.

@@ -98,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let failed = outcomes.iter().filter(|outcome| !outcome.verdict.passed()).count();
     let summary = format!("{} passed, {failed} failed\n", outcomes.len() - failed);
     write(Path::new("-"), summary.as_bytes())?;
-    if failed == 0 { Ok(()) } else { Err(Failure::Cases) }
+    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 
 fn read(file: &Path, rules: &Rules) -> Result<Suite, Failure> {

@@ -5,7 +5,8 @@ use std::fmt;
 use routecache_core::policy::Policy;
 use serde_json::Value;
 
-use crate::mistake::{Mistake, Mistakes};
+use crate::lint::{Warnings, lint};
+use crate::mistake::Mistakes;
 use crate::tree::{Kind, Node, Span};
 use crate::{Environment, check, yaml};
 
@@ -16,6 +17,16 @@ pub struct Loaded {
     pub policy: Policy,
     /// The same structure as JSON: what the filter is given.
     pub json: Value,
+    root: Node,
+    file: File,
+}
+
+impl Loaded {
+    /// What is right as rules, and probably isn't meant; `env` as it was for loading.
+    #[must_use]
+    pub fn lint(&self, env: Environment<'_>) -> Warnings {
+        lint(&self.root, &self.file, &self.policy, env)
+    }
 }
 
 /// Reads a YAML (or JSON) file. Its name is only used to tell mistakes.
@@ -26,15 +37,19 @@ pub struct Loaded {
 pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Loaded, Mistakes> {
     // Editors on Windows begin files with a byte order mark, which the parser would take for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let loaded = yaml::parse(text).and_then(|root| {
+    let file = File { name: file_name.to_owned(), text: text.to_owned() };
+    let checked = yaml::parse(text).and_then(|root| {
         let policy = check::policy(&root, env).map_err(Mistakes::new)?;
-        Ok(Loaded { policy, json: json(&root) })
+        Ok((policy, root))
     });
-    loaded.map_err(|mut mistakes| {
-        mistakes.list.sort_by_key(|mistake| mistake.span.map_or((usize::MAX, 0), |span| (span.line, span.column)));
-        mistakes.file = Some(File { name: file_name.to_owned(), text: text.to_owned() });
-        mistakes
-    })
+    match checked {
+        Ok((policy, root)) => Ok(Loaded { policy, json: json(&root), root, file }),
+        Err(mut mistakes) => {
+            mistakes.list.sort_by_key(|mistake| mistake.span.map_or((usize::MAX, 0), |span| (span.line, span.column)));
+            mistakes.file = Some(file);
+            Err(mistakes)
+        }
+    }
 }
 
 /// A YAML file as JSON, right or wrong as rules.
@@ -59,28 +74,70 @@ pub(crate) fn json(node: &Node) -> Value {
     }
 }
 
-/// A file that mistakes are shown in.
+/// A file that mistakes and warnings are shown in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) name: String,
     text: String,
 }
 
-impl File {
-    /// The place and the mistake, the line with a caret below what is meant, and the mend.
-    pub(crate) fn show(&self, mistake: &Mistake, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match mistake.span {
-            Some(span) => {
-                writeln!(f, "{}:{}:{}: {mistake}", self.name, span.line, span.column)?;
-                self.show_line(span, f)?;
-            }
-            None if mistake.path.is_empty() => writeln!(f, "{}: {mistake}", self.name)?,
-            None => writeln!(f, "{}: {mistake}", mistake.path)?,
+/// Where something is shown.
+pub(crate) struct Place<'a> {
+    pub(crate) span: Option<Span>,
+    /// The way to it.
+    pub(crate) path: &'a str,
+    /// Whether its line is shown.
+    pub(crate) quotes: bool,
+    pub(crate) is_warning: bool,
+}
+
+/// What surrounds the parts of a message on a terminal.
+struct Paint {
+    place: &'static str,
+    mark: &'static str,
+    mend: &'static str,
+    end: &'static str,
+}
+
+impl Paint {
+    const NONE: Self = Self { place: "", mark: "", mend: "", end: "" };
+
+    fn of(is_warning: bool, f: &fmt::Formatter<'_>) -> Self {
+        const BOLD: &str = "\x1b[1m";
+        const RED: &str = "\x1b[1;31m";
+        const YELLOW: &str = "\x1b[1;33m";
+        const CYAN: &str = "\x1b[36m";
+        if !f.alternate() {
+            return Self::NONE;
         }
-        writeln!(f, "    {}", mistake.mend())
+        Self { place: BOLD, mark: if is_warning { YELLOW } else { RED }, mend: CYAN, end: "\x1b[0m" }
+    }
+}
+
+impl File {
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
-    fn show_line(&self, span: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The place and what is wrong, the line with a caret below what is meant, and the mend; with `{:#}` in colours for a
+    /// terminal.
+    pub(crate) fn show(&self, at: &Place<'_>, what: &str, mend: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paint = Paint::of(at.is_warning, f);
+        let Paint { place, mark, mend: mending, end } = paint;
+        match at.span {
+            Some(span) => {
+                writeln!(f, "{place}{}:{}:{}:{end} {mark}{what}{end}", self.name, span.line, span.column)?;
+                if at.quotes {
+                    self.show_line(span, &paint, f)?;
+                }
+            }
+            None if at.path.is_empty() => writeln!(f, "{place}{}:{end} {mark}{what}{end}", self.name)?,
+            None => writeln!(f, "{place}{}:{end} {mark}{what}{end}", at.path)?,
+        }
+        writeln!(f, "    {mending}{mend}{end}")
+    }
+
+    fn show_line(&self, span: Span, paint: &Paint, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Rules may stand on one enormous line; of that, only the surroundings are shown.
         const CHARS_MAX: usize = 110;
         const CHARS_BEFORE: usize = 50;
@@ -94,6 +151,7 @@ impl File {
         let room = shown.trim_end().chars().count().saturating_sub(indent);
         let carets = "^".repeat(span.length.min(room).max(1));
         let gutter = " ".repeat(number.len());
-        writeln!(f, "{gutter} |\n{number} | {}\n{gutter} | {}{carets}", shown.trim_end(), " ".repeat(indent))
+        let Paint { mark, end, .. } = paint;
+        writeln!(f, "{gutter} |\n{number} | {}\n{gutter} | {}{mark}{carets}{end}", shown.trim_end(), " ".repeat(indent))
     }
 }

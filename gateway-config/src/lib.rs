@@ -24,6 +24,8 @@ mod check;
 mod files;
 mod host;
 mod json;
+#[cfg(feature = "files")]
+pub mod lint;
 mod method;
 mod mistake;
 mod naming;

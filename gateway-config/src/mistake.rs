@@ -248,12 +248,14 @@ impl From<Mistake> for Mistakes {
 impl std::error::Error for Mistakes {}
 
 impl fmt::Display for Mistakes {
-    /// Each mistake with its place and mend, and at last their number.
+    /// Each mistake with its place and mend, and at last their number; with `{:#}` in colours for a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mistake in &self.list {
             #[cfg(feature = "files")]
             if let Some(file) = &self.file {
-                file.show(mistake, f)?;
+                let place =
+                    crate::files::Place { span: mistake.span, path: &mistake.path, quotes: true, is_warning: false };
+                file.show(&place, &mistake.to_string(), &mistake.mend(), f)?;
                 continue;
             }
             match mistake.span {
@@ -345,6 +347,22 @@ impl fmt::Display for What {
 }
 
 impl What {
+    /// A name for programs: the kind's own, such as `not-a-duration`.
+    #[cfg(feature = "files")]
+    #[must_use]
+    pub fn code(&self) -> String {
+        let name = format!("{self:?}");
+        let name = name.split(|char: char| !char.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let mut code = String::new();
+        for char in name.chars() {
+            if char.is_ascii_uppercase() && !code.is_empty() {
+                code.push('-');
+            }
+            code.push(char.to_ascii_lowercase());
+        }
+        code
+    }
+
     /// How to mend it.
     #[must_use]
     pub fn mend(&self) -> Cow<'static, str> {

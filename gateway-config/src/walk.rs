@@ -60,6 +60,12 @@ impl<'a> At<'a> {
         Self { node, name: "", name_span: None, path: String::new() }
     }
 
+    /// Where the field's name stands.
+    #[cfg(feature = "files")]
+    pub(crate) fn name_span(&self) -> Option<Span> {
+        self.name_span
+    }
+
     /// What was written here, for messages: `ttl: 5 min`, or the value alone in a list.
     pub(crate) fn said(&self) -> String {
         match (self.name, &self.node.kind) {
