@@ -107,6 +107,7 @@ pub(crate) struct Commons {
     pub(crate) chance: Chance,
     pub(crate) processes: Vec<SharedProcess>,
     pub(crate) logs: Vec<Log>,
+    pub(crate) log_bytes: usize,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
     pub(crate) effects: Vec<Effect>,
@@ -132,6 +133,7 @@ impl Commons {
             chance,
             processes,
             logs: Vec::new(),
+            log_bytes: 0,
             trace: Trace::default(),
             violations: Vec::new(),
             effects: Vec::new(),
@@ -147,8 +149,21 @@ impl Commons {
     }
 
     pub(crate) fn log(&mut self, place: Place, context: u32, level: LogLevel, message: impl Into<String>) {
+        // A filter that does nothing but log doesn't take all of the machine's memory.
+        const BYTES_MAX: usize = 256 << 20;
         let Place { gateway, thread } = place;
-        self.logs.push(Log { at: self.clock.now(), gateway, thread, context, level, message: message.into() });
+        if self.logs.is_empty() {
+            self.log_bytes = 0;
+        }
+        if self.log_bytes > BYTES_MAX {
+            return;
+        }
+        let mut log = Log { at: self.clock.now(), gateway, thread, context, level, message: message.into() };
+        self.log_bytes += size_of::<Log>() + log.message.len();
+        if self.log_bytes > BYTES_MAX {
+            "the log is full; nothing is kept of what follows".clone_into(&mut log.message);
+        }
+        self.logs.push(log);
     }
 
     pub(crate) fn violation(&mut self, place: Place, law: Law, detail: impl Into<String>) {

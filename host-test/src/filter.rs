@@ -91,7 +91,11 @@ impl Filter {
     fn compile(bytes: &[u8]) -> Result<Self, BuildError> {
         let module = Module::new(engine(), bytes).map_err(BuildError::Compile)?;
         let marker = |(name, version): (&str, AbiVersion)| module.get_export(name).map(|_| version);
-        let abi = AbiVersion::MARKERS.into_iter().find_map(marker).ok_or(BuildError::NoAbi)?;
+        let abi = AbiVersion::MARKERS.into_iter().find_map(marker).ok_or_else(|| other_abi(&module))?;
+        let is_wide = |kind: ExternType| matches!(kind, ExternType::Memory(memory) if memory.is_64());
+        if module.exports().any(|export| is_wide(export.ty())) || module.imports().any(|import| is_wide(import.ty())) {
+            return Err(BuildError::Memory64);
+        }
         let mut linker = Linker::new(engine());
         // Some compilers import one function twice.
         linker.allow_shadowing(true);
@@ -113,6 +117,11 @@ impl Filter {
         };
         Ok(Self { module, linked, abi, unoffered })
     }
+}
+
+fn other_abi(module: &Module) -> BuildError {
+    let marker = module.exports().find(|export| export.name().starts_with("proxy_abi_version_"));
+    marker.map_or(BuildError::NoAbi, |marker| BuildError::OtherAbi(marker.name().to_owned()))
 }
 
 /// Gives imports that nobody offers a function that says so.

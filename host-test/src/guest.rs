@@ -37,11 +37,28 @@ pub(crate) struct Guest<'call> {
 
 impl<'call> Guest<'call> {
     /// Enters a host function. Other workers may run before it goes on.
-    pub(crate) async fn enter(caller: Caller<'call, VmState>, name: &'static str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// A trap, where the running callback wants more of the host than any that makes sense: host calls cost no fuel.
+    pub(crate) async fn enter(caller: Caller<'call, VmState>, name: &'static str) -> wasmtime::Result<Self> {
+        const CALLS_MAX: usize = 1_000_000;
+        const BYTES_MAX: usize = 1 << 30;
         if caller.data().options.interleave {
             pause().await;
         }
-        Self { caller, name, refused: false }
+        let state = caller.data();
+        if state.host_calls.len() >= CALLS_MAX {
+            return Err(wasmtime::Error::msg(format!(
+                "{CALLS_MAX} host calls in one callback; is this an endless loop?"
+            )));
+        }
+        if state.copied_bytes > BYTES_MAX {
+            return Err(wasmtime::Error::msg(format!(
+                "more than {BYTES_MAX} bytes between host and module in one callback"
+            )));
+        }
+        Ok(Self { caller, name, refused: false })
     }
 
     /// The status that a test wants instead of the real one, if it does.
@@ -119,14 +136,17 @@ impl<'call> Guest<'call> {
 
     /// Bytes that the module points at.
     pub(crate) fn bytes(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>, Status> {
-        let (memory, _) = self.memory()?;
         let range = range(pointer, length)?;
-        memory.get(range).map(<[u8]>::to_vec).ok_or(Status::InvalidMemoryAccess)
+        let (memory, state) = self.memory()?;
+        let bytes = memory.get(range).ok_or(Status::InvalidMemoryAccess)?;
+        state.copied_bytes = state.copied_bytes.saturating_add(bytes.len());
+        Ok(bytes.to_vec())
     }
 
     pub(crate) fn write(&mut self, pointer: u32, bytes: &[u8]) -> Result<(), Status> {
         let length = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
-        let (memory, _) = self.memory()?;
+        let (memory, state) = self.memory()?;
+        state.copied_bytes = state.copied_bytes.saturating_add(bytes.len());
         memory.get_mut(range(pointer, length)?).ok_or(Status::InvalidMemoryAccess)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -151,8 +171,16 @@ impl<'call> Guest<'call> {
     }
 
     async fn allocate(&mut self, length: u32) -> Result<u32, Fault> {
+        const DEPTH_MAX: usize = 8;
         let malloc = self.vm().malloc.clone().ok_or(Status::InternalFailure)?;
+        if self.vm().allocating >= DEPTH_MAX {
+            return Err(Fault::Trap(wasmtime::Error::msg(
+                "the module's allocator asks the host for what needs the allocator",
+            )));
+        }
+        self.state().allocating += 1;
         let pointer = malloc.call_async(&mut self.caller, length).await.map_err(Fault::Trap)?;
+        self.state().allocating -= 1;
         if pointer == 0 {
             return Err(Fault::Status(Status::InvalidMemoryAccess));
         }

@@ -26,7 +26,7 @@ macro_rules! host_functions {
             $(
                 linker.func_wrap_async("env", $name, |caller, arguments| {
                     Box::new(async move {
-                        let mut guest = Guest::enter(caller, $name).await;
+                        let mut guest = Guest::enter(caller, $name).await?;
                         let outcome = match not_yet(&mut guest, $name) {
                             Err(fault) => Err(fault),
                             Ok(()) => $function(&mut guest, arguments).await,

@@ -39,6 +39,14 @@ impl ResourceLimiter for Bounds {
         Ok(fits)
     }
 
+    fn memories(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let all = self.elements.saturating_add(desired.saturating_sub(current));
         let fits = all <= ELEMENTS_MAX;

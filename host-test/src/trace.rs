@@ -108,7 +108,12 @@ pub(crate) struct Trace {
     /// How often each host function answered what.
     pub(crate) answers: BTreeMap<(&'static str, u32), u64>,
     pub(crate) kept_max: usize,
+    /// Host calls of the callbacks that are kept.
+    pub(crate) kept_calls: usize,
 }
+
+/// Host calls that are kept at most, of all callbacks together.
+const CALLS_MAX: usize = 10_000_000;
 
 impl Trace {
     pub(crate) fn record(&mut self, callback: Callback) {
@@ -122,11 +127,14 @@ impl Trace {
         for call in &callback.host_calls {
             *self.answers.entry((call.name, call.answer)).or_default() += 1;
         }
-        if self.callbacks.len() >= self.kept_max {
-            self.callbacks.pop_front();
+        if self.kept_max == 0 {
+            return;
         }
-        if self.kept_max > 0 {
-            self.callbacks.push_back(callback);
+        self.kept_calls += callback.host_calls.len();
+        self.callbacks.push_back(callback);
+        while self.callbacks.len() > self.kept_max || (self.kept_calls > CALLS_MAX && self.callbacks.len() > 1) {
+            let gone = self.callbacks.pop_front();
+            self.kept_calls -= gone.map_or(0, |callback| callback.host_calls.len());
         }
     }
 }

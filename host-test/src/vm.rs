@@ -18,6 +18,7 @@ use crate::memory::Bounds;
 use crate::stream::{LocalResponse, Stream};
 use crate::trace::{Callback, HostCall};
 use crate::trap;
+use crate::wasi::Exit;
 
 /// Every function of a module that is ever called, in the order of its life.
 pub(crate) const CALLED: &[&str] = &[
@@ -171,6 +172,10 @@ pub(crate) struct VmState {
     /// Before the VM has started, only logs, clocks and the like may be called.
     pub(crate) starting: bool,
     pub(crate) host_calls: Vec<HostCall>,
+    /// Bytes that went between host and module in the running callback.
+    pub(crate) copied_bytes: usize,
+    /// How many calls of the module's allocator are under way, each within another.
+    pub(crate) allocating: usize,
     pub(crate) tokens: Tokens,
     /// Whether its memory was found too large.
     over_budget: bool,
@@ -244,6 +249,8 @@ impl Vm {
             stop_iteration: false,
             starting: true,
             host_calls: Vec::new(),
+            copied_bytes: 0,
+            allocating: 0,
             tokens: Tokens::default(),
             over_budget: false,
             bounds,
@@ -327,6 +334,8 @@ impl Vm {
         state.effective = None;
         state.bounds.denied = false;
         state.host_calls.clear();
+        state.copied_bytes = 0;
+        state.allocating = 0;
         let at = state.commons.lock().clock.now();
         // Only engines without fuel refuse this.
         let _ = self.store.set_fuel(fuel_max);
@@ -342,6 +351,9 @@ impl Vm {
         let stop = std::mem::take(&mut state.stop_iteration);
         self.check_budgets(name, fuel);
         match outcome {
+            Err(end) if self.state().starting && end.downcast_ref::<Exit>().is_some_and(|exit| exit.0 == 0) => {
+                Called::Returned { value: 0, stop }
+            }
             Ok(()) => Called::Returned { value: returned.unwrap_or(0), stop },
             Err(trap) => {
                 self.dump_core(&trap);

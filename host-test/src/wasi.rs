@@ -35,10 +35,10 @@ macro_rules! wasi_functions {
             $(
                 linker.func_wrap_async(module, stringify!($function), |caller, arguments| {
                     Box::new(async move {
-                        let mut guest = Guest::enter(caller, stringify!($function)).await;
+                        let mut guest = Guest::enter(caller, stringify!($function)).await?;
                         let answer = $function(&mut guest, arguments).err().unwrap_or(Errno::Success) as u32;
                         guest.note(answer);
-                        answer
+                        wasmtime::Result::Ok(answer)
                     })
                 })?;
             )*
@@ -55,12 +55,15 @@ wasi_functions! {
 
 const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
+/// The module ends itself: a trap, but for a `_start` that says so that it has done its work.
+#[derive(Debug, thiserror::Error)]
+#[error("the module called proc_exit({0})")]
+pub(crate) struct Exit(pub(crate) u32);
+
 pub(crate) fn offer(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     for module in MODULES {
         link(linker, module)?;
-        linker.func_wrap(module, "proc_exit", |code: u32| -> wasmtime::Result<()> {
-            Err(wasmtime::Error::msg(format!("the module called proc_exit({code})")))
-        })?;
+        linker.func_wrap(module, "proc_exit", |code: u32| -> wasmtime::Result<()> { Err(Exit(code).into()) })?;
     }
     Ok(())
 }

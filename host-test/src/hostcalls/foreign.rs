@@ -26,9 +26,14 @@ pub(crate) fn built_in() -> BTreeMap<String, ForeignFunction> {
 }
 
 fn read(mut source: impl Read) -> Result<Vec<u8>, Status> {
+    // A few bytes can stand for terabytes.
+    const BYTES_MAX: u64 = 256 << 20;
     let mut out = Vec::new();
-    source.read_to_end(&mut out).map_err(|_| Status::SerializationFailure)?;
-    Ok(out)
+    source.by_ref().take(BYTES_MAX).read_to_end(&mut out).map_err(|_| Status::SerializationFailure)?;
+    match source.read(&mut [0]) {
+        Ok(0) => Ok(out),
+        _ => Err(Status::InternalFailure),
+    }
 }
 
 type ForeignArguments = (u32, u32, u32, u32, u32, u32);

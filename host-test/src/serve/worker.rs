@@ -125,7 +125,7 @@ impl Worker {
             Ok(vm) if !vm.failed => self.vm = Some(Box::new(vm)),
             Ok(_) => return Err(NotStarted::Unable(self.commons.lock().logs.clone())),
             Err(error) => {
-                let words = format!("the module can't be instantiated: {error:?}");
+                let words = format!("the module can't be instantiated: {error:#}");
                 self.commons.lock().log(place, 0, LogLevel::Critical, words);
                 return Err(NotStarted::Unable(self.commons.lock().logs.clone()));
             }

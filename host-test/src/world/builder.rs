@@ -84,13 +84,19 @@ pub enum BuildError {
     #[error("no filter: call `WorldBuilder::filter` with a path or bytes")]
     NoFilter,
     /// The bytes aren't a module that wasmtime can compile.
-    #[error("cannot compile the module: {0:?}")]
+    #[error("cannot compile the module: {0:#}")]
     Compile(wasmtime::Error),
     /// The module doesn't say which version of the ABI it speaks.
     #[error("the module exports none of proxy_abi_version_0_1_0, _0_2_0, _0_2_1: it isn't a Proxy-Wasm filter")]
     NoAbi,
+    /// The module speaks a version of the ABI that isn't known here; it exports this marker.
+    #[error("the module exports {0}: that version of the ABI isn't known here; 0.1.0, 0.2.0 and 0.2.1 are")]
+    OtherAbi(String),
+    /// The module's memory has 64-bit addresses, for which the ABI has no pointers.
+    #[error("the module has a 64-bit memory; the pointers of the ABI have 32 bits")]
+    Memory64,
     /// The module wants something that isn't a function, or a function of another type.
-    #[error("cannot link the module: {0:?}")]
+    #[error("cannot link the module: {0:#}")]
     Link(wasmtime::Error),
     /// The filter doesn't start, or doesn't want its configuration.
     #[error("the filter refused its configuration; it said:\n{}", text(.logs))]

@@ -165,7 +165,7 @@ impl World {
             }
             Poll::Ready(Err(error)) => {
                 lane.started = Started::Refused;
-                let (place, words) = (lane.place, format!("the module can't be instantiated: {error:?}"));
+                let (place, words) = (lane.place, format!("the module can't be instantiated: {error:#}"));
                 self.commons.lock().log(place, 0, LogLevel::Critical, words);
             }
         }

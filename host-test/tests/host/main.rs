@@ -7,6 +7,7 @@ mod filters;
 mod gateways;
 mod grpc;
 mod loading;
+mod odd_modules;
 mod probe;
 mod streams;
 
