@@ -20,6 +20,15 @@ pub enum Error {
     /// The path is right and the method isn't.
     #[error("calls are made with POST, health is asked with GET")]
     MethodNotAllowed,
+    /// Without a token, or with one that isn't ours.
+    #[error("this bridge answers only to its tokens; send `authorization: Bearer <secret>`")]
+    Unauthorized,
+    /// The token doesn't allow it.
+    #[error("this token doesn't allow {0}")]
+    Forbidden(String),
+    /// One address asks more often than it may.
+    #[error("calls come more often than `--max-rate` allows; try again in a second")]
+    TooOften,
     /// Too many calls at once.
     #[error("{0} calls are under way already; try again, or raise `--max-requests`")]
     Busy(usize),
@@ -41,20 +50,31 @@ impl Error {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The same in a word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::MethodNotAllowed | Self::Slow(_) => "malformed",
+            Self::TooLarge(_) => "too-large",
+            Self::NotFound(_) => "not-found",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooOften => "too-often",
+            Self::Busy(_) => "busy",
+            Self::Store(_) => "store-unavailable",
         }
     }
 
     /// What the peer is told. Detail of the store stays in the log.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
-        let error = match self {
-            Self::Malformed(_) | Self::MethodNotAllowed | Self::Slow(_) => "malformed",
-            Self::TooLarge(_) => "too-large",
-            Self::NotFound(_) => "not-found",
-            Self::Busy(_) => "busy",
-            Self::Store(_) => "store-unavailable",
-        };
-        Refusal { error: error.to_owned(), message: self.to_string() }
+        Refusal { error: self.code().to_owned(), message: self.to_string() }
     }
 }

@@ -17,23 +17,28 @@
 //! # Ok(()) }
 //! ```
 
+pub mod access;
 mod error;
 mod http;
 mod leases;
 pub mod limits;
 pub mod mem;
+mod metrics;
 mod random;
 mod redis;
 mod server;
 mod service;
+pub mod settings;
 mod store;
+mod tls;
 mod url;
 mod waiting;
 
 pub use error::Error;
 pub use mem::MemStore;
 pub use redis::RedisStore;
-pub use server::{Bridge, Limits};
+pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;
-pub use store::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
+pub use store::{Answer, Figures, KeyOf, LeaseLook, Reading, Store, StoreError};
+pub use tls::{Tls, TlsFiles, UnusableTls};
 pub use url::{StoreUrl, UnusableUrl};

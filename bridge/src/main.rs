@@ -2,74 +2,54 @@
 
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use routecache_bridge::{Limits, StoreUrl};
+use clap::Parser;
+use routecache_bridge::access::Access;
+use routecache_bridge::settings::{Address, LogFormat, Settings, told};
+use routecache_bridge::{Listener, Role, Service, StoreUrl, Tls};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Keeps cached responses and the log of purges for a group of gateways.
 ///
-/// Whoever can reach it can read, store and purge everything: it has no authentication yet.
-#[derive(Parser)]
-#[command(name = "routecache-bridge", version)]
+/// Every setting is a flag, else a variable of the environment, else a line of the file, else the default. SIGHUP reads
+/// the file, the tokens and the certificates again; SIGTERM ends what is under way and stops.
+#[derive(Clone, Parser)]
+#[command(name = "routecache-bridge", version, max_term_width = 110)]
 struct Arguments {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8390", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// File of settings, in TOML: the flags' names with `_` for `-`
+    #[arg(long, env = "ROUTECACHE_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
 
-    /// Listen elsewhere than on loopback although the bridge has no authentication yet
+    /// Say whether the settings can be used, and stop
     #[arg(long)]
-    allow_remote: bool,
-
-    /// Where the data is: `mem://`, `mem://?bytes=256MiB` or `redis://[user:password@]host[:port][/database]`
-    ///
-    /// By default CACHE_URL, else REDIS_URL, else mem://. A password is better kept there: arguments are seen by
-    /// everybody on the machine.
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-
-    /// How long the store may take for one call, in milliseconds
-    #[arg(long, default_value_t = 250, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    store_timeout_ms: u64,
-
-    /// Connections at once
-    #[arg(long, default_value_t = Limits::default().connections, value_parser = amount, value_name = "COUNT")]
-    max_connections: usize,
-
-    /// Calls at once, held polls among them
-    #[arg(long, default_value_t = Limits::default().requests, value_parser = amount, value_name = "COUNT")]
-    max_requests: usize,
-
-    /// Bytes of a request's body, hence of an entry
-    #[arg(long, default_value_t = Limits::default().body_bytes, value_parser = amount, value_name = "BYTES")]
-    max_body_bytes: usize,
-
-    /// How the log on standard error is written; RUST_LOG says how much
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    check_config: bool,
 
     /// Write the port here once the bridge listens
     #[arg(long, value_name = "PATH")]
     port_file: Option<PathBuf>,
-}
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(arguments.log_format);
-    match run(&arguments).await {
+    let settings = match settings(&arguments) {
+        Ok(settings) => settings,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let log = start_log(&settings);
+    match run(&arguments, settings, &log).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             tracing::error!("{message}");
@@ -78,37 +58,52 @@ async fn main() -> ExitCode {
     }
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+/// The flags and the environment, then the file.
+fn settings(arguments: &Arguments) -> Result<Settings, String> {
+    let file = arguments.config.as_deref().map(Settings::read).transpose().map_err(|error| error.to_string())?;
+    let file = file.unwrap_or_default();
+    let store = Settings::store_url(arguments.settings.store.as_deref(), file.store.as_deref());
+    Ok(Settings { store: Some(store), ..arguments.settings.clone().or(file) })
 }
 
-async fn run(arguments: &Arguments) -> Result<(), String> {
-    if !arguments.listen.ip().is_loopback() && !arguments.allow_remote {
-        return Err(format!(
-            "won't listen on {}: the bridge has no authentication yet, so whoever reaches it can read and purge \
-             everything; listen on 127.0.0.1, or say `--allow-remote` where the network keeps others out",
-            arguments.listen
-        ));
+type LogFilter = reload::Handle<EnvFilter, Registry>;
+
+fn start_log(settings: &Settings) -> LogFilter {
+    let (filter, handle) = reload::Layer::new(log_filter(settings));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(filter);
+    match settings.log_format.unwrap_or_default() {
+        LogFormat::Text => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
-    let url = StoreUrl::parse(&store_url(arguments)).map_err(|error| told("the store", &error))?;
-    let bridge =
-        url.open(Duration::from_millis(arguments.store_timeout_ms)).map_err(|error| told("the store", &error))?;
-    let bridge = bridge.with_limits(Limits {
-        connections: arguments.max_connections,
-        requests: arguments.max_requests,
-        body_bytes: arguments.max_body_bytes,
-        ..Limits::default()
-    });
+    handle
+}
+
+fn log_filter(settings: &Settings) -> EnvFilter {
+    let level = tracing::Level::INFO.into();
+    EnvFilter::builder().with_default_directive(level).parse_lossy(settings.log.as_deref().unwrap_or_default())
+}
+
+async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Result<(), String> {
+    let said = |error: &dyn std::error::Error| told(error);
+    let tokens = settings.tokens().map_err(|error| said(&error))?;
+    let tls = settings.tls().map_err(|error| said(&error))?;
+    settings.check_places(&tokens, tls.as_ref()).map_err(|error| said(&error))?;
+    let store = |error: &dyn std::error::Error| format!("the store: {}", told(error));
+    let url = StoreUrl::parse(settings.store.as_deref().unwrap_or("mem://")).map_err(|error| store(&error))?;
+    let bridge = url.open(settings.store_timeout()).map_err(|error| store(&error))?;
+    if arguments.check_config {
+        println!("the settings can be used: store {url}, {} tokens", tokens.len());
+        return Ok(());
+    }
+    let access = Access::new(tokens);
+    let bridge = bridge.with_limits(settings.limits()).with_access(access.clone());
 
     // Before the port is told: whoever reads it may send a signal at once.
-    let mut terminated = signal(SignalKind::terminate()).map_err(|error| told("SIGTERM", &error))?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| told("SIGINT", &error))?;
+    let listen_for = |kind, name: &str| signal(kind).map_err(|error| format!("{name}: {error}"));
+    let mut terminated = listen_for(SignalKind::terminate(), "SIGTERM")?;
+    let mut interrupted = listen_for(SignalKind::interrupt(), "SIGINT")?;
+    let hung_up = listen_for(SignalKind::hangup(), "SIGHUP")?;
     let stop = async move {
         tokio::select! {
             _ = terminated.recv() => {}
@@ -117,35 +112,82 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         tracing::info!("stopping");
     };
 
-    let listener =
-        TcpListener::bind(arguments.listen).await.map_err(|error| told(&arguments.listen.to_string(), &error))?;
-    let address = listener.local_addr().map_err(|error| told("the listener", &error))?;
+    let listeners = listeners(&settings, tls.as_ref()).await?;
     if let Some(path) = &arguments.port_file {
-        fs::write(path, format!("{}\n", address.port())).map_err(|error| told(&path.display().to_string(), &error))?;
+        write_port(path, &listeners)?;
     }
-    tracing::info!(store = %url, "listening on {address}");
-    if !bridge.serve(listener, stop).await {
+    for place in settings.places().iter().chain(&settings.admin_listen) {
+        let address = listeners.iter().find_map(|listener| matching(listener, place));
+        tracing::info!(store = %url, "listening on {}", address.unwrap_or_else(|| place.to_string()));
+    }
+    let reloading = Reload { arguments: arguments.clone(), access, tls, log: log.clone() };
+    let reloading = tokio::spawn(reloading.run(hung_up, bridge.service()));
+    if !bridge.serve_at(listeners, stop).await {
         tracing::warn!("some calls were still under way and have been cut off");
     }
+    reloading.abort();
     Ok(())
 }
 
-/// The flag, else the environment, else memory. An empty variable counts as none.
-fn store_url(arguments: &Arguments) -> String {
-    let variable = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
-    let url = arguments.store.clone().or_else(|| variable("CACHE_URL")).or_else(|| variable("REDIS_URL"));
-    url.unwrap_or_else(|| "mem://".to_owned())
+/// Everywhere at once; with an admin place of its own, the others serve gateways only.
+async fn listeners(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, String> {
+    let role = if settings.admin_listen.is_some() { Role::Gateways } else { Role::All };
+    let places = settings.places().into_iter().map(|place| (place, role));
+    let admin = settings.admin_listen.clone().map(|place| (place, Role::Admin));
+    let mut listeners = Vec::new();
+    for (place, role) in places.chain(admin) {
+        let failed = |error: io::Error| format!("{place}: {error}");
+        listeners.push(match &place {
+            Address::Tcp(address) => {
+                Listener::tcp(TcpListener::bind(address).await.map_err(failed)?, role).with_tls(tls.cloned())
+            }
+            Address::Unix(path) => Listener::unix(path, role).map_err(failed)?,
+        });
+    }
+    Ok(listeners)
 }
 
-/// A number of things, at least one.
-fn amount(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=1 << 30).contains(number));
-    number.ok_or_else(|| "write a whole number of at least 1".to_owned())
+/// The port of the first place that has one.
+fn write_port(path: &Path, listeners: &[Listener]) -> Result<(), String> {
+    let port = listeners.iter().find_map(|listener| listener.address()).map_or(0, |address| address.port());
+    fs::write(path, format!("{port}\n")).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn told(what: &str, error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{what}: {error} ({cause})"),
-        None => format!("{what}: {error}"),
+/// What became of a place whose port was free to choose.
+fn matching(listener: &Listener, place: &Address) -> Option<String> {
+    let (Some(at), Address::Tcp(asked)) = (listener.address(), place) else { return None };
+    (at.ip() == asked.ip() && (asked.port() == 0 || asked.port() == at.port())).then(|| at.to_string())
+}
+
+/// What SIGHUP reads again. The flags and the environment are as they were.
+struct Reload {
+    arguments: Arguments,
+    access: Access,
+    tls: Option<Tls>,
+    log: LogFilter,
+}
+
+impl Reload {
+    async fn run(self, mut hung_up: Signal, service: Service) {
+        while hung_up.recv().await.is_some() {
+            let outcome = self.reload();
+            match &outcome {
+                Ok(()) => tracing::info!("tokens, certificates and the log's filter have been read again"),
+                Err(message) => tracing::error!("reading anew failed; what was read before goes on: {message}"),
+            }
+            service.report("settings", outcome.err());
+        }
+    }
+
+    /// All of it, or the rest goes on as before.
+    fn reload(&self) -> Result<(), String> {
+        let settings = settings(&self.arguments)?;
+        let tokens = settings.tokens().map_err(|error| error.to_string())?;
+        settings.check_places(&tokens, self.tls.as_ref()).map_err(|error| error.to_string())?;
+        if let Some(tls) = &self.tls {
+            tls.reload().map_err(|error| told(&error))?;
+        }
+        self.access.replace(tokens);
+        self.log.reload(log_filter(&settings)).map_err(|error| error.to_string())
     }
 }

@@ -1,7 +1,8 @@
 //! The calls, whoever makes them: bounds first, then the store, and for a feed the waiting.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_api::{
@@ -14,8 +15,10 @@ use tokio::time::Instant;
 
 use crate::leases::Leases;
 use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_namespace, check_tags};
+use crate::metrics::Metrics;
+use crate::store::Figures;
 use crate::waiting::Waiting;
-use crate::{Error, KeyOf, Store, StoreError};
+use crate::{Error, KeyOf, Reading, Store, StoreError};
 
 /// The bridge as plain calls. Cloning is cheap and gives another handle to the same.
 #[derive(Clone)]
@@ -26,6 +29,10 @@ pub struct Service {
     stopping: watch::Sender<bool>,
     /// Whether the last call to the store failed: the log tells of changes, not of each call.
     failing: Arc<AtomicBool>,
+    /// What is amiss although calls are answered, by its source.
+    amiss: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    metrics: Metrics,
+    started: Instant,
 }
 
 impl Service {
@@ -38,7 +45,47 @@ impl Service {
             store,
             stopping: watch::Sender::new(false),
             failing: Arc::default(),
+            amiss: Arc::default(),
+            metrics: Metrics::new(),
+            started: Instant::now(),
         }
+    }
+
+    pub(crate) fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Says that something is amiss, or that it no longer is.
+    pub fn report(&self, source: &'static str, what: Option<String>) {
+        let mut amiss = self.amiss.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => amiss.insert(source, what),
+            None => amiss.remove(source),
+        };
+    }
+
+    /// What is amiss although calls are answered.
+    #[must_use]
+    pub fn amiss(&self) -> Option<String> {
+        let amiss = self.amiss.lock().unwrap_or_else(PoisonError::into_inner);
+        let told: Vec<String> = amiss.iter().map(|(source, what)| format!("{source}: {what}")).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        self.store.figures()
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Looks an entry up; the bytes are a hit's payload.
@@ -118,6 +165,7 @@ impl Service {
             return Err(Error::Malformed("the purge names no tag".to_owned()));
         }
         let reply = self.noted(self.store.purge(request).await)?;
+        self.metrics.purged(request.tags.len());
         self.waiting.wake(&request.namespace);
         Ok(reply)
     }
@@ -143,7 +191,10 @@ impl Service {
             if reading.continuity == Continuity::Lost {
                 self.waiting.wake(&request.namespace); // the reading began a new era
             }
-            let answer = |reading: crate::Reading| {
+            let answer = |reading: Reading| {
+                if let Some(oldest) = reading.oldest_ms {
+                    self.metrics.fed(Duration::from_millis(oldest));
+                }
                 let held = read_at.duration_since(arrived).as_millis();
                 reading.into_reply(u64::try_from(held).unwrap_or(u64::MAX))
             };

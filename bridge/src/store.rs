@@ -40,8 +40,30 @@ pub trait Store: Send + Sync + 'static {
     /// Whether other bridges write to the same store, so that changes must be looked for.
     fn shared(&self) -> bool;
 
-    /// Whether the store answers.
+    /// Whether the store answers, and can be written to.
     fn ready(&self) -> Answer<'_, ()>;
+
+    /// What it says of itself, for metrics.
+    fn figures(&self) -> Figures;
+}
+
+/// How a store does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Calls fail at once, since the connection broke a moment ago.
+    pub breaker_open: bool,
+    /// Round trips now.
+    pub under_way: u64,
+    /// Round trips since the start.
+    pub round_trips: u64,
+    /// Connections that were given up for new ones.
+    pub reconnects: u64,
+    /// Round trips that took too long.
+    pub timeouts: u64,
+    /// Round trips that failed otherwise.
+    pub errors: u64,
+    /// Bytes held in this process.
+    pub bytes: u64,
 }
 
 /// A cache key and its namespace.
@@ -77,6 +99,8 @@ pub struct Reading {
     pub cursor: Position,
     /// False if there is more than one answer may hold.
     pub complete: bool,
+    /// How old the first of the records is, in milliseconds by the store's clock.
+    pub oldest_ms: Option<u64>,
 }
 
 impl Reading {
@@ -90,7 +114,7 @@ impl Reading {
     /// later: what was appended since then may be missing here.
     #[must_use]
     pub fn into_reply(self, held_ms: u64) -> FeedReply {
-        let Self { continuity, records, cursor, complete } = self;
+        let Self { continuity, records, cursor, complete, .. } = self;
         FeedReply { continuity, records, cursor, held_ms, complete }
     }
 }

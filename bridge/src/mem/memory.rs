@@ -265,7 +265,8 @@ impl Memory {
     /// Reads the log after the request's cursor.
     pub fn read_log(&mut self, request: &FeedRequest, now_ms: u64) -> Reading {
         let log = self.log(&request.namespace, now_ms);
-        let begin = |continuity, cursor| Reading { continuity, records: Vec::new(), cursor, complete: true };
+        let begin =
+            |continuity, cursor| Reading { continuity, records: Vec::new(), cursor, complete: true, oldest_ms: None };
         let tail = log.tail().position;
         let Some(cursor) = request.cursor else { return begin(Continuity::First, tail) };
         if log.lost(cursor) || request.known.is_some_and(|known| log.lost(known)) {
@@ -286,6 +287,7 @@ impl Memory {
                 break;
             }
             reading.cursor = record.position;
+            reading.oldest_ms.get_or_insert(now_ms.saturating_sub(record.position.ms));
             reading.records.push(FeedRecord { position: record.position, tags: record.tags.clone() });
         }
         reading

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::Memory;
 use crate::random::Random;
+use crate::store::Figures;
 use crate::{Answer, KeyOf, LeaseLook, Reading, Store};
 
 /// The store of `mem://`: gone when the process ends, which the log's new era tells every gateway.
@@ -91,5 +92,9 @@ impl Store for MemStore {
 
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(ready(Ok(())))
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { bytes: self.memory().0.bytes() as u64, ..Figures::default() }
     }
 }

@@ -1,5 +1,6 @@
 //! One connection that mends itself, and never keeps a caller longer than the command timeout.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use super::script::Script;
 use crate::StoreError;
+use crate::store::Figures;
 
 /// How long a connection on which nothing but timeouts happens is kept: its peer may be gone without a word, and the
 /// operating system would notice after a quarter of an hour.
@@ -25,6 +27,34 @@ pub(super) struct Connection {
     at: String,
     within: Duration,
     current: Mutex<Current>,
+    tally: Tally,
+}
+
+/// Counted since the start.
+#[derive(Default)]
+struct Tally {
+    under_way: AtomicU64,
+    round_trips: AtomicU64,
+    reconnects: AtomicU64,
+    timeouts: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// One round trip; counted as under way while it lives.
+struct Trip<'a>(&'a Tally);
+
+impl<'a> Trip<'a> {
+    fn begin(tally: &'a Tally) -> Self {
+        tally.under_way.fetch_add(1, Ordering::Relaxed);
+        tally.round_trips.fetch_add(1, Ordering::Relaxed);
+        Self(tally)
+    }
+}
+
+impl Drop for Trip<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Current {
@@ -60,7 +90,7 @@ impl Connection {
         let client = Client::open(info)?;
         let manager = lazy(&client, within)?;
         let current = Current { manager, number: 0, answered: None, made: Instant::now(), broken: None };
-        Ok(Self { client, at, within, current: Mutex::new(current) })
+        Ok(Self { client, at, within, current: Mutex::new(current), tally: Tally::default() })
     }
 
     pub(super) fn at(&self) -> &str {
@@ -71,6 +101,7 @@ impl Connection {
     /// over, flushed) refuses them before they do anything, so they are loaded and the pipeline is sent once more.
     pub(super) async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
         let (mut manager, number) = self.manager()?;
+        let _trip = Trip::begin(&self.tally);
         let answer = async {
             match pipeline.query_async(&mut manager).await {
                 Err(error) if lacks_script(&error) => {
@@ -94,10 +125,12 @@ impl Connection {
                 Ok(answer)
             }
             Ok(Err(source)) if !source.is_timeout() => {
+                self.tally.errors.fetch_add(1, Ordering::Relaxed);
                 self.failed(number, &source);
                 Err(self.error(source))
             }
             Ok(Err(_)) | Err(_) => {
+                self.tally.timeouts.fetch_add(1, Ordering::Relaxed);
                 self.timed_out(number);
                 Err(StoreError::Timeout { at: self.at.clone(), within: self.within })
             }
@@ -108,6 +141,20 @@ impl Connection {
         let mut ping = Pipeline::new();
         ping.add_command(cmd("PING"));
         self.ask::<(String,)>(&ping).await.map(|_| ())
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let breaker_open = self.manager().is_err();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            breaker_open,
+            under_way: count(&self.tally.under_way),
+            round_trips: count(&self.tally.round_trips),
+            reconnects: count(&self.tally.reconnects),
+            timeouts: count(&self.tally.timeouts),
+            errors: count(&self.tally.errors),
+            bytes: 0,
+        }
     }
 
     fn manager(&self) -> Result<(ConnectionManager, u64), StoreError> {
@@ -143,6 +190,7 @@ impl Connection {
             current.manager = manager;
         }
         current.number += 1;
+        self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
         current.answered = None;
         current.made = Instant::now();
     }

@@ -1,6 +1,6 @@
 -- KEYS[2] is a probe; ARGV[4…5] the gateway's cursor and ARGV[6…7] the newest position that it knows (id, unique; empty
 -- if none); ARGV[8] and ARGV[9] are how many records and how many bytes of tags an answer may hold.
--- Answers continuity, the next cursor (id, unique), whether that is all, and the records (id, unique, tags).
+-- Answers continuity, the next cursor (id, unique), whether that is all, the records (id, unique, tags), and the time (ms).
 local cursor, cursor_unique, known, known_unique = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local count_max, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 
@@ -10,7 +10,7 @@ redis.call('SET', KEYS[2], '1', 'PX', WEEK)
 local last = tail()
 redis.call('PEXPIRE', LOG, WEEK)
 local function start_at(record, continuity)
-  return { continuity, record[1], field(record, 'unique'), 1, {} }
+  return { continuity, record[1], field(record, 'unique'), 1, {}, 0 }
 end
 
 if cursor == '' then return start_at(last, 'first') end
@@ -32,4 +32,5 @@ for i, record in ipairs(redis.call('XRANGE', LOG, '(' .. cursor, '+', 'COUNT', c
   records[i] = { record[1], field(record, 'unique'), tags }
   applied = record
 end
-return { 'joined', applied[1], field(applied, 'unique'), complete, records }
+local now = redis.call('TIME')
+return { 'joined', applied[1], field(applied, 'unique'), complete, records, now[1] * 1000 + math.floor(now[2] / 1000) }

@@ -32,6 +32,7 @@ use crate::limits::{
     FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX, PROOF_RECORDS_MAX,
 };
 use crate::random::Random;
+use crate::store::Figures;
 use crate::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
 
 /// Entries, epochs and logs in one Redis server.
@@ -92,8 +93,8 @@ type RawEntry = (Option<Bytes>, i64, Option<RawLease>);
 /// What `lease.lua` grants: state, and how long it lasts (ms).
 type RawLease = (String, u64);
 
-/// What `feed.lua` answers: continuity, cursor (id, unique), complete, records (id, unique, tags).
-type RawReading = (String, String, String, bool, Vec<(String, String, Vec<String>)>);
+/// What `feed.lua` answers: continuity, cursor (id, unique), complete, records (id, unique, tags), and the time (ms).
+type RawReading = (String, String, String, bool, Vec<(String, String, Vec<String>)>, u64);
 
 impl RedisStore {
     /// A store that connects at its first call, and gives none of them longer than `within`. Made within a Tokio runtime.
@@ -293,7 +294,7 @@ impl RedisStore {
         let keys = [log_key(&request.namespace), format!("routecache:{{{}}}:probe", request.namespace)];
         let mut feed = Pipeline::new();
         feed.add_command(script::FEED.call(&keys, arguments));
-        let ((continuity, id, unique, complete, records),): (RawReading,) = self.connection.ask(&feed).await?;
+        let ((continuity, id, unique, complete, records, now_ms),): (RawReading,) = self.connection.ask(&feed).await?;
         let continuity = match &*continuity {
             "joined" => Continuity::Joined,
             "first" => Continuity::First,
@@ -305,8 +306,9 @@ impl RedisStore {
         let record = |(id, unique, tags): (String, String, Vec<String>)| {
             Ok(FeedRecord { position: self.position(&id, &unique)?, tags })
         };
-        let records = records.into_iter().map(record).collect::<Result<_, StoreError>>()?;
-        Ok(Reading { continuity, records, cursor: self.position(&id, &unique)?, complete })
+        let records = records.into_iter().map(record).collect::<Result<Vec<_>, StoreError>>()?;
+        let oldest_ms = records.first().map(|oldest| now_ms.saturating_sub(oldest.position.ms));
+        Ok(Reading { continuity, records, cursor: self.position(&id, &unique)?, complete, oldest_ms })
     }
 
     fn seen(&self, tags: &[String], raw: RawSeen) -> Result<Option<Seen>, StoreError> {
@@ -383,6 +385,10 @@ impl Store for RedisStore {
 
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(self.connection.ping())
+    }
+
+    fn figures(&self) -> Figures {
+        self.connection.figures()
     }
 }
 

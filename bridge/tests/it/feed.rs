@@ -8,7 +8,7 @@ use bridge_api::{
     ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
-use routecache_bridge::{Answer, KeyOf, LeaseLook, MemStore, Reading, RedisStore, Service, Store};
+use routecache_bridge::{Answer, Figures, KeyOf, LeaseLook, MemStore, Reading, RedisStore, Service, Store};
 use tokio::time::sleep;
 
 use crate::support::{NAMESPACE, RedisServer};
@@ -139,6 +139,9 @@ impl Store for Slow {
     }
     fn ready(&self) -> Answer<'_, ()> {
         self.0.ready()
+    }
+    fn figures(&self) -> Figures {
+        self.0.figures()
     }
 }
 

@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod agreement;
 mod faults;
 mod feed;
@@ -12,3 +13,4 @@ mod process;
 mod protocol;
 mod readme;
 mod redis_only;
+mod tls;

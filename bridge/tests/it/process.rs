@@ -12,6 +12,7 @@ fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> String {
         .args(arguments)
         .env_remove("CACHE_URL")
         .env_remove("REDIS_URL")
+        .env_remove("ROUTECACHE_TOKENS")
         .envs(variables.iter().copied())
         .output()
         .unwrap();
@@ -58,11 +59,51 @@ fn it_tells_where_it_listens_and_ends_well_on_either_signal() {
 }
 
 #[test]
-fn it_listens_on_loopback_unless_told_otherwise() {
+fn it_serves_strangers_only_with_a_token() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
         let told = refused(&["--listen", address], &[]);
-        assert!(told.contains("no authentication yet") && told.contains("--allow-remote"), "{told}");
+        assert!(told.contains("whoever reaches it") && told.contains("--tokens-file"), "{told}");
+        let told = refused(&["--admin-listen", address, "--listen", "127.0.0.1:0"], &[]);
+        assert!(told.contains("whoever reaches it"), "{told}");
     }
+}
+
+#[test]
+fn settings_come_from_flags_else_the_environment_else_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bridge.toml");
+    std::fs::write(&file, "store = 'file://'\nstore_timeout_ms = 0\n").unwrap();
+    let file = file.to_str().unwrap();
+    assert!(refused(&["--config", file], &[]).contains("file://"));
+    assert!(refused(&[], &[("ROUTECACHE_CONFIG", file)]).contains("file://"));
+    assert!(refused(&["--config", file], &[("CACHE_URL", "cache-url://")]).contains("cache-url://"));
+    assert!(refused(&["--config", file, "--store", "flag://"], &[("CACHE_URL", "cache-url://")]).contains("flag://"));
+    let refused_by_flag = refused(&["--max-requests", "0"], &[("ROUTECACHE_MAX_REQUESTS", "5")]);
+    assert!(refused_by_flag.contains("at least 1"), "{refused_by_flag}");
+    assert!(refused(&[], &[("ROUTECACHE_MAX_REQUESTS", "none")]).contains("at least 1"));
+    assert!(refused(&["--config", "/nowhere.toml"], &[]).contains("/nowhere.toml: No such file"));
+}
+
+#[test]
+fn settings_can_be_checked_without_starting() {
+    let check = |arguments: &[&str], tokens: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_routecache-bridge"));
+        command.args(arguments).arg("--check-config").env_remove("CACHE_URL").env_remove("REDIS_URL");
+        let output = command.env("ROUTECACHE_TOKENS", tokens).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (fine, told) = check(&["--listen", "0.0.0.0:1"], "hushhushhushhush filter shop:v1");
+    assert!(fine && told == "the settings can be used: store mem://?bytes=268435456, 1 tokens\n", "{told}");
+    let (fine, told) = check(&[], "hushhushhushhush fitler shop:v1");
+    assert!(
+        !fine && told.contains("ROUTECACHE_TOKENS: line 1: `fitler` is no scope") && !told.contains("hush"),
+        "{told}"
+    );
+    let (fine, told) = check(&["--tls-cert", "/nowhere.pem"], "");
+    assert!(!fine && told.contains("both `--tls-cert` and `--tls-key`"), "{told}");
 }
 
 #[test]
@@ -105,7 +146,7 @@ fn a_password_is_never_logged() {
         .output()
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    assert!(help.contains("no authentication yet") && !help.contains("hush"));
+    assert!(help.contains("--tokens-file") && !help.contains("hush"), "{help}");
 }
 
 #[test]

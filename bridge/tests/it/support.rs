@@ -126,6 +126,10 @@ pub struct BridgeProcess {
 
 impl BridgeProcess {
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port_file = folder.path().join("port");
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
@@ -135,6 +139,7 @@ impl BridgeProcess {
             .args(arguments)
             .env_remove("CACHE_URL")
             .env_remove("REDIS_URL")
+            .envs(variables.iter().copied())
             .stderr(log)
             .spawn()
             .unwrap();
@@ -388,4 +393,28 @@ impl Rig {
 
 pub fn owned(tags: &[&str]) -> Vec<String> {
     tags.iter().map(|tag| (*tag).to_owned()).collect()
+}
+
+/// Signs certificates for tests.
+pub struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut about = rcgen::CertificateParams::new(vec![]).unwrap();
+        about.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        about.distinguished_name.push(rcgen::DnType::CommonName, "authority of a test");
+        Self(rcgen::CertifiedIssuer::self_signed(about, rcgen::KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for these names, and its key.
+    pub fn sign(&self, names: &[&str]) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let about = rcgen::CertificateParams::new(owned(names)).unwrap();
+        (about.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
 }

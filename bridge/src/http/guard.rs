@@ -1,0 +1,122 @@
+//! Who asks, how often, and under which names it is logged.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tracing::Instrument;
+
+use super::Surroundings;
+use super::call::refuse;
+use crate::Error;
+use crate::random::Random;
+use crate::server::Peer;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Characters of a request id that a client may choose.
+const REQUEST_ID_CHARS_MAX: usize = 128;
+
+pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Request, next: Next) -> Response {
+    let shared = &*calls.0;
+    let id = request_id(request.headers());
+    let trace = trace_parent(request.headers()).cloned();
+    let shown = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let span = tracing::info_span!("call", id = shown(&id), trace = trace.as_ref().map(shown));
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    let _under_way = UnderWay::begin(shared);
+    let answer = async {
+        if !shared.rates.allow(peer) {
+            shared.metrics.ended("none", Error::TooOften.code(), None);
+            return refuse("none", &Error::TooOften);
+        }
+        let Some(grant) = shared.access.grant(bearer(request.headers())) else {
+            shared.metrics.ended("none", Error::Unauthorized.code(), None);
+            tracing::info!(?peer, path = request.uri().path(), "refused: no token, or none of ours");
+            return refuse("none", &Error::Unauthorized);
+        };
+        request.extensions_mut().insert(grant);
+        next.run(request).await
+    };
+    let mut response = answer.instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    if let Some(trace) = trace {
+        response.headers_mut().insert(TRACE_PARENT, trace);
+    }
+    response
+}
+
+/// Counts a call while it is under way, however it ends.
+struct UnderWay<'a>(&'a super::Shared);
+
+impl<'a> UnderWay<'a> {
+    fn begin(shared: &'a super::Shared) -> Self {
+        shared.metrics.under_way.inc();
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.under_way.dec();
+    }
+}
+
+/// The secret of `Authorization: Bearer …`; several such fields are none.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    let (scheme, secret) = field.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim_start_matches(' '))
+}
+
+/// The client's, if it is fit for a log, else one of ours.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    static OURS: std::sync::LazyLock<Random> = std::sync::LazyLock::new(Random::from_system);
+    let fit = |id: &&HeaderValue| {
+        (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    let made = || HeaderValue::from_str(&format!("{:016x}", OURS.next())).unwrap_or(HeaderValue::from_static("none"));
+    headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(made)
+}
+
+/// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, and longer in later versions.
+fn trace_parent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let fit = |value: &&HeaderValue| {
+        (55..=128).contains(&value.len())
+            && value.as_bytes().iter().all(|byte| byte.is_ascii_digit() || b"abcdef-".contains(byte))
+    };
+    headers.get(TRACE_PARENT).filter(fit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_taken_from_one_bearer_field_only() {
+        let headers = |fields: &[&str]| {
+            let name = |text: &&str| (header::AUTHORIZATION, HeaderValue::from_str(text).unwrap());
+            fields.iter().map(name).collect::<HeaderMap>()
+        };
+        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
+        assert_eq!(bearer(&headers(&["bearer  abc"])), Some("abc"));
+        for none in [&[][..], &["abc"], &["Basic abc"], &["Bearer a", "Bearer a"]] {
+            assert_eq!(bearer(&headers(none)), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_forge_log_lines_are_replaced() {
+        let id = |text: &[u8]| {
+            let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(text).unwrap())]);
+            request_id(&headers).to_str().unwrap().to_owned()
+        };
+        assert_eq!(id(b"abc-1"), "abc-1");
+        for odd in [&b"a b"[..], b"\xffx", b"", &[b'x'; 129]] {
+            assert_eq!(id(odd).len(), 16);
+        }
+        assert_ne!(id(b""), id(b""));
+    }
+}
