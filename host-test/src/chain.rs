@@ -208,8 +208,8 @@ impl Vm {
     }
 
     /// The gateway ends, and its root contexts with it.
-    #[cfg(feature = "serve")]
     pub(crate) async fn stop(&mut self) {
+        self.state().stopping = true;
         for root in self.state().roots.values_mut() {
             root.retired = true;
         }

@@ -48,7 +48,6 @@ pub(crate) enum Job {
     #[cfg(feature = "serve")]
     Answer(RequestId, LocalResponse),
     /// The gateway itself ends: root contexts are told so.
-    #[cfg(feature = "serve")]
     Stop,
 }
 
@@ -67,7 +66,6 @@ impl Job {
             Self::QueueReady { root, token } => vm.queue_ready(root, token).await,
             #[cfg(feature = "serve")]
             Self::Answer(request, response) => vm.answer(request, response).await,
-            #[cfg(feature = "serve")]
             Self::Stop => vm.stop().await,
         }
         None

@@ -258,7 +258,7 @@ impl Simulation {
                 });
             }
             world.run_until_idle();
-            world.check_contexts();
+            world.shut_down();
             let violations = world.violations();
             let broken: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
             let wrong = if broken.is_empty() { (self.check)(&world).err() } else { Some(broken) };

@@ -26,5 +26,5 @@ fn frames(trap: &Error) -> String {
     };
     let Some((_, frames)) = shown.split_once("wasm backtrace:\n") else { return String::new() };
     let lines = frames.lines().filter(|line| !line.trim_start().starts_with("note:"));
-    lines.take(FRAMES_MAX).map(|line| format!("\n{line}")).collect()
+    lines.take(FRAMES_MAX).map(|line| format!("\n{}", line.replace("<unknown>!", ""))).collect()
 }

@@ -171,6 +171,8 @@ pub(crate) struct VmState {
     pub(crate) stop_iteration: bool,
     /// Before the VM has started, only logs, clocks and the like may be called.
     pub(crate) starting: bool,
+    /// Whether the gateway ends: what goes wrong then harms nobody.
+    pub(crate) stopping: bool,
     pub(crate) host_calls: Vec<HostCall>,
     /// Bytes that went between host and module in the running callback.
     pub(crate) copied_bytes: usize,
@@ -248,6 +250,7 @@ impl Vm {
             deferred: VecDeque::new(),
             stop_iteration: false,
             starting: true,
+            stopping: false,
             host_calls: Vec::new(),
             copied_bytes: 0,
             allocating: 0,
@@ -357,7 +360,8 @@ impl Vm {
             Ok(()) => Called::Returned { value: returned.unwrap_or(0), stop },
             Err(trap) => {
                 self.dump_core(&trap);
-                let wanted = no_fuel || self.state().bounds.denied;
+                let state = self.state();
+                let wanted = no_fuel || state.bounds.denied || state.stopping;
                 self.fail(&format!("{name} {}", trap::words(&trap, fuel_max)), wanted);
                 Called::Failed
             }
@@ -422,7 +426,8 @@ impl Vm {
         let mut commons = state.commons.lock();
         commons.log(place, context, LogLevel::Critical, why);
         if !wanted {
-            commons.violation(place, Law::NoTrap, why);
+            // The log has the rest.
+            commons.violation(place, Law::NoTrap, why.lines().next().unwrap_or_default());
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::abi::{LogLevel, Status};
 use crate::commons::{Crash, Failing, Place, SharedCommons};
 use crate::faults::Injected;
 use crate::filter::Filter;
+use crate::job::Job;
 use crate::laws::{Law, Violation};
 use crate::random::Random;
 use crate::request::{Answer, Request, RequestId};
@@ -71,6 +72,8 @@ pub struct World {
     route_timeout: Option<Duration>,
     patience: Duration,
     tolerant: bool,
+    /// Whether its gateways have ended.
+    over: bool,
 }
 
 impl World {
@@ -549,12 +552,11 @@ impl World {
         std::mem::take(&mut self.commons.lock().violations)
     }
 
-    /// Every stream that is over has left its VM.
-    pub(crate) fn check_contexts(&mut self) {
-        let over = self.under_way.is_empty() && self.lanes.iter().all(|lane| !lane.is_ready());
+    /// Every stream has left its VM.
+    fn check_contexts(&mut self) {
         let mut commons = self.commons.lock();
         let left = commons.contexts.values().filter(|is_stream| **is_stream).count();
-        if over && left > 0 {
+        if left > 0 {
             let place = Place { gateway: 0, thread: Thread::Main };
             commons.violation(
                 place,
@@ -565,7 +567,23 @@ impl World {
         }
     }
 
-    /// Ends the world.
+    /// Ends the gateways as an operator does: requests under way break off, then each root context is told that it is done, and deleted
+    /// unless it says "not yet". The clock stands still, and nothing else happens in this world afterwards. A trap of a root context in
+    /// its last callbacks is logged and breaks no law: nobody is served any more.
+    pub fn shut_down(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        for request in self.under_way.iter().copied().collect::<Vec<_>>() {
+            let vm = self.exchanges.get(&request).map(|exchange| exchange.vm);
+            vm.into_iter().for_each(|vm| self.post(vm, Job::ClientGone(request)));
+            self.break_off(request);
+        }
+        self.stop_lanes();
+        self.check_contexts();
+    }
+
+    /// Ends the world: its gateways are [shut down](Self::shut_down).
     ///
     /// # Panics
     ///
@@ -581,7 +599,7 @@ impl Drop for World {
             eprintln!("world with seed {} at {:?}; {}", self.seed, self.now(), self.end_of_log());
             return;
         }
-        self.check_contexts();
+        self.shut_down();
         let violations = self.violations();
         if self.tolerant || violations.is_empty() {
             return;

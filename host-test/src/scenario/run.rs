@@ -268,6 +268,7 @@ impl Run<'_> {
                 notes.push(format!("{whose} has no answer that fits {request}"));
             }
         }
+        self.world.shut_down();
         notes.extend(self.world.take_violations().iter().map(|violation| format!("a law was broken: {violation}")));
         if differences.is_empty() && notes.is_empty() {
             return None;

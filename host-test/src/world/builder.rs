@@ -434,11 +434,12 @@ impl WorldBuilder {
             route_timeout: self.route_timeout,
             patience: self.patience,
             tolerant: self.tolerant,
+            over: false,
         };
         for gateway in 0..self.gateways {
             if let Err(error) = world.start_gateway(gateway) {
                 // The error says it all.
-                world.tolerant = true;
+                (world.tolerant, world.over) = (true, true);
                 return Err(error);
             }
         }

@@ -343,6 +343,21 @@ impl World {
         Ok(())
     }
 
+    /// Lets each thread do what it has begun and what it was told, and then end its VM.
+    pub(super) fn stop_lanes(&mut self) {
+        /// A filter may go round in circles to its end.
+        const TURNS_MAX: usize = 1_000_000;
+        for vm in self.lanes.iter().map(|lane| lane.vm).collect::<Vec<_>>() {
+            self.post(vm, Job::Stop);
+        }
+        for _ in 0..TURNS_MAX {
+            let ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+            let Some(lane) = self.choose(&ready) else { return };
+            self.take_turn(lane);
+            self.obey();
+        }
+    }
+
     /// Gives a failed VM's place a new one, where the policy and the time allow it.
     pub(super) fn reload(&mut self, place: Place) {
         const BACKOFF: Duration = Duration::from_secs(1);

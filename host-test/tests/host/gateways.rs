@@ -226,6 +226,44 @@ fn a_test_can_have_host_functions_refuse() {
     assert!(world.shared_data().is_empty());
 }
 
+#[test]
+fn root_contexts_hear_of_the_end_after_their_streams() {
+    let mut world = world(&[
+        on("log", "(call $note \"log\" (local.get $context))"),
+        on("done", "(call $note \"done\" (local.get $context)) (i32.const 1)"),
+        on("delete", "(call $note \"delete\" (local.get $context))"),
+    ])
+    .origin(|_| Reply::hang())
+    .build()
+    .unwrap();
+    let id = world.send(Request::get("/"));
+    world.run_for(MS);
+    world.shut_down();
+    assert_eq!(world.answer(id).ending, Ending::Reset);
+    let of = |thread| -> Vec<String> {
+        world.logs().into_iter().filter(|log| log.thread == thread).map(|log| log.message).collect()
+    };
+    assert_eq!(of(Thread::Main), ["done=1", "delete=1"]);
+    assert_eq!(of(Thread::Worker(0)), ["log=2", "done=2", "delete=2", "done=1", "delete=1"]);
+}
+
+/// A root context that has work left says "not yet", and that it is done once it is.
+#[test]
+fn a_root_context_may_put_its_end_off() {
+    let mut world = world(&[
+        on("done", "(call $say \"not yet\") (call $call) (i32.const 0)"),
+        on("http_call_response", "(call $note \"done\" (call $done))"),
+        on("delete", "(call $say \"deleted\")"),
+    ])
+    .callout("bridge", |_| Response::ok("saved").after(MS))
+    .build()
+    .unwrap();
+    world.reconfigure("again").unwrap();
+    world.run_until_idle();
+    let on_worker = || world.logs().into_iter().filter(|log| log.thread == Thread::Worker(0)).map(|log| log.message);
+    assert_eq!(on_worker().collect::<Vec<_>>(), ["not yet", "call=0", "done=0", "deleted"]);
+}
+
 /// facts §§1, 2: what ngx_wasm_module does otherwise.
 #[test]
 fn another_host_has_its_own_ways() {
@@ -248,9 +286,37 @@ fn another_host_has_its_own_ways() {
     .build()
     .unwrap();
     assert_eq!(world.get("/").status, 503);
-    assert_eq!(said(&world)[..4], ["new=0", "over=8", "delete=0", "call=0"]);
+    world.run_until_idle();
+    let said = said(&world);
+    assert_eq!(said[..4], ["new=0", "over=8", "delete=0", "call=0"]);
+    assert!(!said.contains(&"never".to_owned()), "{said:?}");
     assert!(world.shared_data().is_empty());
     assert!(world.take_violations()[0].detail.contains("allows no callout in proxy_on_response_headers"));
+}
+
+/// facts §§2, 12: ngx_wasm_module traps in these phases; Envoy allows callouts in all of them.
+#[test]
+fn callouts_are_refused_where_the_host_refuses_them() {
+    for callback in ["request_headers", "request_body", "response_headers", "response_body", "log", "done"] {
+        let traps = |dialect| {
+            let returns = match callback {
+                "log" => "",
+                "done" => "(i32.const 1)",
+                _ => "(i32.const 0)",
+            };
+            let mut world = world(&[on(callback, &format!("(call $call) {returns}"))])
+                .dialect(dialect)
+                .callout("bridge", |_| Response::ok(""))
+                .origin(|_| Response::ok("menu"))
+                .build()
+                .unwrap();
+            world.fetch(Request::post("/").body("ask"));
+            world.run_until_idle();
+            world.take_violations().iter().any(|violation| violation.detail.contains("allows no callout"))
+        };
+        assert!(!traps(Dialect::ENVOY), "{callback}");
+        assert_eq!(traps(Dialect::NGINX), !callback.starts_with("request"), "{callback}");
+    }
 }
 
 #[test]
