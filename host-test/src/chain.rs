@@ -61,11 +61,13 @@ impl Vm {
             self.configuring(root, false);
             self.deferred().await;
         }
+        let accepted = !refuses(willing) && !self.failed;
         if let Some(old) = self.state().roots.get_mut(&retired) {
             old.retired = true;
         }
+        // Whatever the old one makes of its end.
         self.let_go().await;
-        !refuses(willing) && !self.failed
+        accepted
     }
 
     fn configuring(&mut self, root: u32, now: bool) {
