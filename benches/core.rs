@@ -83,7 +83,7 @@ fn benches(criterion: &mut Criterion) {
         let replay = Replay::new(entry.clone(), &terms);
         let fields = Fields::decode(&request).expect("fields");
         let mut out = Vec::new();
-        let status = CacheStatus::Hit { ttl_s: 287, tier: Tier::Worker };
+        let status = CacheStatus::Hit { ttl_s: 287, detail: Tier::Worker.word() };
         bencher.iter(|| replay.answer(&fields, &terms, &status, black_box(1000), &mut out).status);
     });
     criterion.bench_function("decode an entry of 1 KiB", |bencher| {

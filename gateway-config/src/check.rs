@@ -1,6 +1,6 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
-use routecache_core::policy::{Bridge, ClientDirectives, Limits, Namespace, Policy};
+use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Namespace, Policy};
 
 use crate::Environment;
 use crate::mistake::{Mistake, Wanted, What};
@@ -8,7 +8,7 @@ use crate::rule::{self, Defaults};
 use crate::terms;
 use crate::tree::{Kind, Node};
 use crate::ttl::Buckets;
-use crate::vocabulary::{BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, Words};
+use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, Words};
 use crate::walk::{At, Fields, Found, Range};
 
 /// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
@@ -22,6 +22,13 @@ const WINDOW_DEFAULT_MS: u32 = 1000;
 /// How long the response to a write may wait for the group.
 const PURGE_TIMEOUT: Range = Range { low: (1, "`1ms`"), high: (10_000, "`10s`") };
 const PURGE_TIMEOUT_DEFAULT_MS: u32 = 250;
+
+/// Fetches behind the clients: the cluster that `routecache render` writes, and how much of them the origin can take.
+const BACKGROUND_CLUSTER: &str = "routecache-self";
+const BACKGROUND_CONCURRENCY: Range = Range { low: (1, "`1`"), high: (1024, "`1024`") };
+const BACKGROUND_CONCURRENCY_DEFAULT: usize = 16;
+const BACKGROUND_TIMEOUT: Range = Range { low: (1, "`1ms`"), high: (300_000, "`5m`") };
+const BACKGROUND_TIMEOUT_DEFAULT_MS: u32 = 15_000;
 
 /// The worker tier lives in a VM's memory, of which hosts give at most 1 GiB.
 const L0_BYTES: Range = Range { low: (64 << 10, "`64KiB`"), high: (512 << 20, "`512MiB`") };
@@ -53,6 +60,7 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
+        background: background(fields.get("background"), found),
         limits: fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default(),
         window_ms: only_duration(fields.get("consistency"), &CONSISTENCY, "window", &WINDOW, found)
             .unwrap_or(WINDOW_DEFAULT_MS),
@@ -99,17 +107,45 @@ pub(crate) fn word_or_mistake(text: &str, said: String) -> Result<String, What> 
 }
 
 fn bridge(at: &At<'_>, found: &mut Found) -> Option<Bridge> {
-    /// Envoy's own limit is far higher; longer than this is a slip.
-    const CLUSTER_BYTES_MAX: usize = 256;
     let fields = at.fields(&BRIDGE, found)?;
     let timeout = fields.get("timeout").and_then(|at| at.duration_ms(&BRIDGE_TIMEOUT, found));
-    let cluster = fields.need("cluster", "cluster: routecache-bridge", found)?;
-    let name = cluster.text(found)?;
-    if name.is_empty() || name.len() > CLUSTER_BYTES_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        found.add(cluster, What::BadCluster { said: cluster.said() });
+    let name = cluster(fields.need("cluster", "cluster: routecache-bridge", found)?, found)?;
+    Some(Bridge { cluster: name, timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS) })
+}
+
+/// The name of a cluster.
+fn cluster(at: &At<'_>, found: &mut Found) -> Option<String> {
+    /// Envoy's own limit is far higher; longer than this is a slip.
+    const BYTES_MAX: usize = 256;
+    let name = at.text(found)?;
+    if name.is_empty() || name.len() > BYTES_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        found.add(at, What::BadCluster { said: at.said() });
         return None;
     }
-    Some(Bridge { cluster: name.to_owned(), timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS) })
+    Some(name.to_owned())
+}
+
+/// `background: off`, or how to do it.
+fn background(at: Option<&At<'_>>, found: &mut Found) -> Option<Background> {
+    let default = Background {
+        cluster: BACKGROUND_CLUSTER.to_owned(),
+        concurrency: BACKGROUND_CONCURRENCY_DEFAULT,
+        timeout_ms: BACKGROUND_TIMEOUT_DEFAULT_MS,
+    };
+    let Some(at) = at else { return Some(default) };
+    if !matches!(at.node.kind, Kind::Map(_)) {
+        return terms::on_off(at, found)?.then_some(default);
+    }
+    let fields = at.fields(&BACKGROUND, found)?;
+    let concurrency = fields.get("concurrency").and_then(|at| at.number(&BACKGROUND_CONCURRENCY, found));
+    Some(Background {
+        cluster: fields.get("cluster").and_then(|at| cluster(at, found)).unwrap_or(default.cluster),
+        concurrency: concurrency.and_then(|number| usize::try_from(number).ok()).unwrap_or(default.concurrency),
+        timeout_ms: fields
+            .get("timeout")
+            .and_then(|at| at.duration_ms(&BACKGROUND_TIMEOUT, found))
+            .unwrap_or(default.timeout_ms),
+    })
 }
 
 fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {

@@ -186,6 +186,7 @@ pub enum Wanted {
     Duration,
     Ttl,
     Size,
+    Number,
     Version,
 }
 
@@ -199,6 +200,7 @@ impl Wanted {
             Self::Duration => "a duration",
             Self::Ttl => "a bucket or a duration",
             Self::Size => "a size",
+            Self::Number => "a whole number",
             Self::Version => "the number 1",
         }
     }
@@ -212,6 +214,7 @@ impl Wanted {
             Self::Duration => "write the number and its unit together, such as `50ms`, `5m` or `1h`",
             Self::Ttl => "write a bucket, such as `short`, or a duration, such as `5m`",
             Self::Size => "write the number and its unit together, such as `64KiB` or `8MiB`",
+            Self::Number => "write digits alone, such as `16`",
             Self::Version => "write `version: 1`",
         }
     }
@@ -401,7 +404,7 @@ impl What {
             Self::BadFieldName(_) => "write a name such as `accept-language`, without the colon",
             Self::HeuristicsUnheard => "leave it out, or write `origin_cache_control: respect`",
             Self::BodyTooLarge { .. } => "lower `body_bytes_max`, or raise `l1_bytes` to four times as much",
-            Self::BadCluster { .. } => "write the name that the gateway gives the bridge's cluster, without spaces",
+            Self::BadCluster { .. } => "write the name that the gateway gives the cluster, without spaces",
             Self::NoRoutes => "add a rule, such as `{ name: user, match: { path: \"/users/{user_id}\" }, cache: {} }`",
             Self::NameTaken { .. } => "give each rule a name of its own",
             Self::NoAction => "add `cache: {}` for reads, or `purge: { tags: [\"…\"] }` for writes",

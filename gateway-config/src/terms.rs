@@ -1,7 +1,7 @@
 //! How much origin and client are heard: the fields of `cache` that are about HTTP caching.
 
 use routecache_core::policy::{
-    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, OriginControl, RangeMiss,
+    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, Early, OriginControl, RangeMiss,
     StatusRange, Terms, Unheard,
 };
 
@@ -9,6 +9,7 @@ use crate::mistake::What;
 use crate::suggest::nearest;
 use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
+use crate::vocabulary::EARLY;
 use crate::walk::{At, Fields, Found};
 
 /// Each is compared with each field of a response, or looked up in each request.
@@ -67,6 +68,11 @@ pub(crate) fn read(
         tag_fields,
         cookies: fields.get("cookies").and_then(|at| word(at, COOKIES, found)).unwrap_or(default.cookies),
         stale_if_error: fields.get("stale_if_error").map_or(DeltaSeconds::ZERO, |at| buckets.ttl(Some(at), found)),
+        stale_while_revalidate: fields
+            .get("stale_while_revalidate")
+            .map_or(DeltaSeconds::ZERO, |at| buckets.ttl(Some(at), found)),
+        early: fields.get("early").map(|at| early(at, buckets, found)).unwrap_or_default(),
+        revalidate_after: fields.get("revalidate_after").map(|at| buckets.ttl(Some(at), found)),
         client_directives: client_directives(fields.get("client_directives"), found).unwrap_or(by_default),
         client_cache_control: fields
             .get("client_cache_control")
@@ -107,7 +113,7 @@ fn words(at: &At<'_>, known: &Words<()>, found: &mut Found) -> Vec<String> {
     words
 }
 
-fn on_off(at: &At<'_>, found: &mut Found) -> Option<bool> {
+pub(crate) fn on_off(at: &At<'_>, found: &mut Found) -> Option<bool> {
     match at.node.kind {
         Kind::Bool(on) => Some(on),
         _ => word(at, &[("on", true), ("off", false)], found),
@@ -147,6 +153,17 @@ fn status_range(text: &str) -> Option<StatusRange> {
     }
     let status = text.parse().ok().filter(|status| (200..600).contains(status) && text.len() == 3)?;
     (!matches!(status, 206 | 304 | 412 | 416)).then_some(StatusRange::One(status))
+}
+
+/// A duration, or `{ within: 60s, probabilistic: on }`.
+fn early(at: &At<'_>, buckets: &Buckets, found: &mut Found) -> Early {
+    if !matches!(at.node.kind, Kind::Map(_)) {
+        return Early { within: buckets.ttl(Some(at), found), probabilistic: false };
+    }
+    let Some(fields) = at.fields(&EARLY, found) else { return Early::default() };
+    let within = fields.need("within", "within: 60s", found).map(|at| buckets.ttl(Some(at), found));
+    let probabilistic = fields.get("probabilistic").and_then(|at| on_off(at, found)).unwrap_or(false);
+    Early { within: within.unwrap_or_default(), probabilistic }
 }
 
 fn told(at: &At<'_>, buckets: &Buckets, found: &mut Found) -> ClientCacheControl {

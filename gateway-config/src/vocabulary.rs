@@ -24,7 +24,18 @@ impl Words {
 
 /// The file itself.
 pub(crate) const ROOT: Words = Words {
-    now: &["version", "namespace", "ttl", "bridge", "limits", "consistency", "purge", "client_directives", "routes"],
+    now: &[
+        "version",
+        "namespace",
+        "ttl",
+        "bridge",
+        "limits",
+        "consistency",
+        "purge",
+        "background",
+        "client_directives",
+        "routes",
+    ],
     later: &["mode", "resources"],
     below: &[
         ("namespace", &NAMESPACE),
@@ -32,6 +43,7 @@ pub(crate) const ROOT: Words = Words {
         ("limits", &LIMITS),
         ("consistency", &CONSISTENCY),
         ("purge", &PURGE),
+        ("background", &BACKGROUND),
         ("an item of `routes`", &ROUTE),
     ],
 };
@@ -51,6 +63,9 @@ pub(crate) const CONSISTENCY: Words = Words { now: &["window"], later: &["on_fee
 
 /// `purge` of the whole file.
 pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge"], below: &[] };
+
+/// `background`.
+pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "timeout"], later: &[], below: &[] };
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {
@@ -78,18 +93,18 @@ pub(crate) const CACHE: Words = Words {
         "vary",
         "normalize",
         "stale_if_error",
+        "stale_while_revalidate",
+        "early",
+        "revalidate_after",
         "client_directives",
         "client_cache_control",
         "range_miss",
         "cookies",
     ],
     later: &[
-        "early",
-        "stale_while_revalidate",
         "sliding",
         "lock",
         "lock_wait",
-        "revalidate_after",
         "when",
         "unless",
         "min_uses",
@@ -102,8 +117,11 @@ pub(crate) const CACHE: Words = Words {
         "body_bytes_max",
         "mode",
     ],
-    below: &[("query", &QUERY)],
+    below: &[("query", &QUERY), ("early", &EARLY)],
 };
+
+/// `cache.early` that is a map.
+pub(crate) const EARLY: Words = Words { now: &["within", "probabilistic"], later: &[], below: &[] };
 
 /// `cache.query`.
 pub(crate) const QUERY: Words = Words { now: &["include"], later: &["exclude", "strip"], below: &[] };

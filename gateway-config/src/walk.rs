@@ -49,7 +49,7 @@ pub(crate) struct At<'a> {
     pub(crate) path: String,
 }
 
-/// A range of milliseconds or bytes, with words for its ends.
+/// A range of milliseconds, bytes or numbers, with words for its ends.
 pub(crate) struct Range {
     pub(crate) low: (u64, &'static str),
     pub(crate) high: (u64, &'static str),
@@ -174,6 +174,15 @@ impl<'a> At<'a> {
             }
         };
         self.within(range, quantity, |said| What::NotASize { said }, found)
+    }
+
+    /// The number here.
+    pub(crate) fn number(&self, range: &Range, found: &mut Found) -> Option<u64> {
+        let Kind::Integer(number) = self.node.kind else {
+            self.wanted(Wanted::Number, found);
+            return None;
+        };
+        self.within(range, Ok(number), |said| What::NotADuration { said }, found)
     }
 
     fn within(

@@ -85,15 +85,35 @@ fn the_bridge_has_a_cluster_where_the_rules_name_one() {
     };
     let options = EnvoyOptions { bridge: Some("bridge.internal:8390".parse().unwrap()), ..EnvoyOptions::default() };
     let with = clusters(&rules(), &options);
-    assert_eq!(names(&with), ["origin", "routecache-bridge"]);
+    assert_eq!(names(&with), ["origin", "routecache-bridge", "routecache-self"]);
+    let own = ["origin", "routecache-self"];
     assert_eq!((&with[0]["type"], &with[1]["type"]), (&json!("STATIC"), &json!("STRICT_DNS")));
-    assert_eq!(names(&clusters(&rules(), &EnvoyOptions { bridge: None, ..options.clone() })), ["origin"]);
-    assert_eq!(names(&clusters(&json!({ "routes": [] }), &options)), ["origin"]);
+    assert_eq!(names(&clusters(&rules(), &EnvoyOptions { bridge: None, ..options.clone() })), own);
+    assert_eq!(names(&clusters(&json!({ "routes": [] }), &options)), own);
     let more = vec![json!({ "name": "auth" })];
     assert_eq!(
         names(&clusters(&rules(), &EnvoyOptions { clusters: more, ..options })),
-        ["origin", "routecache-bridge", "auth"]
+        ["origin", "routecache-bridge", "routecache-self", "auth"]
     );
+}
+
+#[test]
+fn a_cluster_leads_back_to_the_listener_unless_the_rules_fetch_nothing_by_themselves() {
+    let own = |background: Value, listen: &str| {
+        let options = EnvoyOptions { listen: listen.parse().unwrap(), ..EnvoyOptions::default() };
+        let text = envoy(&json!({ "background": background, "routes": [] }), &options);
+        let bootstrap = as_json(&Yaml::load_from_str(&text).unwrap()[0]);
+        let cluster = bootstrap["static_resources"]["clusters"].as_array().unwrap().get(1)?.clone();
+        let address =
+            &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Some(format!("{} {}:{}", text(&cluster["name"]), text(&address["address"]), address["port_value"]))
+    };
+    let found = |text: &str| Some(text.to_owned());
+    assert_eq!(own(json!({}), "127.0.0.1:10000"), found("routecache-self 127.0.0.1:10000"));
+    assert_eq!(own(json!({ "cluster": "own" }), "0.0.0.0:80"), found("own 127.0.0.1:80"));
+    assert_eq!(own(Value::Null, "[::]:80"), found("routecache-self ::1:80"));
+    assert_eq!((own(json!("off"), "0.0.0.0:80"), own(json!(false), "0.0.0.0:80")), (None, None));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod builder;
 mod events;
 mod exchange;
 mod lanes;
+mod loopback;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,10 @@ pub struct World {
     under_way: BTreeSet<RequestId>,
     origin: Box<dyn Upstream>,
     clusters: BTreeMap<String, Box<dyn Upstream>>,
+    /// The cluster that leads back to the gateway itself.
+    loopback: Option<String>,
+    /// Requests that callouts to it have become.
+    loops: BTreeMap<RequestId, CallId>,
     calls: BTreeMap<CallId, OpenCall>,
     origin_requests: Vec<Call>,
     callouts: Vec<Call>,

@@ -90,6 +90,8 @@ unsafe extern "C" {
     fn proxy_register_shared_queue(name: *const u8, name_len: usize, queue: *mut u32) -> Status;
     fn proxy_enqueue_shared_queue(queue: u32, data: *const u8, len: usize) -> Status;
     fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, len: *mut usize) -> Status;
+    fn proxy_define_metric(kind: i32, name: *const u8, name_len: usize, number: *mut u32) -> Status;
+    fn proxy_increment_metric(number: u32, by: i64) -> Status;
 }
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
@@ -296,4 +298,18 @@ pub fn ring(queue: u32) -> bool {
 pub fn answer_ring(queue: u32) -> bool {
     // SAFETY: the host writes to the two places only.
     returned(|data, len| unsafe { proxy_dequeue_shared_queue(queue, data, len) }).is_some()
+}
+
+/// Defines a counter (`proxy_metric_type_t` 0); `None` where the host has no metrics.
+pub fn define_counter(name: &str) -> Option<u32> {
+    let mut number = 0;
+    // SAFETY: the name outlives the call; the host writes to one place only.
+    let answer = unsafe { proxy_define_metric(0, name.as_ptr(), name.len(), &raw mut number) };
+    (answer == OK).then_some(number)
+}
+
+/// Counts one more.
+pub fn count(counter: u32) {
+    // SAFETY: no pointers.
+    unsafe { proxy_increment_metric(counter, 1) };
 }

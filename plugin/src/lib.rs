@@ -1,7 +1,7 @@
 //! The filter: carries out, in a Proxy-Wasm host, what `routecache-core` decides.
 //!
 //! In reading order: [`stream`] is one request and its response, [`lookup`] how the tiers are searched for it, [`keep`] how
-//! a response gets into them; [`root`] is what goes on behind them (configuration,
+//! a response gets into them, [`fetch`] what the filter asks for by itself; [`root`] is what goes on behind them (configuration,
 //! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`shared`] (what
 //! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
 #![deny(
@@ -17,9 +17,11 @@
 #![expect(missing_docs, reason = "the macro of the SDK exports a function without any")]
 
 mod bridge;
+mod fetch;
 mod host;
 mod keep;
 mod lookup;
+mod metrics;
 mod root;
 mod shared;
 mod stream;

@@ -1,7 +1,7 @@
 //! What goes on behind the streams: configuration, the feed of the group's log, and the calls that streams leave behind.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, Pu
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
+use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
@@ -16,7 +17,9 @@ use routecache_core::policy::{Bridge, Policy};
 use routecache_core::request::Engine;
 
 use crate::bridge;
+use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Direction, Level, Map};
+use crate::metrics;
 use crate::random;
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -32,6 +35,12 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long after it was sent a purge that wasn't acknowledged is sent again.
 const PURGE_RETRY_MS: u64 = 1000;
+
+/// How often a gateway that stands alone looks for work that streams left, where the host has no queues to tell of it.
+const TICK_ALONE: Duration = Duration::from_secs(1);
+
+/// Fetches that wait for others to end; what is over is dropped, and comes again with the next client.
+const FETCHES_WAITING_MAX: usize = 1024;
 
 /// One configuration of the filter on one worker.
 pub struct Instance {
@@ -66,6 +75,21 @@ impl Instance {
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
     pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
         planted("feed_loss_ignored") || self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
+    }
+
+    /// Whether the filter may fetch by itself.
+    pub fn may_fetch(&self, now_ms: u64) -> bool {
+        self.policy().background.is_some() && self.worker.borrow().reaches_itself(now_ms)
+    }
+
+    /// Counts what became of a fetch; `None` if something else answered it.
+    pub fn count_fetch(&self, kind: Option<Kind>) {
+        metrics::count(match kind {
+            Some(Kind::Stored) => "routecache_fetches_stored",
+            Some(Kind::Uncacheable) => "routecache_fetches_uncacheable",
+            Some(Kind::Failed) => "routecache_fetches_failed",
+            None => "routecache_fetches_lost",
+        });
     }
 
     /// Purges tags in the gateway, at once, and leaves it to the root context to purge them in the group. The response of
@@ -112,12 +136,15 @@ pub struct Root {
     id: u32,
     instance: Option<Rc<Instance>>,
     calls: HashMap<u32, Call>,
+    /// What is to be fetched as soon as fewer fetches are under way.
+    fetches: VecDeque<Fetch>,
     /// Tells this context from others that might poll the feed.
     name: u64,
 }
 
-/// A call to the bridge that is under way.
+/// A call that is under way: to the bridge, or back to the gateway.
 enum Call {
+    Fetch { key: u64 },
     Store,
     Purge { operation: u64, tags: Vec<String>, stream: Option<u32> },
     Feed { started_ms: u64, cursor: Option<GroupPosition>, known: Option<GroupPosition> },
@@ -126,7 +153,7 @@ enum Call {
 impl Root {
     /// A root context without configuration.
     pub fn new(id: u32) -> Self {
-        Self { id, instance: None, calls: HashMap::new(), name: random() }
+        Self { id, instance: None, calls: HashMap::new(), fetches: VecDeque::new(), name: random() }
     }
 
     fn configure(&mut self, configuration: &[u8]) -> Result<(), String> {
@@ -137,24 +164,74 @@ impl Root {
         instance.shared.lay_out();
         if instance.policy().bridge.is_some() {
             host::set_tick_period(Duration::from_millis(instance.quarter_ms()));
+        } else if instance.policy().background.is_some() {
+            host::set_tick_period(TICK_ALONE);
         }
         self.instance = Some(Rc::new(instance));
         Ok(())
     }
 
-    /// Sends what streams left.
-    fn work(&mut self, instance: &Instance, bridge: &Bridge) {
+    /// Does what streams left.
+    fn work(&mut self, instance: &Instance) {
         let jobs = instance.worker.borrow_mut().take_jobs();
+        let bridge = instance.policy().bridge.as_ref();
         for job in jobs {
-            match job {
-                Job::Store { request, payload } => {
+            match (job, bridge) {
+                (Job::Store { request, payload }, Some(bridge)) => {
                     if let Some(token) = bridge::call(&bridge.cluster, STORE, &request, &payload, STORE_TIMEOUT) {
                         self.calls.insert(token, Call::Store);
                     }
                 }
-                Job::Purge { operation, tags, stream } => self.send_purge(instance, bridge, operation, tags, stream),
+                (Job::Purge { operation, tags, stream }, Some(bridge)) => {
+                    self.send_purge(instance, bridge, operation, tags, stream);
+                }
+                (Job::Fetch(fetch), _) if self.fetches.len() < FETCHES_WAITING_MAX => self.fetches.push_back(fetch),
+                (Job::Fetch(_), _) => metrics::count("routecache_fetches_dropped"),
+                (Job::Store { .. } | Job::Purge { .. }, None) => {} // of rules that had one
             }
         }
+        self.start_fetches(instance);
+    }
+
+    /// Sends as many fetches as may be under way. For each key one worker of the gateway does, at a time.
+    fn start_fetches(&mut self, instance: &Instance) {
+        let Some(background) = &instance.policy().background else { return };
+        let under_way = self.calls.values().filter(|call| matches!(call, Call::Fetch { .. })).count();
+        let mut free = background.concurrency.saturating_sub(under_way);
+        while free > 0 {
+            let Some(Fetch { key, header, https }) = self.fetches.pop_front() else { return };
+            let now_ms = host::monotonic_ms();
+            let until_ms = now_ms.saturating_add(background.timeout_ms.into());
+            let taken = instance.shared.refreshing(key, |leases| leases.take(key, now_ms, until_ms));
+            if taken != Some(Ok(())) {
+                continue;
+            }
+            let Some(token) = fetch::send(instance, &header, https) else {
+                instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
+                instance.worker.borrow_mut().attempts.fail(key, now_ms);
+                continue;
+            };
+            instance.worker.borrow_mut().attempts.wait(key, now_ms, until_ms);
+            self.calls.insert(token, Call::Fetch { key });
+            free = free.saturating_sub(1);
+        }
+    }
+
+    /// Remembers what became of a fetch, and sends the next.
+    fn fetched(&mut self, instance: &Instance, key: u64, header_count: usize) {
+        let kind = fetch::outcome(header_count).ok().map(|outcome| outcome.kind);
+        instance.count_fetch(kind);
+        let now_ms = host::monotonic_ms();
+        let mut worker = instance.worker.borrow_mut();
+        if matches!(kind, Some(Kind::Stored | Kind::Uncacheable)) {
+            instance.shared.refreshing(key, |leases| leases.give_back(key));
+            worker.attempts.succeed(key);
+        } else {
+            instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
+            worker.attempts.fail(key, now_ms);
+        }
+        drop(worker);
+        self.start_fetches(instance);
     }
 
     fn send_purge(
@@ -312,10 +389,13 @@ impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
         let Some(call) = self.calls.remove(&token) else { return };
         let Some(instance) = self.instance.clone() else { return };
+        if let Call::Fetch { key } = call {
+            return self.fetched(&instance, key, header_count);
+        }
         let Some(bridge) = &instance.policy().bridge else { return };
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
-            Call::Store => {}
+            Call::Store | Call::Fetch { .. } => {}
             Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
                     self.purge_acknowledged(&instance, operation, &tags, &reply);
@@ -356,18 +436,17 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(instance) = self.instance.clone() else { return };
-        let Some(bridge) = &instance.policy().bridge else { return };
+        let Some(bridge) = &instance.policy().bridge else { return self.work(&instance) };
         // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
         let _ = instance.worker.borrow_mut().follow(&instance.shared);
-        self.work(&instance, bridge);
+        self.work(&instance);
         self.retry_purges(&instance, bridge, host::monotonic_ms());
         self.poll(&instance, bridge, 0);
     }
 
     fn on_queue_ready(&mut self, _: u32) {
-        let Some(instance) = self.instance.clone() else { return };
-        if let Some(bridge) = &instance.policy().bridge {
-            self.work(&instance, bridge);
+        if let Some(instance) = self.instance.clone() {
+            self.work(&instance);
         }
     }
 

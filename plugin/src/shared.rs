@@ -6,6 +6,7 @@ use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
 use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
+use routecache_core::refresh::Leases;
 
 use crate::host::{self, Swap};
 use crate::random;
@@ -14,12 +15,16 @@ use crate::random;
 const STORE_TRIES: u32 = 8;
 const PURGE_TRIES: u32 = 1000;
 
+/// Keys that hold who refreshes what ([`Leases`]).
+const REFRESH_TABLES: u64 = 16;
+
 /// Keys of one namespace in shared data. Filters with one namespace share them, whatever else they differ in.
 pub struct Shared {
     prefix: String,
     log: String,
     head: String,
     lease: String,
+    secret: String,
     layout: Layout,
 }
 
@@ -32,7 +37,7 @@ impl Shared {
         let prefix = format!("routecache/1/{}/", policy.namespace);
         let key = |name| format!("{prefix}{name}");
         let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
-        Self { log: key("log"), head: key("head"), lease: key("lease"), layout, prefix }
+        Self { log: key("log"), head: key("head"), lease: key("lease"), secret: key("secret"), layout, prefix }
     }
 
     /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
@@ -44,6 +49,8 @@ impl Shared {
         }
         let _ = self.change(&Change::default(), None);
         host::shared_insert(&self.lease);
+        host::shared_insert(&self.secret);
+        (0..REFRESH_TABLES).for_each(|table| host::shared_insert(&self.refresh_key(table)));
         for segment in 0..self.layout.segments {
             host::shared_insert(&self.index_key(segment));
             for slot in 0..self.layout.slots {
@@ -131,6 +138,43 @@ impl Shared {
         self.lease(owner, 0, 0);
     }
 
+    /// What marks the fetches of this gateway; made by whoever needs it first.
+    pub fn secret(&self) -> Option<u128> {
+        for _ in 0..STORE_TRIES {
+            let found = host::shared_get(&self.secret);
+            if let Some(secret) = found.value.first_chunk::<16>() {
+                return Some(u128::from_le_bytes(*secret));
+            }
+            let secret = u128::from(random()) << 64 | u128::from(random());
+            match host::shared_set(&self.secret, &secret.to_le_bytes(), found.version) {
+                Swap::Done => return Some(secret),
+                Swap::Raced => {}
+                Swap::Refused => return None,
+            }
+        }
+        None
+    }
+
+    /// Changes who refreshes what; `None` if that can't be told, and then nobody does.
+    pub fn refreshing<T>(&self, key: u64, change: impl Fn(&mut Leases) -> T) -> Option<T> {
+        let place = self.refresh_key(key.checked_rem(REFRESH_TABLES).unwrap_or_default());
+        for _ in 0..STORE_TRIES {
+            let found = host::shared_get(&place);
+            let before = Leases::decode(&found.value);
+            let mut leases = before.clone();
+            let outcome = change(&mut leases);
+            if leases == before {
+                return Some(outcome);
+            }
+            match host::shared_set(&place, &leases.encode(), found.version) {
+                Swap::Done => return Some(outcome),
+                Swap::Raced => {}
+                Swap::Refused => return None,
+            }
+        }
+        None
+    }
+
     /// The entry that the gateway tier holds for a key's hash, if there is one that decodes.
     pub fn entry(&self, hash: u64) -> Option<Entry> {
         let segment = self.layout.segment(hash);
@@ -176,6 +220,10 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    fn refresh_key(&self, table: u64) -> String {
+        format!("{}refresh/{table}", self.prefix)
     }
 
     fn index_key(&self, segment: u16) -> String {

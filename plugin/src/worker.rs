@@ -8,8 +8,10 @@ use routecache_core::entry::Ticket;
 use routecache_core::eviction::S3Fifo;
 use routecache_core::gateway_log::Head;
 use routecache_core::purge_table::PurgeTable;
+use routecache_core::refresh::Attempts;
 use routecache_core::reply::Replay;
 
+use crate::fetch::Fetch;
 use crate::host;
 use crate::random;
 use crate::shared::Shared;
@@ -35,6 +37,8 @@ pub enum Job {
         /// The stream whose response is held until the group has acknowledged.
         stream: Option<u32>,
     },
+    /// Fetch something behind the clients.
+    Fetch(Fetch),
 }
 
 /// See the module. Outlives the root context that made it: a gateway that reloads its configuration keeps the VM.
@@ -45,6 +49,10 @@ pub struct Worker {
     pub purges: PurgeTable,
     /// Streams whose response is held for a purge.
     pub held: HashSet<u32>,
+    /// What was fetched behind the clients lately.
+    pub attempts: Attempts,
+    /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
+    unreachable_ms: u64,
     jobs: VecDeque<Job>,
     job_bytes: usize,
     /// The name of this VM's queue, by which streams wake the root context.
@@ -73,6 +81,8 @@ impl Worker {
                 entries: S3Fifo::new(l0_bytes),
                 purges: PurgeTable::default(),
                 held: HashSet::new(),
+                attempts: Attempts::default(),
+                unreachable_ms: 0,
                 jobs: VecDeque::new(),
                 job_bytes: 0,
                 queue_name: format!("routecache/1/{namespace}/{:x}", random()),
@@ -101,6 +111,19 @@ impl Worker {
             self.purges.follow(&log);
         }
         self.purges.ticket().map(|ticket| (head, ticket))
+    }
+
+    /// Whether the gateway is taken to have a way back to itself.
+    pub fn reaches_itself(&self, now_ms: u64) -> bool {
+        now_ms >= self.unreachable_ms
+    }
+
+    /// The gateway has no way back to itself, until it is tried again; `tell` is called when that is news.
+    pub fn is_unreachable(&mut self, until_ms: u64, tell: impl FnOnce()) {
+        if self.unreachable_ms == 0 {
+            tell();
+        }
+        self.unreachable_ms = until_ms;
     }
 
     /// Puts a response, or what tells its variants, into the worker tier.

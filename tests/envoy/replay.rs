@@ -73,8 +73,7 @@ fn with_route(yaml: &str) -> String {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": [{ "prefix": "https://" }],
     } });
-    let route =
-        json!({ "cluster": "origin", "timeout": "15s", "prefix_rewrite": "/users/", "host_rewrite_literal": "inner" });
+    let route = json!({ "cluster": "origin", "timeout": "15s", "prefix_rewrite": "/api/users/", "host_rewrite_literal": "inner" });
     yaml.replace("match: { prefix: / }", "match: { prefix: /users/ }").replace(
         ROUTE,
         &format!(
@@ -98,7 +97,7 @@ fn shown(response: &Response) -> Vec<(String, String)> {
 async fn lines_that_the_route_adds_stand_once_in_a_hit_as_in_a_miss() -> Result<()> {
     let mut stage = Stage::set().await?;
     let answer = user().header("x-version", "origin").header("cache-control", "max-age=60");
-    stage.origin.script("GET", "/users/1", answer);
+    stage.origin.script("GET", "/api/users/1", answer);
     let miss = stage.get(0, "/users/1").await?;
     let expected = [
         ("x-route", "users"),
@@ -128,7 +127,11 @@ async fn lines_that_the_route_adds_stand_once_in_a_hit_as_in_a_miss() -> Result<
 #[tokio::test]
 async fn a_hit_without_a_body_keeps_its_content_type_and_length() -> Result<()> {
     let mut stage = Stage::set().await?;
-    stage.origin.script("GET", "/users/1", Answer::empty(StatusCode::OK).header("content-type", "application/json"));
+    stage.origin.script(
+        "GET",
+        "/api/users/1",
+        Answer::empty(StatusCode::OK).header("content-type", "application/json"),
+    );
     for (worker, hit) in [(0, false), (0, true), (0, true), (1, true), (1, true)] {
         let answer = stage.get(worker, "/users/1").await?;
         assert_eq!(answer.cache_status().hit, hit);
@@ -145,11 +148,15 @@ async fn a_hit_without_a_body_keeps_its_content_type_and_length() -> Result<()> 
 #[tokio::test]
 async fn a_stale_answer_in_place_of_an_error_passes_the_filters_in_front_as_a_hit_does() -> Result<()> {
     let mut stage = Stage::set().await?;
-    stage.origin.script("GET", "/users/1", user().header("cache-control", "max-age=1"));
+    stage.origin.script("GET", "/api/users/1", user().header("cache-control", "max-age=1"));
     stage.get(0, "/users/1").await?;
     let hit = stage.get(0, "/users/1").await?;
     sleep(STALE).await;
-    stage.origin.script("GET", "/users/1", Answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "busy" })));
+    stage.origin.script(
+        "GET",
+        "/api/users/1",
+        Answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "busy" })),
+    );
     let stale = stage.get(0, "/users/1").await?;
     assert_eq!(stale.status, StatusCode::OK);
     let status = stale.header("cache-status");
@@ -168,12 +175,12 @@ async fn a_stale_answer_in_place_of_an_error_passes_the_filters_in_front_as_a_hi
 async fn a_304_becomes_the_stored_200_on_a_route_that_rewrites_path_and_host() -> Result<()> {
     let mut stage = Stage::set().await?;
     let etag = |answer: Answer| answer.header("etag", "\"a\"").header("cache-control", "max-age=1");
-    stage.origin.script("GET", "/users/1", etag(user()));
+    stage.origin.script("GET", "/api/users/1", etag(user()));
     let first = stage.workers[0].get("/users/1").await?;
     assert!(stage.workers[0].get("/users/1").await?.cache_status().hit);
     sleep(STALE).await;
     let now = etag(Answer::empty(StatusCode::NOT_MODIFIED)).header("x-version", "2");
-    stage.origin.script("GET", "/users/1", now);
+    stage.origin.script("GET", "/api/users/1", now);
     let validated = stage.workers[0].get("/users/1").await?;
     assert_eq!((validated.status, &validated.body), (StatusCode::OK, &first.body));
     let status = validated.header("cache-status");
@@ -190,20 +197,72 @@ async fn a_304_becomes_the_stored_200_on_a_route_that_rewrites_path_and_host() -
     Ok(())
 }
 
-/// It should carry what a hit carries. Envoy sends a reply made in the response phase straight to the client, past the
-/// filters in front of ours, and a 304 has no body that could be replaced instead. A validation behind a paused request
-/// would mend it; it needs a way for the filter to reach its own gateway.
+/// RFC 9111 §4.3.4: what answers is what a hit would be, since the request phase answers.
 #[tokio::test]
-async fn a_200_made_of_a_304_does_not_pass_the_filters_in_front_today() -> Result<()> {
+async fn a_200_made_of_a_304_carries_what_a_hit_carries() -> Result<()> {
     let mut stage = Stage::set().await?;
     let etag = |answer: Answer| answer.header("etag", "\"a\"").header("cache-control", "max-age=1");
-    stage.origin.script("GET", "/users/1", etag(user()));
+    stage.origin.script("GET", "/api/users/1", etag(user()));
+    stage.get(0, "/users/1").await?;
+    let hit = stage.get(0, "/users/1").await?;
+    for worker in [0, 1, 0] {
+        sleep(STALE).await;
+        stage.origin.script("GET", "/api/users/1", etag(Answer::empty(StatusCode::NOT_MODIFIED)));
+        let validated = stage.get(worker, "/users/1").await?;
+        assert_eq!((validated.status, &validated.body), (StatusCode::OK, &hit.body));
+        let status = validated.header("cache-status");
+        assert!(status.starts_with("routecache; fwd=stale; fwd-status=304; stored; ttl="), "{status}");
+        for name in ["access-control-allow-origin", "content-encoding", "content-type", "x-route", "x-version"] {
+            assert_eq!(validated.header(name), hit.header(name), "{name} on worker {worker}");
+        }
+        assert_eq!(validated.header("content-encoding"), "gzip");
+    }
+    Ok(())
+}
+
+/// RFC 5861 §4, with an error that has no body to be replaced.
+#[tokio::test]
+async fn a_stale_answer_in_place_of_a_bare_error_carries_what_a_hit_carries() -> Result<()> {
+    let mut stage = Stage::set().await?;
+    stage.origin.script("GET", "/api/users/1", user().header("cache-control", "max-age=1"));
+    stage.get(0, "/users/1").await?;
+    let hit = stage.get(0, "/users/1").await?;
+    sleep(STALE).await;
+    stage.origin.script("GET", "/api/users/1", Answer::empty(StatusCode::BAD_GATEWAY));
+    for _ in 0..2 {
+        let stale = stage.get(0, "/users/1").await?;
+        assert_eq!((stale.status, &stale.body), (StatusCode::OK, &hit.body));
+        assert_eq!(stale.cache_status().detail.as_deref(), Some("stale-if-error"));
+        for name in ["access-control-allow-origin", "content-encoding", "content-type", "x-route"] {
+            assert_eq!(stale.header(name), hit.header(name), "{name}");
+        }
+    }
+    Ok(())
+}
+
+/// RFC 5861 §3, on a route that rewrites path and host: the refresh gets what a forwarded request gets.
+#[tokio::test]
+async fn a_refresh_behind_the_client_passes_route_and_filters_as_a_request_does() -> Result<()> {
+    let mut stage = Stage::set().await?;
+    let answer = |version: &str| {
+        user().header("x-version", version).header("cache-control", "max-age=1, stale-while-revalidate=60")
+    };
+    stage.origin.script("GET", "/api/users/1", answer("1"));
+    stage.get(0, "/users/1").await?;
     stage.get(0, "/users/1").await?;
     sleep(STALE).await;
-    stage.origin.script("GET", "/users/1", etag(Answer::empty(StatusCode::NOT_MODIFIED)));
-    let validated = stage.get(0, "/users/1").await?;
-    assert_eq!(validated.status, StatusCode::OK);
-    assert_eq!(validated.header("access-control-allow-origin"), "");
-    assert_eq!(validated.header("content-encoding"), "");
+    let heard = stage.origin.requests("GET", "/api/users/1");
+    stage.origin.script("GET", "/api/users/1", answer("2"));
+    let stale = stage.get(0, "/users/1").await?;
+    assert!(stale.cache_status().hit && stale.header("x-version").contains('1'), "{}", stale.header("x-version"));
+    sleep(Duration::from_millis(500)).await;
+    for worker in [0, 1] {
+        let fresh = stage.get(worker, "/users/1").await?;
+        assert!(fresh.cache_status().hit && fresh.header("x-version").contains('2'), "{}", fresh.header("x-version"));
+        for name in ["access-control-allow-origin", "content-encoding", "x-route"] {
+            assert_eq!(fresh.header(name), stale.header(name), "{name}");
+        }
+    }
+    assert_eq!(stage.origin.requests("GET", "/api/users/1") - heard, 1);
     Ok(())
 }

@@ -9,5 +9,6 @@ mod privacy;
 mod purges;
 mod races;
 mod reconfiguration;
+mod refreshing;
 mod stage;
 mod table;

@@ -1,6 +1,6 @@
 //! A complete bootstrap for Envoy 1.40.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_json::Value;
 
@@ -183,6 +183,8 @@ access_log:
           flags: "%RESPONSE_FLAGS%"
           duration_ms: "%DURATION%"
           bytes_sent: "%BYTES_SENT%"
+          # What became of a request of the filter's own (`background`); empty for those of clients.
+          fetch: "%RESP(ROUTECACHE-FETCH)%"
           # Empty for a hit: the origin wasn't asked.
           upstream: "%UPSTREAM_HOST%"
           # RFC 9211: where a hit came from, or why a request was forwarded.
@@ -264,9 +266,27 @@ fn clusters(rules: &Value, options: &EnvoyOptions) -> Vec<String> {
             None => clusters.push(format!("# `{name}`, the bridge's cluster, is defined elsewhere.")),
         }
     }
+    clusters.extend(background(rules, options));
     clusters.extend(options.clusters.iter().map(item));
     clusters
 }
+
+/// The way back to this very listener, for what the filter fetches by itself.
+fn background(rules: &Value, options: &EnvoyOptions) -> Option<String> {
+    let background = rules.get("background");
+    let off = background.is_some_and(|value| matches!(value.as_str(), Some("off")) || value.as_bool() == Some(false));
+    let name = background.and_then(|value| value.get("cluster")?.as_str()).unwrap_or("routecache-self");
+    let mut own = options.listen;
+    if own.ip().is_unspecified() {
+        own.set_ip(if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    (!off).then(|| cluster(name, &own.into(), BACKGROUND))
+}
+
+const BACKGROUND: &str = "\
+# Leads back to the listener above: what routecache refreshes by itself takes the way of any request, through all filters
+# and routes. It bounds how much of that is under way by itself (`background.concurrency`).
+connect_timeout: 0.25s";
 
 const BRIDGE: &str = "\
 # Requests wait for the bridge at most `bridge.timeout`, and go to the origin without it: better to fail soon.

@@ -124,6 +124,7 @@ pub struct WorldBuilder {
     wall: Duration,
     origin: Box<dyn Upstream>,
     clusters: BTreeMap<String, Box<dyn Upstream>>,
+    loopback: Option<String>,
     foreign: BTreeMap<String, ForeignFunction>,
     route_timeout: Option<Duration>,
     patience: Duration,
@@ -147,6 +148,7 @@ impl Default for WorldBuilder {
             wall: Duration::from_secs(1_767_225_600),
             origin: Box::new(Closure(|_: &Call| Response::ok(""))),
             clusters: BTreeMap::new(),
+            loopback: None,
             foreign: BTreeMap::new(),
             route_timeout: Some(Duration::from_secs(15)),
             patience: Duration::from_secs(60),
@@ -278,6 +280,13 @@ impl WorldBuilder {
     /// A cluster that callouts can go to, as an [`Upstream`].
     pub fn cluster(mut self, name: &str, cluster: impl Upstream + 'static) -> Self {
         self.clusters.insert(name.to_owned(), Box::new(cluster));
+        self
+    }
+
+    /// A cluster that leads back to the gateway's own listener: a callout to it comes in as a client's request, on a worker that chance
+    /// picks.
+    pub fn loopback(mut self, cluster: &str) -> Self {
+        self.loopback = Some(cluster.to_owned());
         self
     }
 
@@ -420,6 +429,8 @@ impl WorldBuilder {
             under_way: BTreeSet::new(),
             origin: self.origin,
             clusters: self.clusters,
+            loopback: self.loopback,
+            loops: BTreeMap::new(),
             calls: BTreeMap::new(),
             origin_requests: Vec::new(),
             callouts: Vec::new(),

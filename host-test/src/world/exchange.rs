@@ -225,6 +225,7 @@ impl World {
         if let Some(exchange) = self.exchanges.get_mut(&request) {
             exchange.close(now, ending, local_reply, details);
         }
+        self.looped_back(request);
     }
 
     /// Ends a request that nobody serves any more.

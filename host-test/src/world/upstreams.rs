@@ -145,7 +145,12 @@ impl World {
         };
         let mut kept = Kept::default();
         let fault = self.commons.lock().fault(Site::Callout);
+        let loops = self.loopback.as_ref() == Some(&call.cluster);
         let reply = match self.clusters.get_mut(&call.cluster) {
+            _ if loops && !fault.is_some_and(Fault::keeps_from_upstream) => {
+                Reply { background: false, ..Reply::later() }
+            }
+            _ if loops => Reply::hang(),
             None => Reply::refuse(Status::BadArgument),
             Some(_) if fault.is_some_and(Fault::keeps_from_upstream) => Reply::hang(),
             Some(cluster) => cluster.call(&call, &mut kept),
@@ -154,9 +159,12 @@ impl World {
         self.callouts.push(call);
         let answer = match reply.fate {
             Fate::Refuse(status) => Err(status),
-            _ => {
+            fate => {
+                if loops && matches!(fate, Fate::Later { .. }) {
+                    self.loop_back(id);
+                }
                 let caller = Caller::Root { vm, root, token, kind };
-                self.open_callout(id, caller, timeout, reply, fault);
+                self.open_callout(id, caller, timeout, Reply { fate, ..reply }, fault);
                 Ok(())
             }
         };
@@ -392,6 +400,7 @@ impl World {
     /// Forgets a call, and what was planned for it.
     fn close_call(&mut self, id: CallId) {
         if self.calls.remove(&id).is_some() {
+            self.unloop(id);
             self.events.retain(|event| match event {
                 Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::Complete { call, .. } => {
                     *call != id

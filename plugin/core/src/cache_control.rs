@@ -28,6 +28,8 @@ pub struct CacheControl {
     pub must_understand: bool,
     /// RFC 5861 §4: may stand in for an error for so long after it went stale.
     pub stale_if_error: Option<DeltaSeconds>,
+    /// RFC 5861 §3: may be served for so long after it went stale, while it is asked about behind the client.
+    pub stale_while_revalidate: Option<DeltaSeconds>,
     /// Whether anything was said at all.
     pub said: bool,
 }
@@ -72,6 +74,8 @@ impl CacheControl {
             self.must_understand = true;
         } else if is("stale-if-error") {
             restrict(&mut self.stale_if_error, argument);
+        } else if is("stale-while-revalidate") {
+            restrict(&mut self.stale_while_revalidate, argument);
         }
     }
 

@@ -65,8 +65,8 @@ pub enum CacheStatus {
     Hit {
         /// Remaining freshness in seconds.
         ttl_s: i64,
-        /// Where it was.
-        tier: Tier,
+        /// Where it was, or why it answers.
+        detail: &'static str,
     },
     /// Sent on to the origin.
     Forwarded {
@@ -94,7 +94,7 @@ impl CacheStatus {
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hit { ttl_s, tier } => write!(f, "{CACHE_NAME}; hit; ttl={ttl_s}; detail={}", tier.word()),
+            Self::Hit { ttl_s, detail } => write!(f, "{CACHE_NAME}; hit; ttl={ttl_s}; detail={detail}"),
             Self::Forwarded { why, status, stored, ttl_s, detail } => {
                 write!(f, "{CACHE_NAME}; fwd={}", why.word())?;
                 if let Some(status) = status {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_status_reads_like_this() {
-        let hit = CacheStatus::Hit { ttl_s: 287, tier: Tier::Worker };
+        let hit = CacheStatus::Hit { ttl_s: 287, detail: Tier::Worker.word() };
         assert_eq!(hit.to_string(), "routecache; hit; ttl=287; detail=worker");
         let miss = CacheStatus::forwarded(Forward::UriMiss, true, None);
         assert_eq!(miss.to_string(), "routecache; fwd=uri-miss; stored");

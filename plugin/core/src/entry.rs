@@ -1,7 +1,7 @@
 //! A stored response: [`Entry`], one run of bytes that every tier keeps as it is.
 //!
 //! ```text
-//! "rce2" checksum │ position era received age lifetime stale-if-error fingerprint flags status │ key tags header body
+//! "rce2" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took fingerprint flags status │ key tags header body
 //! ```
 //!
 //! The last byte of the mark is the format's version: an entry of another version doesn't decode, and what doesn't
@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::fields::{self, Fields, Line};
 use crate::wire::{Reader, put_len, put_text};
 
-const MARK: &[u8; 4] = b"rce2";
+const MARK: &[u8; 4] = b"rce3";
 
 /// A position in a gateway's log of purges, with the log's era; see [`crate::gateway_log`]. An entry's is that of the
 /// lookup with which its fill began: its ticket.
@@ -60,17 +60,32 @@ pub struct Freshness {
     pub lifetime_ms: u64,
     /// How long after that it may stand in for an error, in milliseconds (RFC 5861 §4).
     pub stale_if_error_ms: u64,
+    /// How long after that it may be served while it is asked about behind the client, in milliseconds (RFC 5861 §3).
+    pub stale_while_revalidate_ms: u64,
+    /// How long the origin took to answer, in milliseconds.
+    pub took_ms: u64,
     /// It is never served stale (§5.2.2.2, §5.2.2.8, §5.2.2.10).
     pub must_revalidate: bool,
     /// It is never reused without validation (§5.2.2.4).
     pub no_cache: bool,
     /// It may answer requests with `Authorization` (§3.5).
     pub shareable: bool,
+    /// The rule gave its lifetime, not the origin.
+    pub by_rule: bool,
 }
 
 impl Freshness {
     fn flags(self) -> u8 {
-        u8::from(self.must_revalidate) | u8::from(self.no_cache) << 1 | u8::from(self.shareable) << 2
+        u8::from(self.must_revalidate)
+            | u8::from(self.no_cache) << 1
+            | u8::from(self.shareable) << 2
+            | u8::from(self.by_rule) << 3
+    }
+
+    /// The same of what the origin doesn't stand by any more: good for nothing but to be asked about.
+    #[must_use]
+    pub fn outdated(self) -> Self {
+        Self { lifetime_ms: 0, stale_if_error_ms: 0, stale_while_revalidate_ms: 0, ..self }
     }
 }
 
@@ -130,6 +145,8 @@ impl Entry {
             parts.freshness.age_ms,
             parts.freshness.lifetime_ms,
             parts.freshness.stale_if_error_ms,
+            parts.freshness.stale_while_revalidate_ms,
+            parts.freshness.took_ms,
             parts.fingerprint,
         ] {
             out.extend(number.to_le_bytes());
@@ -166,15 +183,19 @@ impl Entry {
         let (position, era) = (reader.u64()?, reader.u64()?);
         let received_ms = reader.u64()?;
         let (age_ms, lifetime_ms, stale_if_error_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (stale_while_revalidate_ms, took_ms) = (reader.u64()?, reader.u64()?);
         let fingerprint = reader.u64()?;
         let flags = reader.u8()?;
         let freshness = Freshness {
             age_ms,
             lifetime_ms,
             stale_if_error_ms,
+            stale_while_revalidate_ms,
+            took_ms,
             must_revalidate: flags & 1 != 0,
             no_cache: flags & 2 != 0,
             shareable: flags & 4 != 0,
+            by_rule: flags & 8 != 0,
         };
         let status = reader.u16()?;
         let key = reader.range()?;
@@ -330,12 +351,18 @@ impl Entry {
         self.fresh_ms(now_ms) == 0 && self.stale_ms(now_ms) < self.freshness.stale_if_error_ms
     }
 
+    /// Whether it may be served at `now_ms` while it is asked about behind the client (RFC 5861 §3).
+    #[must_use]
+    pub fn may_be_refreshed_behind(&self, now_ms: u64) -> bool {
+        self.stale_ms(now_ms) < self.freshness.stale_while_revalidate_ms
+    }
+
     /// How long it is worth keeping from `now_ms` on, in milliseconds.
     #[must_use]
     pub fn keep_ms(&self, now_ms: u64) -> u64 {
         let header = self.header();
         let validation = if header.has("etag") || header.has("last-modified") { KEPT_FOR_VALIDATION_MS } else { 0 };
-        let stale = self.freshness.stale_if_error_ms.max(validation);
+        let stale = self.freshness.stale_if_error_ms.max(self.freshness.stale_while_revalidate_ms).max(validation);
         self.freshness.lifetime_ms.saturating_add(stale).saturating_sub(self.age_ms(now_ms))
     }
 }
@@ -362,7 +389,10 @@ mod tests {
                 age_ms: 2000,
                 lifetime_ms: 60_000,
                 stale_if_error_ms: 5000,
+                stale_while_revalidate_ms: 3000,
+                took_ms: 40,
                 shareable: true,
+                by_rule: true,
                 ..Freshness::default()
             },
             fingerprint: 9,
@@ -429,6 +459,15 @@ mod tests {
             assert_eq!(entry.may_replace_error(now_ms), allowed, "{now_ms}");
         }
         assert_eq!((entry.keep_ms(59_000), entry.keep_ms(64_000)), (5000, 0));
+    }
+
+    /// RFC 5861 §3: this window too is a hard limit.
+    #[test]
+    fn an_entry_may_be_served_stale_behind_a_refresh_only_within_its_window() {
+        let entry = entry();
+        for (now_ms, allowed) in [(1000, true), (59_000, true), (61_999, true), (62_000, false)] {
+            assert_eq!(entry.may_be_refreshed_behind(now_ms), allowed, "{now_ms}");
+        }
     }
 
     proptest! {

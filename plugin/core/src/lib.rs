@@ -5,7 +5,7 @@
 //! ([`request`], [`matching`]); what names a response ([`key`]); then HTTP caching by the chapters of RFC 9111: storing
 //! (§3: [`storing`], [`cache_control`], [`targeted`]), freshness (§4.2: [`freshness`]), selecting fields (§4.1: [`vary`]),
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
-//! ([`reply`], [`ranges`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
+//! ([`reply`], [`ranges`]); what the filter fetches by itself ([`fetch`], [`refresh`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
 //! [`eviction`]); what a purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that
 //! ([`cache_status`]).
 #![cfg_attr(
@@ -26,6 +26,7 @@ pub mod cache_control;
 pub mod cache_status;
 pub mod entry;
 pub mod eviction;
+pub mod fetch;
 pub mod fields;
 pub mod freshness;
 pub mod gateway_log;
@@ -39,6 +40,7 @@ pub mod planted;
 pub mod policy;
 pub mod purge_table;
 pub mod ranges;
+pub mod refresh;
 pub mod reply;
 pub mod request;
 pub mod storing;

@@ -54,6 +54,8 @@ pub struct Policy {
     pub namespace: Namespace,
     /// The group tier; without one, this gateway stands alone.
     pub bridge: Option<Bridge>,
+    /// Fetches behind the clients.
+    pub background: Option<Background>,
     /// Byte budgets.
     pub limits: Limits,
     /// The consistency window W, in milliseconds: how long after a purge elsewhere this gateway may still serve what it
@@ -86,6 +88,17 @@ pub struct Bridge {
     /// The name of the gateway's cluster for it.
     pub cluster: String,
     /// How long a request waits for a lookup, in milliseconds; at least 1, since a host takes 0 for "for ever".
+    pub timeout_ms: u32,
+}
+
+/// How the filter fetches by itself ([`crate::fetch`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Background {
+    /// The name of the gateway's cluster that leads to its own listener.
+    pub cluster: String,
+    /// How many may be under way at a time in each worker.
+    pub concurrency: usize,
+    /// How long one may take, in milliseconds; at least 1.
     pub timeout_ms: u32,
 }
 
@@ -173,6 +186,13 @@ pub struct Terms {
     pub cookies: Cookies,
     /// How long after it went stale a response may stand in for an error, where it doesn't say itself (RFC 5861 §4).
     pub stale_if_error: DeltaSeconds,
+    /// How long after it went stale a response may be served while it is refreshed behind the client, where it doesn't
+    /// say itself (RFC 5861 §3).
+    pub stale_while_revalidate: DeltaSeconds,
+    /// When a response is refreshed before it goes stale.
+    pub early: Early,
+    /// How long after it was stored a response is refreshed, however fresh it is.
+    pub revalidate_after: Option<DeltaSeconds>,
     /// Whether the request's `Cache-Control` and `Pragma` count (RFC 9111 §5.2.1).
     pub client_directives: ClientDirectives,
     /// What browsers are told.
@@ -200,6 +220,9 @@ impl Default for Terms {
             tag_fields: Vec::new(),
             cookies: Cookies::Respect,
             stale_if_error: DeltaSeconds::ZERO,
+            stale_while_revalidate: DeltaSeconds::ZERO,
+            early: Early::default(),
+            revalidate_after: None,
             client_directives: ClientDirectives::Distrust,
             client_cache_control: ClientCacheControl::Keep,
             range_miss: RangeMiss::Forward,
@@ -261,6 +284,15 @@ impl StatusRange {
             Self::Class(class) => class == status / 100,
         }
     }
+}
+
+/// When a response is refreshed before it goes stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Early {
+    /// From so long before on; none at all means never.
+    pub within: DeltaSeconds,
+    /// Whether the first client from then on triggers it, or chance decides, by how near the end is.
+    pub probabilistic: bool,
 }
 
 /// What cookies mean.

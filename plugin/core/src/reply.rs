@@ -320,7 +320,7 @@ mod tests {
         let replay = Replay::new(entry(STORED, b"0123456789"), terms);
         let mut out = Vec::new();
         let get = [&[(":method", "GET")], request].concat();
-        let status = CacheStatus::Hit { ttl_s: 55, tier: Tier::Worker };
+        let status = CacheStatus::Hit { ttl_s: 55, detail: Tier::Worker.word() };
         let answer = replay.answer(&fields(&get), terms, &status, 3500, &mut out);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let header = Fields::decode(&out).unwrap();

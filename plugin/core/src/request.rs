@@ -5,6 +5,7 @@ use std::fmt;
 use crate::cache_control::RequestControl;
 use crate::cache_status::Forward;
 use crate::entry::Entry;
+use crate::fetch::has_looped;
 use crate::fields::Fields;
 use crate::invalidation::{group_tags, is_safe, on_same_origin};
 use crate::key::{self, CacheKey, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
@@ -115,6 +116,13 @@ pub struct Wanted {
     pub control: RequestControl,
     /// It carries `Authorization` (RFC 9111 §3.5).
     pub authorised: bool,
+    /// Its client came by https.
+    pub https: bool,
+    /// The filter may fetch on its behalf.
+    pub may_refresh: bool,
+    /// What was stored from then on (milliseconds of the monotonic clock) was fetched or validated for this request, and
+    /// answers it however stale it is by now.
+    pub fetched_ms: Option<u64>,
 }
 
 /// What is stored under a key, held against a request.
@@ -152,6 +160,13 @@ impl Reading<'_, '_> {
 }
 
 impl Wanted {
+    /// Wants it from the origin, for the tiers ([`crate::fetch`]): nothing that is stored answers it, and nothing is
+    /// fetched on its behalf.
+    pub fn is_fetched(&mut self) {
+        self.control = RequestControl { no_cache: true, ..RequestControl::default() };
+        self.may_refresh = false;
+    }
+
     /// Whether an entry that a tier holds under `key`'s hash answers the request, purges aside (RFC 9111 §4). `key` is
     /// [`Wanted::key`], or that of the variant which the request selects.
     #[must_use]
@@ -165,6 +180,9 @@ impl Wanted {
         if self.authorised && !freshness.shareable {
             return Reuse::No(Forward::Bypass); // §3.5
         }
+        if self.fetched_ms.is_some_and(|fetched_ms| entry.received_ms() >= fetched_ms) {
+            return Reuse::Yes;
+        }
         let over = |limit: Option<DeltaSeconds>, ms: u64| limit.is_some_and(|limit| ms > limit.as_millis());
         let (age_ms, fresh_ms) = (entry.age_ms(now_ms), entry.fresh_ms(now_ms));
         if freshness.no_cache {
@@ -175,8 +193,12 @@ impl Wanted {
             let too_soon = control.min_fresh.is_some_and(|wanted| fresh_ms < wanted.as_millis());
             if too_soon { Reuse::Validate(Forward::Request) } else { Reuse::Yes } // §5.2.1.3
         } else {
-            let allowed = control.max_stale.is_some() && !over(control.max_stale, entry.stale_ms(now_ms));
-            if allowed && !freshness.must_revalidate { Reuse::Yes } else { Reuse::Validate(Forward::Stale) } // §5.2.1.2
+            let allowed = control.max_stale.is_some() && !over(control.max_stale, entry.stale_ms(now_ms)); // §5.2.1.2
+            // RFC 5861 §3; a client that says how fresh it wants it gets no other.
+            let unasked = control.max_age.is_none() && control.min_fresh.is_none() && control.max_stale.is_none();
+            let behind = self.may_refresh && unasked && entry.may_be_refreshed_behind(now_ms);
+            let allowed = (allowed || behind) && !freshness.must_revalidate;
+            if allowed { Reuse::Yes } else { Reuse::Validate(Forward::Stale) }
         }
     }
 }
@@ -391,8 +413,18 @@ impl Engine {
             ClientDirectives::Honour => RequestControl::of(fields),
             ClientDirectives::Distrust => RequestControl::default(),
         };
-        let is_get = asked.method == "GET";
-        let wanted = Wanted { key, fingerprint, rule: found.rule, is_get, control, authorised };
+        let may_refresh = self.policy.background.is_some() && !control.no_store && !has_looped(fields);
+        let wanted = Wanted {
+            key,
+            fingerprint,
+            rule: found.rule,
+            is_get: asked.method == "GET",
+            control,
+            authorised,
+            https: asked.scheme == "https",
+            may_refresh,
+            fetched_ms: None,
+        };
         Ok(Reading { wanted, rule, cache, found, asked })
     }
 
@@ -453,7 +485,7 @@ pub fn write_purges(status: u16) -> bool {
 mod tests {
     use super::*;
     use crate::entry::{Freshness, Parts, Ticket};
-    use crate::policy::{Limits, Namespace, PurgeRule};
+    use crate::policy::{Background, Limits, Namespace, PurgeRule};
     use crate::template::Template;
 
     fn engine() -> Engine {
@@ -478,6 +510,7 @@ mod tests {
         Engine::new(Policy {
             namespace,
             bridge: None,
+            background: Some(Background { cluster: "self".into(), concurrency: 1, timeout_ms: 1 }),
             limits: Limits::default(),
             window_ms: 1000,
             purge_timeout_ms: 250,
@@ -696,6 +729,43 @@ mod tests {
         let authorised = wanted(&[("authorization", "x")], Terms::default());
         assert_eq!(judge(&authorised, fresh, 0), Reuse::No(Forward::Bypass));
         assert_eq!(judge(&authorised, Freshness { shareable: true, ..fresh }, 0), Reuse::Yes);
+    }
+
+    /// RFC 5861 §3.
+    #[test]
+    fn what_is_stale_is_reused_within_its_window_where_it_can_be_refreshed_and_the_client_does_not_mind() {
+        let freshness = Freshness { lifetime_ms: 1000, stale_while_revalidate_ms: 2000, ..Freshness::default() };
+        let honour = || Terms { client_directives: ClientDirectives::Honour, ..Terms::default() };
+        let (yes, stale) = (Reuse::Yes, Reuse::Validate(Forward::Stale));
+        for (line, background, now_ms, expected) in [
+            (("x", ""), true, 1000, yes),
+            (("x", ""), true, 2999, yes),
+            (("x", ""), true, 3000, stale),
+            (("x", ""), false, 1000, stale),
+            (("cdn-loop", "routecache"), true, 1000, stale),
+            (("cache-control", "no-store"), true, 1000, stale),
+            (("cache-control", "max-age=60"), true, 1000, stale),
+            (("cache-control", "max-stale=1"), true, 2001, stale),
+            (("cache-control", "min-fresh=0"), true, 1000, stale),
+        ] {
+            let wanted = Wanted {
+                may_refresh: background && wanted(&[line], honour()).may_refresh,
+                ..wanted(&[line], honour())
+            };
+            assert_eq!(wanted.reuse(&wanted.key, &entry(&wanted, freshness), now_ms), expected, "{line:?} {now_ms}");
+        }
+        let strict = Freshness { must_revalidate: true, ..freshness };
+        let wanted = wanted(&[], honour());
+        assert_eq!(wanted.reuse(&wanted.key, &entry(&wanted, strict), 1000), stale);
+    }
+
+    #[test]
+    fn what_was_fetched_for_a_request_answers_it_however_stale_it_is_by_then() {
+        let wanted = wanted(&[], Terms::default());
+        let entry = entry(&wanted, Freshness { no_cache: true, ..Freshness::default() });
+        let fetched = |fetched_ms| Wanted { fetched_ms: Some(fetched_ms), ..wanted.clone() };
+        assert_eq!(fetched(0).reuse(&wanted.key, &entry, 5000), Reuse::Yes);
+        assert_eq!(fetched(1).reuse(&wanted.key, &entry, 5000), Reuse::Validate(Forward::Stale));
     }
 
     #[test]

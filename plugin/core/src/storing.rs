@@ -4,7 +4,7 @@ use crate::cache_control::CacheControl;
 use crate::entry::Freshness;
 use crate::fields::{Fields, Line};
 use crate::freshness::{Response, Source, initial_age_ms, lifetime_ms};
-use crate::policy::{CacheRule, Cookies, OriginControl};
+use crate::policy::{CacheRule, Cookies, DeltaSeconds, OriginControl};
 use crate::targeted;
 
 /// Statuses whose meaning we know, and to whose caching requirements this cache conforms (§3, `must-understand`).
@@ -148,20 +148,26 @@ pub fn storable(
     }
     let (lifetime_ms, source) = lifetime.ok_or(NotStored::Status)?;
     let never_stale = control.must_revalidate || control.s_maxage.is_some() || control.no_cache;
-    let stale_if_error = control.stale_if_error.unwrap_or(rule.terms.stale_if_error);
+    let window = |said: Option<DeltaSeconds>, by_rule: DeltaSeconds| {
+        // An error that stands in for another error helps nobody.
+        if never_stale || response.status >= 500 { 0 } else { said.unwrap_or(by_rule).as_millis() }
+    };
     let freshness = Freshness {
         age_ms: initial_age_ms(response),
         lifetime_ms,
-        // An error that stands in for another error helps nobody.
-        stale_if_error_ms: if never_stale || response.status >= 500 { 0 } else { stale_if_error.as_millis() },
+        stale_if_error_ms: window(control.stale_if_error, rule.terms.stale_if_error),
+        stale_while_revalidate_ms: window(control.stale_while_revalidate, rule.terms.stale_while_revalidate),
+        took_ms: response.received_ms.saturating_sub(response.requested_ms),
         must_revalidate: never_stale,
         no_cache: control.no_cache,
         shareable,
+        by_rule: source == Source::Rule,
     };
-    // What is stale at once is of use only if it can be validated, or stand in for an error; and a rule that says
-    // "no time at all" means that nothing is stored.
+    // What is stale at once is of use only if it can be validated, or has a window in which it is served stale; and a rule
+    // that says "no time at all" means that nothing is stored.
     let said = source != Source::Rule || control.no_cache;
-    let useful_stale = said && (has_validator || freshness.stale_if_error_ms > 0);
+    let windows = freshness.stale_if_error_ms.max(freshness.stale_while_revalidate_ms);
+    let useful_stale = said && (has_validator || windows > 0);
     if freshness.lifetime_ms <= freshness.age_ms && !useful_stale {
         return Err(NotStored::Stale);
     }
@@ -242,7 +248,6 @@ fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::DeltaSeconds;
     use crate::template::Template;
 
     const NOW_MS: u64 = 1_764_000_000_000; // Mon, 24 Nov 2025 16:00:00 GMT
@@ -345,16 +350,20 @@ mod tests {
     fn stale_service_needs_permission_and_what_forbids_it_wins() {
         let mut rule = rule();
         rule.terms.stale_if_error = DeltaSeconds::saturating(600);
+        rule.terms.stale_while_revalidate = DeltaSeconds::saturating(30);
         let allowed = |status, control: &str| {
             let judged = judge_by(&rule, Asked::default(), status, &[("cache-control", control), ("etag", "\"a\"")]);
-            judged.unwrap().stale_if_error_ms / 1000
+            let judged = judged.unwrap();
+            (judged.stale_if_error_ms / 1000, judged.stale_while_revalidate_ms / 1000)
         };
-        assert_eq!(allowed(200, "max-age=5"), 600);
-        assert_eq!(allowed(200, "max-age=5, stale-if-error=7"), 7);
+        assert_eq!(allowed(200, "max-age=5"), (600, 30));
+        assert_eq!(allowed(200, "max-age=5, stale-if-error=7, stale-while-revalidate=3"), (7, 3));
+        assert_eq!(allowed(200, "max-age=5, stale-while-revalidate=soon"), (600, 0));
         for forbidding in ["must-revalidate", "proxy-revalidate", "s-maxage=5", "no-cache"] {
-            assert_eq!(allowed(200, &format!("max-age=5, stale-if-error=7, {forbidding}")), 0, "{forbidding}");
+            let control = format!("max-age=5, stale-if-error=7, stale-while-revalidate=3, {forbidding}");
+            assert_eq!(allowed(200, &control), (0, 0), "{forbidding}");
         }
-        assert_eq!(allowed(503, "max-age=5"), 0);
+        assert_eq!(allowed(503, "max-age=5"), (0, 0));
     }
 
     /// RFC 9111 §7.3.

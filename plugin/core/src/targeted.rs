@@ -51,7 +51,7 @@ impl<'de> DictionaryVisitor<'de> for Directives<'de> {
     fn finish(self) -> Result<Self::Out, Self::Error> {
         let mut control = CacheControl { said: !self.0.is_empty(), ..CacheControl::default() };
         for (name, argument) in &self.0 {
-            let counts_seconds = matches!(*name, "max-age" | "s-maxage" | "stale-if-error");
+            let counts_seconds = matches!(*name, "max-age" | "s-maxage" | "stale-if-error" | "stale-while-revalidate");
             match argument {
                 Some(Argument::Flag(true)) if !counts_seconds => control.add(name.as_bytes(), None),
                 Some(Argument::Text(text)) => control.add(name.as_bytes(), Some(text.as_bytes())),

@@ -234,8 +234,16 @@ fn engine() -> Engine {
     };
     let namespace = Namespace { prefix: "p".into(), version: "v".into() };
     let limits = Limits::default();
-    Engine::new(Policy { namespace, bridge: None, limits, window_ms: 1000, purge_timeout_ms: 250, rules: vec![rule] })
-        .unwrap()
+    Engine::new(Policy {
+        namespace,
+        bridge: None,
+        background: None,
+        limits,
+        window_ms: 1000,
+        purge_timeout_ms: 250,
+        rules: vec![rule],
+    })
+    .unwrap()
 }
 
 fn wanted(engine: &Engine, client: &Client, hand: Hand) -> Wanted {

@@ -14,7 +14,7 @@ use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 
-use super::look::{Nothing, newer};
+use super::look::{Nothing, details, newer, ttl_s};
 use super::{Question, State, Stream};
 use crate::bridge;
 use crate::host::{self, Direction};
@@ -135,7 +135,13 @@ impl Stream {
                 match self.judge(&question, rule, key, (&tags, resident_ms, payload)) {
                     Some(Found::Answer(replay)) => {
                         let request = Fields::decode(&question.request).unwrap_or_default();
-                        if self.reply(&replay, &rule.terms, &request, Tier::Group, host::monotonic_ms()) {
+                        let now_ms = host::monotonic_ms();
+                        let told =
+                            CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: Tier::Group.word() };
+                        if self.reply(&replay, &rule.terms, &request, &told, details(Tier::Group), now_ms) {
+                            if self.is_due(&question.wanted, &rule.terms, &replay, now_ms) {
+                                self.refresh(&question.wanted, &request, &replay, now_ms);
+                            }
                             return;
                         }
                     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use proxy_wasm::types::Action;
 use routecache_core::cache_control::CacheControl;
 use routecache_core::cache_status::CacheStatus;
+use routecache_core::fetch::is_error;
 use routecache_core::fields::Fields;
 use routecache_core::freshness::Response;
 use routecache_core::policy::{CacheRule, ClientCacheControl};
@@ -12,9 +13,8 @@ use routecache_core::reply::speaks_of_caching;
 use routecache_core::request::response_tags;
 use routecache_core::storing::{self, Asked, kept_fields, storable};
 
-use super::tell::{from_origin, status_of, tell};
-use super::validate::shown;
-use super::{Fill, Question, State, Stream};
+use super::tell::{from_origin, shown, status_of, tell};
+use super::{Accepted, Fill, Question, State, Stream};
 use crate::host::{self, Map};
 use crate::keep::{self, keep};
 use crate::lookup::Candidate;
@@ -37,7 +37,7 @@ impl Stream {
             if status == 304 && asked && from_origin {
                 return self.validated(&question, group, rule, &replay, &fields, end_of_stream);
             }
-            if matches!(status, 500 | 502..=504) && self.may_stand_in(&replay) {
+            if is_error(status) && self.may_stand_in(&replay) {
                 let told = shown(&question, status, replay.entry(), false, Some("stale-if-error"));
                 return self.answer_instead(&question, rule, &replay, &told, end_of_stream);
             }
@@ -45,28 +45,12 @@ impl Stream {
                 self.renew(&question, group, rule, &replay, &fields);
             }
         }
-        let judged = question.ticket.filter(|_| question.wanted.is_get && from_origin).map(|ticket| {
-            let response = Response {
-                status,
-                fields: &fields,
-                requested_ms: question.asked_wall_ms,
-                received_ms: host::wall_ms(),
-            };
-            let limit = instance.policy().limits.body_bytes_max;
-            storable(&response, rule, asked(&question), limit)
-                .and_then(|freshness| Ok((ticket, freshness, all_tags(&question, rule, &fields)?)))
-        });
+        let accepted = if from_origin { self.accepted(&question, rule, &fields, status) } else { None };
         tell_client(rule, &fields, status);
-        match judged {
-            Some(Ok((ticket, freshness, tags))) => {
+        match accepted {
+            Some(Ok(accepted)) => {
                 tell(CacheStatus::forwarded(question.why, true, question.detail));
-                let (body, received_ms) = (Vec::new(), host::monotonic_ms());
-                let fill = Fill { question, group, ticket, status, freshness, tags, received_ms, header, body };
-                if end_of_stream {
-                    self.store(&fill);
-                } else {
-                    self.state = State::Storing(fill);
-                }
+                self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
             }
             Some(Err(reason)) => {
                 tell(CacheStatus::forwarded(question.why, false, question.detail.or(Some(reason.word()))));
@@ -76,24 +60,51 @@ impl Stream {
         Action::Continue
     }
 
+    /// Whether the origin's response may be stored; `None` if that wasn't in question.
+    pub(super) fn accepted(
+        &self,
+        question: &Question,
+        rule: &CacheRule,
+        fields: &Fields<'_>,
+        status: u16,
+    ) -> Option<Result<Accepted, storing::NotStored>> {
+        let ticket = question.ticket.filter(|_| question.wanted.is_get)?;
+        let response = Response { status, fields, requested_ms: question.asked_wall_ms, received_ms: host::wall_ms() };
+        let limit = self.instance.policy().limits.body_bytes_max;
+        let freshness = storable(&response, rule, asked(question), limit);
+        Some(
+            freshness.and_then(|freshness| Ok(Accepted { ticket, freshness, tags: all_tags(question, rule, fields)? })),
+        )
+    }
+
+    /// Takes in the body of what may be stored.
+    pub(super) fn fill(&mut self, fill: Fill, end_of_stream: bool) {
+        if end_of_stream {
+            self.store(&fill);
+        } else {
+            self.state = State::Storing(fill);
+        }
+    }
+
     /// Puts a complete response into the tiers.
     pub(super) fn store(&self, fill: &Fill) {
         let question = &fill.question;
         let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return };
         let fields = Fields::decode(&fill.header).unwrap_or_default();
         let request = Fields::decode(&question.request).unwrap_or_default();
+        let Accepted { ticket, freshness, tags } = &fill.accepted;
         let length = u64::try_from(fill.body.len()).unwrap_or(u64::MAX);
         if storing::content_length(&fields).is_ok_and(|declared| declared.is_some_and(|declared| declared != length)) {
             return;
         }
         let (control, _) = storing::control(&fields, rule);
         let response = keep::Response {
-            ticket: fill.ticket,
+            ticket: *ticket,
             group: fill.group,
             received_ms: fill.received_ms,
-            freshness: fill.freshness,
+            freshness: *freshness,
             status: fill.status,
-            tags: &fill.tags,
+            tags,
             header: &kept_fields(&fields, &control),
             body: &fill.body,
         };

@@ -1,5 +1,7 @@
 //! Sending a request to the origin.
 
+use std::rc::Rc;
+
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::CACHE_NAME;
 use routecache_core::fields;
@@ -7,13 +9,15 @@ use routecache_core::policy::RangeMiss;
 use routecache_core::targeted::SURROGATE_CONTROL;
 use routecache_core::validation::Validators;
 
+use super::revalidate::Asked;
 use super::{Question, State, Stream};
 use crate::host::{self, Map};
 
 impl Stream {
     /// Sends the request on: with the validators of what is stored (RFC 9111 §4.3.1), or not at all (§5.2.1.7).
     pub(super) fn forward(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
-        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
         if question.wanted.control.only_if_cached {
             // Neither a hit nor forwarded (RFC 9211 §2).
             let status = format!("{CACHE_NAME}; detail=only-if-cached");
@@ -22,6 +26,14 @@ impl Stream {
             if host::send_response(504, "routecache_only_if_cached", &header, body) {
                 return Action::Pause;
             }
+        }
+        match self.revalidate(&question, rule) {
+            Asked::Origin(token) => {
+                self.state = State::Fetching { question, group, token };
+                return Action::Pause;
+            }
+            Asked::Answered => return Action::Pause,
+            Asked::Nothing => {}
         }
         if let Some(candidate) = &mut question.candidate {
             let header = candidate.replay.entry().header();

@@ -5,14 +5,24 @@ use std::rc::Rc;
 
 use routecache_core::cache_status::{CacheStatus, Forward, Tier};
 use routecache_core::entry::{Entry, Ticket};
+use routecache_core::fetch::header_of;
 use routecache_core::fields::Fields;
+use routecache_core::key::hash_of;
 use routecache_core::policy::Terms;
+use routecache_core::refresh::{Attempts, due};
 use routecache_core::reply::{Answer, Replay};
 use routecache_core::request::Wanted;
 
 use super::{State, Stream};
+use crate::fetch::Fetch;
 use crate::host::{self, Map};
 use crate::lookup::{Found, search};
+use crate::random;
+use crate::worker::Job;
+
+/// How long a worker leaves a key alone that it wanted to refresh, and that another one may be at: after that it looks into
+/// the gateway tier again.
+pub const REFRESH_ELSEWHERE_MS: u64 = 100;
 
 /// The tiers of this gateway had no answer to a request.
 pub(super) struct Nothing {
@@ -41,7 +51,33 @@ impl Stream {
         request: &Fields<'_>,
         now_ms: u64,
     ) -> Result<(), Nothing> {
-        let instance = Rc::clone(&self.instance);
+        let (replay, tier, ticket) = self.find(wanted, terms, request, now_ms)?;
+        let status = CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: tier.word() };
+        if !self.reply(&replay, terms, request, &status, details(tier), now_ms) {
+            return Err(Nothing {
+                ticket: Some(ticket),
+                trusted: true,
+                candidate: None,
+                why: Forward::UriMiss,
+                detail: None,
+            });
+        }
+        if self.is_due(wanted, terms, &replay, now_ms) {
+            self.refresh(wanted, request, &replay, now_ms);
+        }
+        Ok(())
+    }
+
+    /// Finds in this gateway's tiers what answers a read. What is to be refreshed, or was fetched just now, may have been by
+    /// another worker: then the gateway tier has it.
+    pub(super) fn find(
+        &self,
+        wanted: &Wanted,
+        terms: &Terms,
+        request: &Fields<'_>,
+        now_ms: u64,
+    ) -> Result<(Rc<Replay>, Tier, Ticket), Nothing> {
+        let instance = &*self.instance;
         let mut worker = instance.worker.borrow_mut();
         let worker = &mut *worker;
         let Some((head, ticket)) = worker.follow(&instance.shared) else {
@@ -54,10 +90,18 @@ impl Stream {
         let here = search(wanted, request, terms, purges, now_ms, |key| entries.get(key.hash()).map(Rc::clone));
         let mut nothing =
             Nothing { ticket: Some(ticket), trusted: true, candidate: None, why: Forward::UriMiss, detail: None };
+        let mut held = None;
         match here {
-            Found::Answer(replay) if self.reply(&replay, terms, request, Tier::Worker, now_ms) => return Ok(()),
+            Found::Answer(replay) => {
+                let elsewhere =
+                    wanted.fetched_ms.is_some() || may_be_due(wanted, terms, &replay, &worker.attempts, now_ms);
+                if !elsewhere {
+                    return Ok((replay, Tier::Worker, ticket));
+                }
+                held = Some(replay);
+            }
             Found::None(why, candidate) => nothing = Nothing { why, candidate, ..nothing },
-            Found::Answer(_) | Found::Elsewhere(_) => {}
+            Found::Elsewhere(_) => {}
         }
         let mut passed = Vec::new();
         let shared = search(wanted, request, terms, &worker.purges, now_ms, |key| {
@@ -65,22 +109,38 @@ impl Stream {
             passed.push((key.hash(), Rc::clone(&replay)));
             Some(replay)
         });
-        match shared {
-            Found::Answer(replay) => {
+        // Of one moment, what was fetched is the one that all workers see.
+        let beats = |shared: &Replay, held: &Replay| {
+            is_newer(shared, held) || wanted.fetched_ms.is_some() && !is_newer(held, shared)
+        };
+        match (shared, held) {
+            (Found::Answer(replay), held) if held.as_ref().is_none_or(|held| beats(&replay, held)) => {
                 passed.into_iter().for_each(|(hash, replay)| worker.hold(hash, replay));
-                if self.reply(&replay, terms, request, Tier::Gateway, now_ms) {
-                    return Ok(());
-                }
+                return Ok((replay, Tier::Gateway, ticket));
             }
-            Found::None(why, candidate) => {
+            (_, Some(held)) => return Ok((held, Tier::Worker, ticket)),
+            (Found::None(why, candidate), None) => {
                 if nothing.why == Forward::UriMiss {
                     nothing.why = why;
                 }
                 nothing.candidate = newer(nothing.candidate, candidate);
             }
-            Found::Elsewhere(_) => {}
+            (Found::Answer(_) | Found::Elsewhere(_), None) => {}
         }
         Err(nothing)
+    }
+
+    /// Whether what answers a read is to be refreshed behind its client.
+    pub(super) fn is_due(&self, wanted: &Wanted, terms: &Terms, replay: &Replay, now_ms: u64) -> bool {
+        may_be_due(wanted, terms, replay, &self.instance.worker.borrow().attempts, now_ms)
+    }
+
+    /// Leaves it to the root context to refresh what has just answered.
+    pub(super) fn refresh(&self, wanted: &Wanted, request: &Fields<'_>, replay: &Replay, now_ms: u64) {
+        let key = hash_of(replay.entry().key());
+        let mut worker = self.instance.worker.borrow_mut();
+        worker.attempts.wait(key, now_ms, now_ms.saturating_add(REFRESH_ELSEWHERE_MS));
+        worker.leave(Job::Fetch(Fetch { key, header: header_of(request, true), https: wanted.https }));
     }
 
     /// Answers the current stream from an entry. False if the host refused.
@@ -89,20 +149,14 @@ impl Stream {
         replay: &Rc<Replay>,
         terms: &Terms,
         request: &Fields<'_>,
-        tier: Tier,
+        told: &CacheStatus,
+        details: &str,
         now_ms: u64,
     ) -> bool {
-        let entry = replay.entry();
-        let status = CacheStatus::Hit { ttl_s: ttl_s(entry, now_ms), tier };
         let mut header = Vec::new();
-        let Answer { status, body } = replay.answer(request, terms, &status, now_ms, &mut header);
-        let details = match tier {
-            Tier::Worker => "routecache_hit_worker",
-            Tier::Gateway => "routecache_hit_gateway",
-            Tier::Group => "routecache_hit_group",
-        };
+        let Answer { status, body } = replay.answer(request, terms, told, now_ms, &mut header);
         let sent = host::send_response(status, details, &header, &body);
-        let whole = status == entry.status() && matches!(body, Cow::Borrowed(_));
+        let whole = status == replay.entry().status() && matches!(body, Cow::Borrowed(_));
         if sent && whole && replay.needs_a_look() {
             self.state = State::Replying { replay: Rc::clone(replay), sent: header };
         }
@@ -119,7 +173,7 @@ impl Stream {
         }
         if let Some(next) = next {
             let mut worker = self.instance.worker.borrow_mut();
-            let hash = routecache_core::key::hash_of(replay.entry().key());
+            let hash = hash_of(replay.entry().key());
             // Something newer may be there by now.
             if let Some(held) = worker.entries.peek_mut(hash).filter(|held| Rc::ptr_eq(held, replay)) {
                 *held = Rc::new(next);
@@ -128,11 +182,29 @@ impl Stream {
     }
 }
 
+/// What the gateway's log calls a hit.
+pub(super) fn details(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Worker => "routecache_hit_worker",
+        Tier::Gateway => "routecache_hit_gateway",
+        Tier::Group => "routecache_hit_group",
+    }
+}
+
+fn may_be_due(wanted: &Wanted, terms: &Terms, replay: &Replay, attempts: &Attempts, now_ms: u64) -> bool {
+    wanted.may_refresh
+        && due(replay.entry(), terms, now_ms, random).is_some()
+        && attempts.may_start(hash_of(replay.entry().key()), now_ms)
+}
+
+fn is_newer(one: &Replay, other: &Replay) -> bool {
+    one.entry().received_ms() > other.entry().received_ms()
+}
+
 /// The one of two stored responses that came later.
 pub(super) fn newer(one: Option<Rc<Replay>>, two: Option<Rc<Replay>>) -> Option<Rc<Replay>> {
-    let received = |replay: &Rc<Replay>| replay.entry().received_ms();
     match (one, two) {
-        (Some(one), Some(two)) => Some(if received(&two) > received(&one) { two } else { one }),
+        (Some(one), Some(two)) => Some(if is_newer(&two, &one) { two } else { one }),
         (one, two) => one.or(two),
     }
 }

@@ -1,9 +1,11 @@
 //! One request and its response.
 
 mod ask;
+mod fetched;
 mod fill;
 mod forward;
 mod look;
+mod revalidate;
 mod tell;
 mod validate;
 mod write;
@@ -15,6 +17,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::entry::{Freshness, Ticket};
+use routecache_core::fetch::FETCH;
 use routecache_core::fields::Fields;
 use routecache_core::key::CacheKey;
 use routecache_core::planted::planted;
@@ -31,6 +34,8 @@ pub struct Stream {
     id: u32,
     instance: Rc<Instance>,
     state: State,
+    /// It is a fetch of the filter's own.
+    is_fetch: bool,
 }
 
 /// What this exchange waits for.
@@ -41,13 +46,15 @@ enum State {
     Telling(CacheStatus),
     /// The bridge's answer about a key; the request is paused.
     Asking { question: Question, key: CacheKey, token: u32 },
+    /// The answer to a fetch about what is stored; the request is paused.
+    Fetching { question: Question, group: Option<bridge_api::Ticket>, token: u32 },
     /// Our own reply on its way out, to be looked at ([`Replay::look`]); with its header as it was sent.
     Replying { replay: Rc<Replay>, sent: Vec<u8> },
     /// The response header, to decide whether to store.
     Filling { question: Question, group: Option<bridge_api::Ticket> },
     /// The rest of a response that is to be stored.
     Storing(Fill),
-    /// The body of an error, in whose place a stored one goes.
+    /// The body of a response, in whose place another one goes.
     Replacing(Vec<u8>),
     /// The response header of a write.
     Writing(Writing),
@@ -75,19 +82,69 @@ struct Question {
 struct Fill {
     question: Question,
     group: Option<bridge_api::Ticket>,
-    ticket: Ticket,
+    accepted: Accepted,
     status: u16,
-    freshness: Freshness,
-    tags: Vec<String>,
     received_ms: u64,
     header: Vec<u8>,
     body: Vec<u8>,
 }
 
+/// A response may be stored, and how.
+struct Accepted {
+    ticket: Ticket,
+    freshness: Freshness,
+    tags: Vec<String>,
+}
+
+impl Fill {
+    /// The response whose header has just come.
+    fn new(
+        question: Question,
+        group: Option<bridge_api::Ticket>,
+        accepted: Accepted,
+        status: u16,
+        header: Vec<u8>,
+    ) -> Self {
+        Self { question, group, accepted, status, received_ms: host::monotonic_ms(), header, body: Vec::new() }
+    }
+}
+
 impl Stream {
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
-        Self { id, instance, state: State::Passing }
+        Self { id, instance, state: State::Passing, is_fetch: false }
+    }
+
+    /// Answers a request, or finds out what is to be asked before it can be; and whether the group may be.
+    fn begin(&mut self, fields: &Fields<'_>, end_of_stream: bool) -> (Action, Option<(Question, bool)>) {
+        let instance = Rc::clone(&self.instance);
+        match instance.engine.plan(fields, end_of_stream) {
+            Plan::Read(mut reading) => {
+                if self.is_fetch {
+                    reading.wanted.is_fetched();
+                }
+                let now_ms = host::monotonic_ms();
+                match self.look(&reading.wanted, reading.terms(), fields, now_ms) {
+                    Ok(()) => return (Action::Pause, None),
+                    Err(nothing) => {
+                        // A fetch without a ticket could store nothing.
+                        let worthwhile = !self.is_fetch || nothing.ticket.is_some();
+                        match self.question(&reading, nothing, now_ms).filter(|_| worthwhile) {
+                            Some(asked) => return (Action::Pause, Some(asked)),
+                            None if self.is_fetch => return (self.decline(), None),
+                            None => {}
+                        }
+                    }
+                }
+            }
+            _ if self.is_fetch => return (self.decline(), None),
+            Plan::Ignore => {}
+            Plan::Bypass(reason) => {
+                self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
+            }
+            Plan::Write(write) => self.state = State::Writing(write),
+        }
+        (Action::Continue, None)
     }
 }
 
@@ -96,6 +153,9 @@ impl Context for Stream {
         match mem::replace(&mut self.state, State::Passing) {
             State::Asking { question, key, token: asked } if asked == token => {
                 self.heard(question, &key, header_count, body_len);
+            }
+            State::Fetching { question, group, token: asked } if asked == token => {
+                self.fetched(question, group, header_count);
             }
             other => self.state = other,
         }
@@ -122,39 +182,33 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let Some(request) = host::header_map(Map::Request) else { return Action::Continue };
         let Some(fields) = Fields::decode(&request) else { return Action::Continue };
-        let instance = Rc::clone(&self.instance);
-        let asked = match instance.engine.plan(&fields, end_of_stream) {
-            Plan::Ignore => None,
-            Plan::Bypass(reason) => {
-                self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
-                None
-            }
-            Plan::Write(write) => {
-                self.state = State::Writing(write);
-                None
-            }
-            Plan::Read(reading) => {
-                let now_ms = host::monotonic_ms();
-                match self.look(&reading.wanted, reading.terms(), &fields, now_ms) {
-                    Ok(()) => return Action::Pause,
-                    Err(nothing) => self.question(&reading, nothing, now_ms),
-                }
-            }
+        let (begun, request) = if fields.has(FETCH) {
+            let request = self.unmask(&fields);
+            (self.begin(&Fields::decode(&request).unwrap_or_default(), end_of_stream), request)
+        } else {
+            (self.begin(&fields, end_of_stream), request)
         };
-        match asked {
-            Some((question, trusted)) => self.ask(Question { request, ..question }, trusted),
-            None => Action::Continue,
+        match begun {
+            (_, Some((question, trusted))) => self.ask(Question { request, ..question }, trusted),
+            (action, None) => action,
         }
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         match mem::replace(&mut self.state, State::Passing) {
             State::Telling(status) => tell(status),
+            State::Filling { question, group } if self.is_fetch => {
+                return self.receive_fetched(question, group, end_of_stream);
+            }
             State::Filling { question, group } => return self.receive(question, group, end_of_stream),
             State::Writing(write) => return self.wrote(&write),
             State::Replying { replay, sent } => self.look_at_reply(&replay, &sent),
-            // The gateway answered by itself while the bridge was asked (a timeout, say), or this is our own reply.
-            State::Asking { .. } | State::Storing(_) | State::Replacing(_) | State::Passing => {}
+            // The gateway answered by itself while somebody was asked (a timeout, say), or this is our own reply.
+            State::Asking { .. }
+            | State::Fetching { .. }
+            | State::Storing(_)
+            | State::Replacing(_)
+            | State::Passing => {}
         }
         Action::Continue
     }
@@ -167,6 +221,11 @@ impl HttpContext for Stream {
                         Some(chunk) => fill.body.extend_from_slice(&chunk),
                         None => return Action::Continue, // a chunk that can't be seen: not stored
                     }
+                }
+                if self.is_fetch {
+                    // Who has asked for it takes it from the tiers.
+                    host::set_buffer(Buffer::ResponseBody, b"");
+                    self.state = State::Replacing(Vec::new());
                 }
                 if u64::try_from(fill.body.len()).is_ok_and(|len| len <= self.instance.policy().limits.body_bytes_max) {
                     if end_of_stream {

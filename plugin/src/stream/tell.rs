@@ -1,8 +1,11 @@
 //! Facts of a response's header, and what is told in it.
 
 use routecache_core::cache_status::CacheStatus;
+use routecache_core::entry::Entry;
 use routecache_core::fields::Fields;
 
+use super::Question;
+use super::look::ttl_s;
 use crate::host::{self, Map};
 
 pub(super) fn tell(status: CacheStatus) {
@@ -17,4 +20,18 @@ pub(super) fn status_of(fields: &Fields<'_>) -> u16 {
 /// say so leave the status to decide.
 pub(super) fn from_origin() -> bool {
     host::property(&["response", "code_details"]).is_none_or(|details| details.is_empty() || details == b"via_upstream")
+}
+
+/// What `Cache-Status` says of an answer from the store for which the origin was asked.
+pub(super) fn shown(
+    question: &Question,
+    status: u16,
+    entry: &Entry,
+    stored: bool,
+    detail: Option<&'static str>,
+) -> CacheStatus {
+    let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
+    // RFC 9211 §2.3: said where the client sees another one.
+    let status = (status != entry.status()).then_some(status);
+    CacheStatus::Forwarded { why: question.why, status, stored, ttl_s, detail: detail.or(question.detail) }
 }

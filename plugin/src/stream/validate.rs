@@ -13,7 +13,7 @@ use routecache_core::storing::{self, storable};
 use routecache_core::validation::{freshened, head_agrees};
 
 use super::fill::{all_tags, asked};
-use super::look::ttl_s;
+use super::tell::shown;
 use super::{Question, State, Stream};
 use crate::host::{self, Map};
 use crate::keep::{self, keep};
@@ -55,10 +55,7 @@ impl Stream {
         let about_it = question.wanted.is_get || head_agrees(&header, old.body().len(), newer);
         let Some(lines) = freshened(&header, newer, &control).filter(|_| about_it) else {
             if !about_it {
-                // §4.3.5: what is stored is out of date.
-                let outdated = Freshness { lifetime_ms: 0, stale_if_error_ms: 0, ..old.freshness() };
-                let lines: Vec<_> = header.iter().collect();
-                self.keep_renewed(question, group, rule, old, (&lines, outdated, now_ms));
+                self.outdate(question, group, rule, old); // §4.3.5
             }
             return (None, false);
         };
@@ -88,6 +85,20 @@ impl Stream {
             body: old.body(),
         });
         (entry, kept)
+    }
+
+    /// Keeps what is stored for nothing but to be asked about.
+    pub(super) fn outdate(
+        &self,
+        question: &Question,
+        group: Option<bridge_api::Ticket>,
+        rule: &CacheRule,
+        old: &Entry,
+    ) {
+        let (header, now_ms) = (old.header(), host::monotonic_ms());
+        let lines: Vec<_> = header.iter().collect();
+        let outdated = Freshness { age_ms: old.age_ms(now_ms), ..old.freshness().outdated() };
+        self.keep_renewed(question, group, rule, old, (&lines, outdated, now_ms));
     }
 
     fn keep_renewed(
@@ -158,23 +169,5 @@ impl Stream {
             self.state = State::Replacing(if wants_body { body.into_owned() } else { Vec::new() });
         }
         Action::Continue
-    }
-}
-
-/// What `Cache-Status` says of an answer from the store for which the origin was asked.
-pub(super) fn shown(
-    question: &Question,
-    status: u16,
-    entry: &Entry,
-    stored: bool,
-    detail: Option<&'static str>,
-) -> CacheStatus {
-    let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
-    CacheStatus::Forwarded {
-        why: question.why,
-        status: Some(status),
-        stored,
-        ttl_s,
-        detail: detail.or(question.detail),
     }
 }

@@ -1,0 +1,91 @@
+//! The other end of a fetch of the filter's own: it comes in as a request, fills the tiers, and is answered with a word.
+
+use std::rc::Rc;
+
+use proxy_wasm::types::Action;
+use routecache_core::fetch::{FETCH, Kind, Mark, Outcome, is_failure};
+use routecache_core::fields::{Fields, encode};
+
+use super::tell::{from_origin, status_of};
+use super::{Fill, Question, State, Stream};
+use crate::host::{self, Map};
+use crate::lookup::Candidate;
+
+const DETAILS: &str = "routecache_fetched";
+
+impl Stream {
+    /// Takes the mark away from a request, and notes whether it is one of the filter's own. Returns the header as its
+    /// client sent it, and as the origin gets it.
+    pub(super) fn unmask(&mut self, fields: &Fields<'_>) -> Vec<u8> {
+        host::remove_header(Map::Request, FETCH.as_bytes());
+        let secret = fields.only(FETCH).zip(self.instance.shared.secret());
+        let mark = secret.and_then(|(value, secret)| Mark::read(value, secret));
+        self.is_fetch = mark.is_some();
+        let scheme = mark.map(|mark| if mark.https { "https" } else { "http" });
+        let hidden = |name: &[u8]| {
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            is(FETCH) || scheme.is_some() && is("x-forwarded-proto")
+        };
+        let mut lines: Vec<_> = fields.iter().filter(|(name, _)| !hidden(name)).collect();
+        if let Some(scheme) = scheme {
+            host::replace_header(Map::Request, "x-forwarded-proto", scheme.as_bytes());
+            lines.push((b"x-forwarded-proto", scheme.as_bytes()));
+        }
+        encode(&lines)
+    }
+
+    /// Answers a fetch that isn't worth the origin's time: nothing of it could be stored.
+    pub(super) fn decline(&self) -> Action {
+        let outcome = Outcome { kind: Kind::Uncacheable, status: 0 };
+        host::send_response(200, DETAILS, &outcome.header(false), b"");
+        Action::Pause
+    }
+
+    /// Handles the header of the origin's response.
+    pub(super) fn receive_fetched(
+        &mut self,
+        question: Question,
+        group: Option<bridge_api::Ticket>,
+        end_of_stream: bool,
+    ) -> Action {
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+        let header = host::header_map(Map::Response).unwrap_or_default();
+        let fields = Fields::decode(&header).unwrap_or_default();
+        let status = status_of(&fields);
+        let stored = question.candidate.as_ref().map(|candidate| Rc::clone(&candidate.replay));
+        let asked = matches!(question.candidate, Some(Candidate { asked: true, .. }));
+        let kind = match stored {
+            Some(stored) if status == 304 && asked => {
+                let (_, kept) = self.renew(&question, group, rule, &stored, &fields);
+                if kept { Kind::Stored } else { Kind::Uncacheable }
+            }
+            _ if is_failure(status) || !from_origin() => Kind::Failed,
+            stored => {
+                if let Some(Ok(accepted)) = self.accepted(&question, rule, &fields, status) {
+                    host::set_header_map(Map::Response, &Outcome { kind: Kind::Stored, status }.header(true));
+                    self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
+                    return Action::Continue;
+                }
+                // The origin says something else by now, but not for us to keep: what is stored has had its time.
+                if let Some(stored) = stored {
+                    self.outdate(&question, group, rule, stored.entry());
+                }
+                Kind::Uncacheable
+            }
+        };
+        self.report(Outcome { kind, status }, end_of_stream)
+    }
+
+    /// Says what became of the fetch; a body that is still to come is of no use.
+    fn report(&mut self, outcome: Outcome, end_of_stream: bool) -> Action {
+        if !end_of_stream && from_origin() && host::send_response(200, DETAILS, &outcome.header(false), b"") {
+            return Action::Pause;
+        }
+        host::set_header_map(Map::Response, &outcome.header(true));
+        if !end_of_stream {
+            self.state = State::Replacing(Vec::new());
+        }
+        Action::Continue
+    }
+}

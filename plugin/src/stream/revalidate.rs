@@ -1,0 +1,112 @@
+//! A paused request whose stored response is asked about by a fetch of the filter's own ([`crate::fetch`]). So it is
+//! answered in the request phase, and its answer passes the filters in front of this one as a hit does.
+
+use std::rc::Rc;
+
+use proxy_wasm::types::Action;
+use routecache_core::cache_status::CacheStatus;
+use routecache_core::fetch::{Kind, Outcome, header_of, is_error};
+use routecache_core::fields::Fields;
+use routecache_core::key::hash_of;
+use routecache_core::policy::CacheRule;
+use routecache_core::validation::Validators;
+
+use super::look::ttl_s;
+use super::tell::shown;
+use super::{Question, Stream};
+use crate::fetch;
+use crate::host::{self, Direction};
+
+/// What is said of a reply that was fetched.
+const DETAILS: &str = "routecache_validated";
+
+/// The gateway's status for a fetch that took too long.
+const TIMED_OUT: u16 = 504;
+
+/// What a stale answer to a request has led to.
+pub(super) enum Asked {
+    /// The origin is being asked about it, with this call.
+    Origin(u32),
+    /// It has answered, since the origin fails.
+    Answered,
+    /// Nothing: the request is to be forwarded.
+    Nothing,
+}
+
+impl Stream {
+    /// Fetches for a request that something stale would answer.
+    pub(super) fn revalidate(&mut self, question: &Question, rule: &CacheRule) -> Asked {
+        let now_ms = host::monotonic_ms();
+        let wanted = &question.wanted;
+        let may_fetch = wanted.may_refresh && wanted.fetched_ms.is_none() && self.instance.may_fetch(now_ms);
+        let Some(candidate) = question.candidate.as_ref().filter(|_| may_fetch) else { return Asked::Nothing };
+        let entry = candidate.replay.entry();
+        let stands_in = entry.freshness().stale_if_error_ms > 0;
+        if !stands_in && Validators::of(&entry.header()).is_empty() {
+            return Asked::Nothing;
+        }
+        let key = hash_of(entry.key());
+        if self.instance.worker.borrow().attempts.has_failed(key, now_ms) {
+            // The origin failed a moment ago: nobody is to wait for that again where something may stand in.
+            let failed = Outcome { kind: Kind::Failed, status: 0 };
+            return if self.stand_in(question, rule, failed) { Asked::Answered } else { Asked::Nothing };
+        }
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https);
+        token.map_or(Asked::Nothing, Asked::Origin)
+    }
+
+    /// Handles the answer to the fetch.
+    pub(super) fn fetched(&mut self, mut question: Question, group: Option<bridge_api::Ticket>, header_count: usize) {
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return };
+        question.wanted.fetched_ms = Some(question.asked_ms);
+        let outcome = match fetch::outcome(header_count) {
+            Ok(outcome) => Some(outcome),
+            Err(TIMED_OUT) => Some(Outcome { kind: Kind::Failed, status: TIMED_OUT }),
+            // Something else has answered, which may be what forwarding leads to as well.
+            Err(_) => None,
+        };
+        instance.count_fetch(outcome.map(|outcome| outcome.kind));
+        let answered = match outcome {
+            Some(outcome) if outcome.kind == Kind::Stored => self.answer_fetched(&question, rule, outcome),
+            Some(outcome) if outcome.kind == Kind::Failed => {
+                if let Some(candidate) = &question.candidate {
+                    let key = hash_of(candidate.replay.entry().key());
+                    instance.worker.borrow_mut().attempts.fail(key, host::monotonic_ms());
+                }
+                self.stand_in(&question, rule, outcome)
+            }
+            _ => false,
+        };
+        if !answered && self.forward(question, group) == Action::Continue {
+            host::resume(Direction::Request);
+        }
+    }
+
+    /// Answers with what the fetch has brought into the tiers; false if it isn't there, or a purge has come meanwhile.
+    fn answer_fetched(&mut self, question: &Question, rule: &CacheRule, outcome: Outcome) -> bool {
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let now_ms = host::monotonic_ms();
+        let Ok((replay, ..)) = self.find(&question.wanted, &rule.terms, &request, now_ms) else { return false };
+        let told = shown(question, outcome.status, replay.entry(), true, None);
+        self.reply(&replay, &rule.terms, &request, &told, DETAILS, now_ms)
+    }
+
+    /// Answers with what is stale in place of an error, if it may be (RFC 5861 §4).
+    fn stand_in(&mut self, question: &Question, rule: &CacheRule, failed: Outcome) -> bool {
+        let Some(candidate) = question.candidate.clone() else { return false };
+        let replay = &candidate.replay;
+        if !(failed.status == 0 || is_error(failed.status)) || !self.may_stand_in(replay) {
+            return false;
+        }
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let now_ms = host::monotonic_ms();
+        let detail = Some("stale-if-error");
+        let told = match failed.status {
+            0 => CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: "stale-if-error" },
+            status => shown(question, status, replay.entry(), false, detail),
+        };
+        self.reply(replay, &rule.terms, &request, &told, "routecache_stale", now_ms)
+    }
+}

@@ -1,0 +1,476 @@
+//! Responses that are refreshed behind clients, and stale ones that are asked about while a client waits: through the
+//! gateway's own listener.
+
+use std::time::Duration;
+
+use proxy_wasm_host_test::{Answer, Call, Reply, Request, Response, World};
+use serde_json::{Value, json};
+
+use super::stage::{get, ms, rules, rules_alone, settle, status, world};
+
+/// How soon a worker notices what another one has refreshed.
+const ELSEWHERE: Duration = ms(100);
+
+/// The stage's rules with more terms for users.
+fn with(mut rules: Value, terms: &Value) -> Value {
+    for (name, value) in terms.as_object().expect("a map") {
+        rules["routes"][0]["cache"][name] = value.clone();
+    }
+    rules
+}
+
+fn alone(terms: &Value) -> Value {
+    with(rules_alone(), terms)
+}
+
+/// Two workers and a way back to them.
+fn stage<R: Into<Reply>>(rules: &Value, origin: impl FnMut(&Call) -> R + 'static) -> World {
+    let (builder, _, _) = world(rules);
+    let mut world = builder.workers(2).loopback("routecache-self").origin(origin).build().expect("a world");
+    settle(&mut world);
+    world
+}
+
+/// An origin that counts its answers, `max-age=10` each, and knows a 304.
+fn counting(more: &'static str) -> impl FnMut(&Call) -> Response + 'static {
+    let mut count = 0;
+    move |_| {
+        count += 1;
+        Response::ok(format!("v{count}")).header("cache-control", format!("max-age=10{more}")).after(ms(30))
+    }
+}
+
+/// One whose answers don't change, and who says so.
+fn unchanging(call: &Call) -> Response {
+    let answer = match call.header("if-none-match") {
+        Some("\"a\"") => Response::new(304),
+        _ => Response::ok("v1"),
+    };
+    answer.header("etag", "\"a\"").header("cache-control", "max-age=10").after(ms(30))
+}
+
+fn asked(world: &World) -> usize {
+    world.origin_requests().len()
+}
+
+/// Asks for the user, and lets whatever follows come to its end.
+fn user(world: &mut World) -> Answer {
+    let answer = get(world, 0, "/users/7");
+    world.run_until_idle();
+    answer
+}
+
+fn wait_s(world: &mut World, seconds: u64) {
+    world.advance(ms(seconds * 1000));
+}
+
+/// RFC 5861 §3.
+#[test]
+fn what_is_stale_answers_at_once_within_its_window_and_is_refreshed_behind_the_client() {
+    for (terms, more) in [(json!({ "stale_while_revalidate": "30s" }), ""), (json!({}), ", stale-while-revalidate=30")]
+    {
+        let mut world = stage(&alone(&terms), counting(more));
+        assert_eq!(user(&mut world).text(), "v1");
+        wait_s(&mut world, 15);
+        let stale = user(&mut world);
+        assert_eq!((stale.text().as_str(), status(&stale).as_str()), ("v1", "hit; detail=worker"));
+        assert_eq!((stale.took(), stale.header("age")), (ms(0), Some("15")));
+        assert_eq!(stale.header("cache-status"), Some("routecache; hit; ttl=-5; detail=worker"));
+        for worker in [0, 1] {
+            let fresh = get(&mut world, worker, "/users/7");
+            assert_eq!((fresh.text().as_str(), fresh.header("age")), ("v2", Some("0")), "worker {worker}");
+        }
+        assert_eq!((asked(&world), world.metric("routecache_fetches_stored")), (2, 1));
+    }
+}
+
+/// The window is a hard limit, and what forbids stale answers wins over it.
+#[test]
+fn past_the_window_or_against_the_origins_word_nothing_stale_is_served() {
+    for (more, after_s, served) in [
+        (", stale-while-revalidate=30", 39, "v1"),
+        (", stale-while-revalidate=30", 40, "v2"),
+        (", stale-while-revalidate=30, must-revalidate", 15, "v2"),
+        (", stale-while-revalidate=30, proxy-revalidate", 15, "v2"),
+        (", stale-while-revalidate=30, s-maxage=10", 15, "v2"),
+        ("", 15, "v2"),
+    ] {
+        let mut world = stage(&alone(&json!({})), counting(more));
+        user(&mut world);
+        wait_s(&mut world, after_s);
+        assert_eq!(user(&mut world).text(), served, "{more} after {after_s} s");
+    }
+}
+
+#[test]
+fn however_many_ask_at_once_on_however_many_workers_one_refreshes() {
+    let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s" })), counting(""));
+    user(&mut world);
+    get(&mut world, 1, "/users/7");
+    wait_s(&mut world, 15);
+    let ids = world.clients(100).get("/users/7");
+    world.run_until_idle();
+    assert!(ids.into_iter().all(|id| world.answer(id).text() == "v1"));
+    assert_eq!(asked(&world), 2);
+    world.advance(ELSEWHERE);
+    let ids = world.clients(100).get("/users/7");
+    world.run_until_idle();
+    assert!(ids.into_iter().all(|id| world.answer(id).text() == "v2"));
+    assert_eq!(asked(&world), 2);
+}
+
+#[test]
+fn a_refresh_asks_with_validators_and_a_304_makes_the_stored_one_fresh_again() {
+    let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s" })), unchanging);
+    user(&mut world);
+    wait_s(&mut world, 15);
+    assert_eq!(user(&mut world).header("age"), Some("15"));
+    let fresh = user(&mut world);
+    assert_eq!((fresh.text().as_str(), fresh.header("age")), ("v1", Some("0")));
+    assert_eq!(world.origin_requests()[1].header("if-none-match"), Some("\"a\""));
+    assert_eq!(asked(&world), 2);
+}
+
+#[test]
+fn a_refresh_asks_as_the_client_did_for_the_whole_and_nothing_of_the_filters_own_reaches_the_origin() {
+    let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s", "cookies": "ignore" })), counting(""));
+    user(&mut world);
+    wait_s(&mut world, 15);
+    let request = Request::head("/users/7?b=2&a=1")
+        .header("x-forwarded-proto", "https")
+        .header("accept-language", "de")
+        .header("cookie", "a=b")
+        .header("range", "bytes=0-0")
+        .header("if-none-match", "\"x\"");
+    // Another key: the query, and https.
+    world.fetch(request.clone());
+    world.run_until_idle();
+    let first = Request::get("/users/7?b=2&a=1").header("x-forwarded-proto", "https");
+    world.fetch(first);
+    wait_s(&mut world, 15);
+    assert_eq!(world.fetch(request).status, 200, "a HEAD is answered whole");
+    world.run_until_idle();
+    let call = world.origin_requests().last().expect("a refresh");
+    assert_eq!((call.method(), call.path()), ("GET", "/users/7?b=2&a=1"));
+    for (name, value) in [
+        ("accept-language", Some("de")),
+        ("cookie", Some("a=b")),
+        ("x-forwarded-proto", Some("https")),
+        ("cdn-loop", Some("routecache")),
+        ("range", None),
+        ("if-none-match", None),
+        ("routecache-fetch", None),
+    ] {
+        assert_eq!(call.header(name), value, "{name}");
+    }
+    let again = world.fetch(Request::get("/users/7?b=2&a=1").header("x-forwarded-proto", "https"));
+    assert_eq!(status(&again).split(';').next(), Some("hit"), "it fills the entry of https");
+    assert_eq!(again.header("age"), Some("0"));
+}
+
+#[test]
+fn a_forged_mark_is_taken_away_and_means_nothing() {
+    let mut world = stage(&alone(&json!({})), counting(""));
+    user(&mut world);
+    for forged in ["", "x", "00000000000000000000000000000000; scheme=https"] {
+        let answer = world.fetch(Request::get("/users/7").header("routecache-fetch", forged));
+        assert_eq!((status(&answer).as_str(), answer.text().as_str()), ("hit; detail=worker", "v1"), "{forged}");
+        let miss = world.fetch(Request::get(&format!("/users/{}", forged.len())).header("routecache-fetch", forged));
+        assert_eq!((miss.status, miss.header("routecache-fetch")), (200, None), "{forged}");
+    }
+    assert!(world.origin_requests().iter().all(|call| call.header("routecache-fetch").is_none()));
+}
+
+#[test]
+fn a_failed_refresh_keeps_what_is_stored_to_its_limit_and_backs_off() {
+    let mut count = 0;
+    let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s" })), move |_: &Call| {
+        count += 1;
+        let answer = if count == 1 { Response::ok("v1") } else { Response::new(503).body("busy") };
+        answer.header("cache-control", "max-age=10")
+    });
+    user(&mut world);
+    wait_s(&mut world, 10);
+    // Ten clients a second for twenty seconds.
+    for _ in 0..200 {
+        assert_eq!(user(&mut world).text(), "v1");
+        world.advance(ms(100));
+    }
+    assert!((5..=8).contains(&asked(&world)), "after 0.5, 1, 2, 4, 8 seconds, not {}", asked(&world));
+    assert_eq!(world.metric("routecache_fetches_failed") as usize, asked(&world) - 1);
+    wait_s(&mut world, 15);
+    assert_eq!(user(&mut world).status, 503);
+}
+
+/// What the origin takes back isn't served until the end of the window.
+#[test]
+fn a_refresh_that_finds_something_else_ends_the_window() {
+    for gone in
+        [Response::new(404), Response::new(403).body("no"), Response::ok("x").header("cache-control", "private")]
+    {
+        let (mut count, last) = (0, gone.clone());
+        let mut world = stage(&alone(&json!({ "stale_while_revalidate": "1h" })), move |_: &Call| {
+            count += 1;
+            if count == 1 { Response::ok("v1").header("cache-control", "max-age=10") } else { gone.clone() }
+        });
+        user(&mut world);
+        wait_s(&mut world, 15);
+        assert_eq!(user(&mut world).text(), "v1");
+        for _ in 0..2 {
+            let answer = user(&mut world);
+            assert!(status(&answer).starts_with("fwd=stale"), "{last:?}: {}", status(&answer));
+            assert_ne!(answer.text(), "v1", "{last:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refresh_goes_on_when_its_client_has_gone() {
+    let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s" })), counting(""));
+    user(&mut world);
+    wait_s(&mut world, 15);
+    let client = world.send(Request::get("/users/7"));
+    world.run_until(|world| asked(world) == 2);
+    world.client_disconnects(client);
+    world.run_until_idle();
+    assert_eq!(user(&mut world).text(), "v2");
+}
+
+#[test]
+fn no_more_than_so_many_refreshes_are_under_way_on_a_worker() {
+    let mut rules = alone(&json!({ "stale_while_revalidate": "30s" }));
+    rules["background"] = json!({ "concurrency": 3 });
+    let mut world = stage(&rules, |call: &Call| {
+        Response::ok("v").header("cache-control", "max-age=10").after(ms(if call.header("cdn-loop").is_some() {
+            1000
+        } else {
+            1
+        }))
+    });
+    for user in 0..10 {
+        get(&mut world, 0, &format!("/users/{user}"));
+    }
+    wait_s(&mut world, 15);
+    for user in 0..10 {
+        get(&mut world, 0, &format!("/users/{user}"));
+    }
+    world.run_for(ms(500));
+    assert_eq!(asked(&world), 10 + 3);
+    world.run_until_idle();
+    assert_eq!(asked(&world), 10 + 10, "the others follow");
+}
+
+/// C1.
+#[test]
+fn a_purge_during_a_refresh_leaves_nothing_of_what_was_read_before_it() {
+    for rules in [rules(), rules_alone()] {
+        let mut version = 1;
+        let mut world = stage(&with(rules, &json!({ "stale_while_revalidate": "1h" })), move |call: &Call| {
+            if call.method() == "PUT" {
+                version += 1;
+                return Response::new(204);
+            }
+            Response::ok(format!("v{version}")).header("cache-control", "max-age=10").after(ms(500))
+        });
+        user(&mut world);
+        wait_s(&mut world, 15);
+        world.send(Request::get("/users/7"));
+        world.run_for(ms(100));
+        world.fetch(Request::put("/users/7").body("x"));
+        world.run_until_idle();
+        assert_eq!(user(&mut world).text(), "v2");
+    }
+}
+
+/// The request phase answers, so that filters in front see what they see of a hit.
+#[test]
+fn what_is_stale_is_asked_about_while_the_client_waits_and_then_answers_like_a_hit() {
+    for rules in [rules(), rules_alone()] {
+        let mut world = stage(&with(rules, &json!({})), unchanging);
+        user(&mut world);
+        wait_s(&mut world, 15);
+        let answer = user(&mut world);
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.details.as_str()),
+            (200, "v1", "routecache_validated")
+        );
+        assert_eq!(answer.header("cache-status"), Some("routecache; fwd=stale; fwd-status=304; stored; ttl=10"));
+        assert_eq!((answer.header("age"), asked(&world)), (Some("0"), 2));
+        let held = world.fetch(Request::get("/users/7").header("if-none-match", "\"a\""));
+        assert_eq!((held.status, status(&held).split(';').next()), (304, Some("hit")));
+        // Its own condition, and a part, are answered from what has been validated.
+        wait_s(&mut world, 15);
+        let held = world.fetch(Request::get("/users/7").header("if-none-match", "\"a\""));
+        assert_eq!((held.status, status(&held).as_str()), (304, "fwd=stale; fwd-status=304; stored"));
+        wait_s(&mut world, 15);
+        let part = world.fetch(Request::get("/users/7").header("range", "bytes=1-"));
+        assert_eq!((part.status, part.text().as_str()), (206, "1"));
+        assert_eq!(asked(&world), 4);
+    }
+}
+
+#[test]
+fn what_has_changed_is_filled_and_shown() {
+    let mut count = 0;
+    let mut world = stage(&alone(&json!({})), move |_: &Call| {
+        count += 1;
+        let answer = Response::ok(format!("v{count}")).header("etag", format!("\"{count}\""));
+        answer.header("cache-control", "no-cache").after(ms(30))
+    });
+    user(&mut world);
+    for version in 2..5 {
+        let answer = user(&mut world);
+        assert_eq!(answer.text(), format!("v{version}"));
+        assert_eq!(status(&answer), "fwd=stale; stored");
+        assert_eq!(asked(&world), version);
+    }
+}
+
+#[test]
+fn what_can_no_longer_be_stored_is_forwarded() {
+    let mut count = 0;
+    let mut world = stage(&alone(&json!({})), move |_: &Call| {
+        count += 1;
+        let control = if count == 1 { "max-age=10" } else { "private" };
+        Response::ok(format!("v{count}")).header("etag", format!("\"{count}\"")).header("cache-control", control)
+    });
+    user(&mut world);
+    wait_s(&mut world, 15);
+    let answer = user(&mut world);
+    assert_eq!((answer.text().as_str(), status(&answer).as_str()), ("v3", "fwd=stale; detail=private"));
+}
+
+/// RFC 5861 §4: 5xx, a broken connection, none at all, and an origin that takes too long; nothing else, and not for longer.
+#[test]
+fn a_stale_response_stands_in_for_every_kind_of_failure_and_for_nothing_else() {
+    let failures: [(&str, Reply, Option<u16>); 11] = [
+        ("500", Response::new(500).body("x").into(), Some(500)),
+        ("502", Response::new(502).into(), Some(502)),
+        ("503", Response::new(503).body("busy").into(), Some(503)),
+        ("504", Response::new(504).into(), Some(504)),
+        ("reset", Reply::reset(), Some(503)),
+        ("no connection", Reply::connect_failure(), Some(503)),
+        ("hangs", Reply::hang(), Some(504)),
+        ("401", Response::new(401).into(), None),
+        ("403", Response::new(403).body("x").into(), None),
+        ("404", Response::new(404).into(), None),
+        ("410", Response::new(410).into(), None),
+    ];
+    for (name, failure, stands_in) in failures {
+        for (etag, within) in [("\"a\"", true), ("", true), ("\"a\"", false)] {
+            let (mut count, failure) = (0, failure.clone());
+            let mut world = stage(&alone(&json!({ "stale_if_error": "1m" })), move |_: &Call| {
+                count += 1;
+                let answer = Response::ok("v1").header("cache-control", "max-age=10");
+                match (count, etag) {
+                    (1, "") => answer.into(),
+                    (1, etag) => answer.header("etag", etag).into(),
+                    _ => failure.clone(),
+                }
+            });
+            user(&mut world);
+            wait_s(&mut world, if within { 15 } else { 71 });
+            let answer = user(&mut world);
+            match stands_in.filter(|_| within) {
+                Some(code) => {
+                    assert_eq!((answer.status, answer.text().as_str()), (200, "v1"), "{name}, `{etag}`");
+                    let told = format!("fwd=stale; fwd-status={code}; detail=stale-if-error");
+                    assert_eq!(
+                        (status(&answer), answer.details.as_str()),
+                        (told, "routecache_stale"),
+                        "{name}, `{etag}`"
+                    );
+                }
+                None => assert_ne!(answer.text(), "v1", "{name}, `{etag}`"),
+            }
+        }
+    }
+}
+
+#[test]
+fn while_an_origin_is_known_to_fail_nobody_waits_for_it_again() {
+    let mut count = 0;
+    let mut world = stage(&alone(&json!({ "stale_if_error": "1h" })), move |_: &Call| {
+        count += 1;
+        let answer = Response::ok("v1").header("cache-control", "max-age=10");
+        if count == 1 || count > 4 { Reply::from(answer) } else { Reply::hang() }
+    });
+    user(&mut world);
+    wait_s(&mut world, 11);
+    assert_eq!(user(&mut world).took(), ms(15_000));
+    let at_once = user(&mut world);
+    assert_eq!((at_once.took(), at_once.text().as_str()), (ms(0), "v1"));
+    assert_eq!(status(&at_once), "hit; detail=stale-if-error");
+    assert_eq!(asked(&world), 2);
+}
+
+#[test]
+fn without_a_way_back_the_origin_is_asked_by_the_client_itself_and_that_is_said_once() {
+    let (builder, _, _) = world(&alone(&json!({ "stale_while_revalidate": "30s", "stale_if_error": "1m" })));
+    let mut world = builder.workers(2).origin(unchanging).build().expect("a world");
+    user(&mut world);
+    wait_s(&mut world, 15);
+    // Nothing could be known before it was tried.
+    assert_eq!(status(&user(&mut world)), "hit; detail=worker");
+    for _ in 0..3 {
+        let answer = user(&mut world);
+        assert!(status(&answer).starts_with("fwd=stale; fwd-status=304") || status(&answer).starts_with("hit"));
+        wait_s(&mut world, 15);
+    }
+    let said = world.log_text().matches("there is no cluster `routecache-self`").count();
+    assert_eq!(said, 1, "{}", world.log_text());
+}
+
+#[test]
+fn early_refreshes_before_anything_is_stale_and_once() {
+    let mut world = stage(&alone(&json!({ "early": "4s" })), counting(""));
+    user(&mut world);
+    wait_s(&mut world, 5);
+    assert_eq!((user(&mut world).text().as_str(), asked(&world)), ("v1", 1));
+    wait_s(&mut world, 2);
+    let ids = world.clients(50).get("/users/7");
+    world.run_until_idle();
+    assert!(ids.into_iter().all(|id| world.answer(id).text() == "v1"));
+    assert_eq!(asked(&world), 2);
+    world.advance(ELSEWHERE);
+    for worker in [0, 1] {
+        let hit = get(&mut world, worker, "/users/7");
+        assert_eq!((hit.text().as_str(), hit.header("age")), ("v2", Some("0")));
+    }
+    assert_eq!(asked(&world), 2);
+}
+
+#[test]
+fn revalidate_after_refreshes_what_is_old_however_fresh_it_is() {
+    let mut world = stage(&alone(&json!({ "revalidate_after": "3s", "ttl": "1h" })), |call: &Call| {
+        let answer = if call.header("if-none-match").is_some() { Response::new(304) } else { Response::ok("v1") };
+        answer.header("etag", "\"a\"").after(ms(30))
+    });
+    user(&mut world);
+    for round in 1..5 {
+        wait_s(&mut world, 2);
+        user(&mut world);
+        assert_eq!(asked(&world), round);
+        wait_s(&mut world, 2);
+        user(&mut world);
+        assert_eq!(asked(&world), round + 1, "behind the client");
+    }
+}
+
+#[test]
+fn chance_refreshes_one_client_before_the_end_where_the_rule_asks_for_it() {
+    let mut world = stage(&alone(&json!({ "early": { "within": "9s", "probabilistic": true } })), counting(""));
+    user(&mut world);
+    // The origin takes 30 ms, so that with seconds to go nobody refreshes, and with 3 ms to go nearly everybody would.
+    wait_s(&mut world, 5);
+    for _ in 0..100 {
+        user(&mut world);
+    }
+    assert_eq!(asked(&world), 1);
+    world.advance(ms(4963));
+    for _ in 0..20 {
+        get(&mut world, 0, "/users/7");
+    }
+    world.run_until_idle();
+    assert_eq!(asked(&world), 2);
+}
