@@ -65,6 +65,8 @@ pub(crate) enum Shape {
     Ttl,
     /// A size in bytes, and the smallest and largest.
     Size(&'static str, &'static str),
+    /// A whole number, and the least and the most.
+    Number(&'static str, &'static str),
     /// At least so many and at most so many items.
     List(&'static Shape, usize, usize),
     /// Fields of its own.

@@ -2,7 +2,8 @@
 
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
-    BRIDGE, CACHE, CONSISTENCY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG,
+    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, ROOT as ROOT_WORDS, ROUTE,
+    ROUTE_PURGE, TAG,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
@@ -53,6 +54,14 @@ pub(super) const ROOT: Map = Map {
             "consistency: { window: 2s }",
         ),
         Field::new("purge", Shape::Map(&PURGE_MAP), "How writes wait for their purges.", "purge: { timeout: 500ms }"),
+        Field::new(
+            "background",
+            Shape::Any(&[Shape::OnOff, Shape::Map(&BACKGROUND_MAP)]),
+            "Whether, and how, the filter fetches by itself: to refresh what is stale or soon will be, and to ask about it \
+             while a client waits. [refreshing.md](refreshing.md) tells what it needs of the gateway.",
+            "background: { concurrency: 4 }",
+        )
+        .otherwise("`on`"),
         Field::new(
             "client_directives",
             DIRECTIVES,
@@ -111,6 +120,36 @@ const BRIDGE_MAP: Map = Map {
             "timeout: 20ms",
         )
         .default("50ms"),
+    ],
+};
+
+const BACKGROUND_MAP: Map = Map {
+    path: "background",
+    about: "Fetches take the way of any request: through the gateway's own listener, its filters and routes.",
+    words: &BACKGROUND,
+    one_of: &[],
+    fields: &[
+        Field::new(
+            "cluster",
+            Shape::Text("a name", "^[!-~]{1,256}$"),
+            "The name of the cluster that leads to the gateway's own listener. Without such a cluster nothing is fetched.",
+            "cluster: own-listener",
+        )
+        .default("routecache-self"),
+        Field::new(
+            "concurrency",
+            Shape::Number("1", "1024"),
+            "How many refreshes may be under way at a time in *each* worker; the others wait.",
+            "concurrency: 4",
+        )
+        .default("16"),
+        Field::new(
+            "timeout",
+            Shape::Duration("1ms", "5m"),
+            "How long one may take. A client that waits for it gets what is stale, where that may be, or is forwarded.",
+            "timeout: 5s",
+        )
+        .default("15s"),
     ],
 };
 
@@ -340,6 +379,29 @@ const CACHE_MAP: Map = Map {
         )
         .default("0s"),
         Field::new(
+            "stale_while_revalidate",
+            Shape::Ttl,
+            "How long after it went stale a response may still answer, at once, while it is refreshed behind the client; where it \
+             doesn't say itself.",
+            "stale_while_revalidate: 30s",
+        )
+        .default("0s"),
+        Field::new(
+            "early",
+            Shape::Any(&[Shape::Ttl, Shape::Map(&EARLY_MAP)]),
+            "From so long before it goes stale on, a response is refreshed behind the first client that gets it.",
+            "early: 60s",
+        )
+        .default("0s"),
+        Field::new(
+            "revalidate_after",
+            Shape::Ttl,
+            "So long after it was stored, or last asked about, a response is refreshed behind the first client that gets it, \
+             however fresh it is.",
+            "revalidate_after: 2m",
+        )
+        .otherwise("never while it is fresh"),
+        Field::new(
             "client_directives",
             DIRECTIVES,
             "Whether `Cache-Control` and `Pragma` of requests count in this rule.",
@@ -371,6 +433,24 @@ const CACHE_MAP: Map = Map {
             "cookies: ignore",
         )
         .default("respect"),
+    ],
+};
+
+const EARLY_MAP: Map = Map {
+    path: "routes[].cache.early",
+    about: "When a response is refreshed before it goes stale.",
+    words: &EARLY,
+    one_of: &[],
+    fields: &[
+        Field::new("within", Shape::Ttl, "From so long before on.", "within: 60s").needed(),
+        Field::new(
+            "probabilistic",
+            Shape::OnOff,
+            "Whether chance decides which client's request triggers it: the likelier, the nearer the end and the longer the \
+             origin takes (XFetch). So gateways that know nothing of each other seldom do it at the same time.",
+            "probabilistic: on",
+        )
+        .default("off"),
     ],
 };
 

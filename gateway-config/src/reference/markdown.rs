@@ -72,6 +72,7 @@ fn takes(shape: Shape) -> String {
         Shape::Duration(low, high) => format!("a duration from `{low}` to `{high}`"),
         Shape::Lifetime => "a duration in whole seconds".to_owned(),
         Shape::Ttl => "a bucket, or a duration in whole seconds".to_owned(),
+        Shape::Number(low, high) => format!("a whole number from {low} to {high}"),
         Shape::Size(low, high) => format!("a size from `{low}` to `{high}`"),
         Shape::List(item, min, max) => {
             let most = if max < usize::MAX { format!(", at most {max}") } else { String::new() };

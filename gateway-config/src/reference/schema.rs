@@ -108,6 +108,9 @@ fn shape(of: Shape) -> Value {
         Shape::Duration(..) => json!({ "$ref": "#/$defs/duration" }),
         Shape::Lifetime => json!({ "$ref": "#/$defs/lifetime" }),
         Shape::Ttl => json!({ "$ref": "#/$defs/ttl" }),
+        Shape::Number(low, high) => {
+            json!({ "type": "integer", "minimum": low.parse::<u64>().ok(), "maximum": high.parse::<u64>().ok() })
+        }
         Shape::Size(..) => json!({ "$ref": "#/$defs/size" }),
         Shape::List(item, min, max) => {
             let mut list = json!({ "type": "array", "items": shape(*item), "minItems": min });

@@ -17,10 +17,11 @@ bridge: { cluster: store }
 limits: {}
 consistency: {}
 purge: {}
+background: {}
 routes:
   - name: order-list
     match: { path: "/users/{user_id}/orders" }
-    cache: { query: {}, tags: [{ header: surrogate-key }] }
+    cache: { query: {}, early: { within: 30s }, tags: [{ header: surrogate-key }] }
   - name: user-write
     match: { path: "/users/{user_id}" }
     purge: { tags: [users] }
@@ -151,7 +152,7 @@ fn the_checker_takes_the_words_and_ranges_that_are_told() {
                 assert_eq!(words_in(&refused(json!(["no-such-word"]))), *words, "{}", at(map, field));
             }
             Shape::Any([Shape::Word(words), ..]) => words.iter().for_each(|word| taken(json!(word))),
-            Shape::Duration(low, high) | Shape::Size(low, high) => {
+            Shape::Duration(low, high) | Shape::Size(low, high) | Shape::Number(low, high) => {
                 let mistakes = refused(json!(9_999_999_999_999_999_u64));
                 let Some(What::OutOfRange { low: least, high: most, .. }) = mistakes.first() else {
                     panic!("{}: {mistakes:?}", at(map, field))
