@@ -36,7 +36,7 @@ mod waiting;
 
 pub use error::Error;
 pub use mem::MemStore;
-pub use redis::RedisStore;
+pub use redis::{Address as RedisAddress, RedisStore, StoreTls, UnusableRedis};
 pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;
 pub use store::{Answer, Figures, KeyOf, LeaseLook, Reading, Store, StoreError};

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
 use crate::access::Tokens;
-use crate::{Limits, Tls, TlsFiles};
+use crate::{Limits, StoreTls, Tls, TlsFiles};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +194,20 @@ impl Settings {
     #[must_use]
     pub fn store_timeout(&self) -> Duration {
         Duration::from_millis(self.store_timeout_ms.unwrap_or(250))
+    }
+
+    /// What `rediss://` goes by.
+    ///
+    /// # Errors
+    ///
+    /// When only one of certificate and key is there.
+    pub fn store_tls(&self) -> Result<StoreTls, Unusable> {
+        let client = match (&self.store_cert, &self.store_key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => return Err(Unusable("Redis needs both `--store-cert` and `--store-key`".to_owned())),
+        };
+        Ok(StoreTls { ca: self.store_ca.clone(), client })
     }
 
     /// What the bridge takes on at once.

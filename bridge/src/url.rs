@@ -1,10 +1,9 @@
-//! Where the data is: `mem://` or `redis://`.
+//! Where the data is: `mem://` or a Redis.
 
 use std::fmt;
 use std::time::Duration;
 
-use redis::RedisError;
-
+use crate::redis::{Address, StoreTls, UnusableRedis};
 use crate::{Bridge, MemStore, RedisStore};
 
 /// Bytes of `mem://` without `bytes`.
@@ -21,28 +20,28 @@ pub enum StoreUrl {
         /// Budget in bytes.
         bytes: usize,
     },
-    /// One Redis server.
-    Redis {
-        /// As the client takes it, password and all.
-        url: String,
-    },
+    /// A Redis.
+    Redis(Address),
 }
 
 /// An address that the bridge can't use, and how to mend it. Never quotes more of it than the scheme.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusableUrl {
-    /// Planned, and not built.
-    #[error("`{0}` is not supported yet; use `redis://host:port` or `mem://`")]
-    NotYet(String),
     /// No store is reached this way.
-    #[error("`{0}` is no store; use `redis://host:port` or `mem://`")]
+    #[error("`{0}` is no store; use `redis://host:port`, `rediss://`, several hosts between commas, or `mem://`")]
     UnknownScheme(String),
     /// `mem://` with something that it doesn't know.
     #[error("`mem://` takes `?bytes=` and a size of at least 1MiB, such as `mem://?bytes=256MiB`, and nothing else")]
     Mem,
-    /// A Redis address that the client refuses.
-    #[error("the address after `redis://` is unusable; write `redis://[user:password@]host[:port][/database]`")]
-    Redis(#[source] RedisError),
+    /// A Redis address that makes no sense.
+    #[error(
+        "the address after `{0}://` is unusable; write `redis://[user:password@]host[:port][,host…][/database]`, \
+         `redis+unix:///path` or `redis+sentinel://[user:password@]host:port[,…]/service[/database]`"
+    )]
+    Malformed(String),
+    /// The client can't use it.
+    #[error("Redis can't be reached this way")]
+    Redis(#[from] UnusableRedis),
 }
 
 impl StoreUrl {
@@ -57,27 +56,27 @@ impl StoreUrl {
         };
         match scheme {
             "mem" => mem_bytes(rest).map(|bytes| Self::Mem { bytes }).ok_or(UnusableUrl::Mem),
-            "redis" if rest.contains(',') => Err(UnusableUrl::NotYet("redis:// with several hosts".to_owned())),
-            "redis" => {
-                // The client is what knows whether it can use it.
-                redis::Client::open(text).map_err(UnusableUrl::Redis)?;
-                Ok(Self::Redis { url: text.to_owned() })
+            "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix" | "valkey+unix" | "redis+cluster"
+            | "rediss+cluster" | "valkey+cluster" | "valkeys+cluster" | "redis+sentinel" | "rediss+sentinel"
+            | "valkey+sentinel" | "valkeys+sentinel" => {
+                let address = Address::parse(scheme, rest);
+                let address = address.ok_or_else(|| UnusableUrl::Malformed(scheme.to_owned()))?;
+                address.check()?;
+                Ok(Self::Redis(address))
             }
-            "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix" | "redis+cluster" | "rediss+cluster"
-            | "redis+sentinel" | "rediss+sentinel" => Err(UnusableUrl::NotYet(format!("{scheme}://"))),
             _ => Err(UnusableUrl::UnknownScheme(format!("{}://", scheme.escape_debug()))),
         }
     }
 
-    /// A bridge on this store; `within` is the longest that one call to it may take.
+    /// A bridge on this store; `within` is the longest that one call to it may take, `tls` what `rediss://` goes by.
     ///
     /// # Errors
     ///
-    /// [`UnusableUrl::Redis`] when the client refuses the address. Whether anything answers there shows later.
-    pub fn open(&self, within: Duration) -> Result<Bridge, UnusableUrl> {
+    /// [`UnusableUrl::Redis`] when the client refuses the address or a certificate. Whether anything answers shows later.
+    pub fn open(&self, within: Duration, tls: &StoreTls) -> Result<Bridge, UnusableUrl> {
         match self {
             Self::Mem { bytes } => Ok(Bridge::new(MemStore::new(*bytes))),
-            Self::Redis { url } => RedisStore::new(url, within).map(Bridge::new).map_err(UnusableUrl::Redis),
+            Self::Redis(address) => Ok(Bridge::new(RedisStore::new(address, tls, within)?)),
         }
     }
 }
@@ -86,12 +85,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mem { bytes } => write!(f, "mem://?bytes={bytes}"),
-            Self::Redis { url } => {
-                let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-                // Up to the last `@` is user and password; parameters may hold secrets too.
-                let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
-                write!(f, "redis://{}", address.split('?').next().unwrap_or_default())
-            }
+            Self::Redis(address) => address.fmt(f),
         }
     }
 }
@@ -146,13 +140,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        for text in ["rediss://h", "redis+cluster://h", "redis://a:1,b:2", "redis+sentinel://h", "unix:///s"] {
-            let error = StoreUrl::parse(text).unwrap_err();
-            assert!(error.to_string().contains("not supported yet"), "{text}: {error}");
+    fn every_shape_of_redis_has_an_address() {
+        let shapes = [
+            ("redis://h", "redis://h"),
+            ("rediss://h:1/2", "rediss://h:1/2"),
+            ("valkey://h", "redis://h"),
+            ("valkeys://h", "rediss://h"),
+            ("unix:///run/redis.sock?db=1&pass=hush", "unix:///run/redis.sock"),
+            ("redis+unix:///run/redis.sock", "unix:///run/redis.sock"),
+            ("redis://a:1,b:2,[::1]:3", "redis+cluster://a:1,b:2,[::1]:3"),
+            ("rediss+cluster://a", "rediss+cluster://a"),
+            ("redis+sentinel://u:hush@a:1,b:2/main", "redis+sentinel://a:1,b:2/main/0"),
+            ("rediss+sentinel://a/main/3?sentinel_password=hush", "rediss+sentinel://a/main/3"),
+        ];
+        for (text, shown) in shapes {
+            assert_eq!(StoreUrl::parse(text).unwrap().to_string(), shown, "{text}");
         }
-        for text in ["", "localhost:6379", "http://h", "memcached://h"] {
+        for text in ["", "localhost:6379", "http://h", "memcached://h", "redis+http://h"] {
             assert!(matches!(StoreUrl::parse(text), Err(UnusableUrl::UnknownScheme(_))), "{text}");
+        }
+        for text in [
+            "redis://",
+            "redis://a,,b",
+            "redis://h:port",
+            "redis://h/db",
+            "redis+sentinel://a",
+            "redis+sentinel://a/",
+            "redis+sentinel://a/m/x",
+            "redis+sentinel://a/m?x=1",
+            "unix://relative",
+        ] {
+            assert!(StoreUrl::parse(text).is_err(), "{text}");
         }
     }
 
@@ -160,9 +178,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let url = StoreUrl::parse("redis://user:hush@127.0.0.1:7000/2?protocol=resp2").unwrap();
         assert_eq!(format!("{url} {url:?}"), "redis://127.0.0.1:7000/2 redis://127.0.0.1:7000/2");
-        for text in
-            ["redis://user:hush@:x/", "rediss://user:hush@h", "redis://user:hush@a,b", "hush", "redis://u:hush@h/db"]
-        {
+        for text in ["redis://user:hush@:x/", "redis://user:hush@a,,b", "hush", "redis://u:hush@h/db", "unix://hush"] {
             let error = StoreUrl::parse(text).unwrap_err();
             let mut told = format!("{error} {error:?}");
             let mut cause = std::error::Error::source(&error);

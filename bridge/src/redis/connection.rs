@@ -1,15 +1,16 @@
 //! One connection that mends itself, and never keeps a caller longer than the command timeout.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult};
-use redis::{ServerErrorKind, cmd};
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value, cmd};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::address::Address;
 use super::script::Script;
+use super::target::{Link, StoreTls, Target, UnusableRedis};
 use crate::StoreError;
 use crate::store::Figures;
 
@@ -22,8 +23,8 @@ const SILENT: Duration = Duration::from_secs(1);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 pub(super) struct Connection {
-    client: Client,
-    /// Host and port, for people.
+    target: Target,
+    /// The address, for people.
     at: String,
     within: Duration,
     current: Mutex<Current>,
@@ -58,10 +59,10 @@ impl Drop for Trip<'_> {
 }
 
 struct Current {
-    /// Connects at its first use, for all who wait; replaced as a whole when it fails, since it remembers some failures
-    /// (a refused password, too many clients) for ever.
-    manager: ConnectionManager,
-    /// Counts the managers: what befell an earlier one says nothing of this.
+    /// Made at its first use, for all who wait; replaced as a whole when it fails, since it remembers some failures (a
+    /// refused password, too many clients) for ever.
+    link: Arc<OnceCell<Link>>,
+    /// Counts the links: what befell an earlier one says nothing of this.
     number: u64,
     /// When it last gave an answer.
     answered: Option<Instant>,
@@ -69,7 +70,7 @@ struct Current {
     broken: Option<Broken>,
 }
 
-/// Why the last manager was given up, until one gives an answer.
+/// Why the last link was given up, until one gives an answer.
 struct Broken {
     why: RedisError,
     pause: Duration,
@@ -80,17 +81,11 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the URL is none that the client understands.
-    pub(super) fn new(url: &str, within: Duration) -> RedisResult<Self> {
-        let info = url.into_connection_info()?;
-        let at = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
-            other => other.to_string(),
-        };
-        let client = Client::open(info)?;
-        let manager = lazy(&client, within)?;
-        let current = Current { manager, number: 0, answered: None, made: Instant::now(), broken: None };
-        Ok(Self { client, at, within, current: Mutex::new(current), tally: Tally::default() })
+    /// When the client refuses the address, or a certificate can't be read.
+    pub(super) fn new(address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
+        let target = Target::new(address, tls, within)?;
+        let current = Current { link: Arc::default(), number: 0, answered: None, made: Instant::now(), broken: None };
+        Ok(Self { target, at: address.to_string(), within, current: Mutex::new(current), tally: Tally::default() })
     }
 
     pub(super) fn at(&self) -> &str {
@@ -100,20 +95,22 @@ impl Connection {
     /// Sends commands as one pipeline and reads all answers. A server that doesn't know our scripts (restarted, failed
     /// over, flushed) refuses them before they do anything, so they are loaded and the pipeline is sent once more.
     pub(super) async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        let (mut manager, number) = self.manager()?;
+        let (link, number) = self.link()?;
         let _trip = Trip::begin(&self.tally);
         let answer = async {
-            match pipeline.query_async(&mut manager).await {
+            let mut link = link.get_or_try_init(|| self.target.connect(self.within)).await?.clone();
+            let values = match link.send(pipeline).await {
                 Err(error) if lacks_script(&error) => {
                     let mut load = Pipeline::new();
                     for script in Script::all() {
                         load.add_command(script.load());
                     }
-                    load.exec_async(&mut manager).await?;
-                    pipeline.query_async(&mut manager).await
+                    link.send(&load).await?;
+                    link.send(pipeline).await?
                 }
-                answer => answer,
-            }
+                answer => answer?,
+            };
+            Ok::<T, RedisError>(T::from_redis_value(Value::Array(values))?)
         };
         match timeout(self.within, answer).await {
             Ok(Ok(answer)) => {
@@ -144,7 +141,7 @@ impl Connection {
     }
 
     pub(super) fn figures(&self) -> Figures {
-        let breaker_open = self.manager().is_err();
+        let breaker_open = self.link().is_err();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Figures {
             breaker_open,
@@ -157,22 +154,28 @@ impl Connection {
         }
     }
 
-    fn manager(&self) -> Result<(ConnectionManager, u64), StoreError> {
+    fn link(&self) -> Result<(Arc<OnceCell<Link>>, u64), StoreError> {
         let current = self.lock();
         match &current.broken {
             Some(broken) if current.made.elapsed() < broken.pause => Err(self.error(broken.why.clone())),
-            _ => Ok((current.manager.clone(), current.number)),
+            _ => Ok((Arc::clone(&current.link), current.number)),
         }
     }
 
-    /// An error that is just the reply to a command leaves the connection as it is.
+    /// An error that is just the reply to a command leaves the connection as it is, and so does one node of a cluster. A
+    /// master that was deposed is left: elsewhere there may be another.
     fn failed(&self, number: u64, why: &RedisError) {
         let mut current = self.lock();
-        if current.number == number && (current.answered.is_none() || why.is_io_error() || why.is_unrecoverable_error())
-        {
+        if current.number != number {
+            return;
+        }
+        let lost = (why.is_io_error() || why.is_unrecoverable_error()) && !self.target.is_cluster();
+        if current.answered.is_none() || lost {
             let pause = current.broken.as_ref().map_or(PAUSE.0, |broken| (broken.pause * 2).min(PAUSE.1));
             self.replace(&mut current);
             current.broken = Some(Broken { why: why.clone(), pause });
+        } else if is_deposed(why) && current.made.elapsed() >= PAUSE.1 {
+            self.replace(&mut current);
         }
     }
 
@@ -185,10 +188,7 @@ impl Connection {
 
     fn replace(&self, current: &mut Current) {
         tracing::debug!(at = self.at, "giving the connection up for a new one");
-        // The address was usable before, so it still is.
-        if let Ok(manager) = lazy(&self.client, self.within) {
-            current.manager = manager;
-        }
+        current.link = Arc::default();
         current.number += 1;
         self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
         current.answered = None;
@@ -204,19 +204,16 @@ impl Connection {
     }
 }
 
-fn lazy(client: &Client, within: Duration) -> RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(0) // the pauses are ours
-        .set_connection_timeout(Some(within))
-        .set_response_timeout(Some(within));
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
+fn is_deposed(error: &RedisError) -> bool {
+    says(error, ServerErrorKind::ReadOnly)
 }
 
 fn lacks_script(error: &RedisError) -> bool {
-    let no_script = ServerErrorKind::NoScript;
-    error.kind() == ErrorKind::Server(no_script)
-        || error
-            .clone()
-            .into_server_errors()
-            .is_some_and(|errors| errors.iter().any(|(_, e)| e.kind() == Some(no_script)))
+    says(error, ServerErrorKind::NoScript)
+}
+
+/// Whether the error is of this kind, or one within a pipeline is.
+fn says(error: &RedisError, kind: ServerErrorKind) -> bool {
+    error.kind() == ErrorKind::Server(kind)
+        || error.clone().into_server_errors().is_some_and(|errors| errors.iter().any(|(_, e)| e.kind() == Some(kind)))
 }

@@ -11,9 +11,11 @@
 //!
 //! Lookups write nothing, though they use epochs: an entry lives at most a week from its store, and so do its epochs.
 
+mod address;
 mod connection;
 mod entry;
 mod script;
+mod target;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,8 +28,10 @@ use bridge_api::{
 use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
 
+pub use self::address::Address;
 use self::connection::Connection;
 use self::entry::Head;
+pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
     FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX, PROOF_RECORDS_MAX,
 };
@@ -35,7 +39,7 @@ use crate::random::Random;
 use crate::store::Figures;
 use crate::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
 
-/// Entries, epochs and logs in one Redis server.
+/// Entries, epochs, leases and logs in Redis: one server, a cluster, or the master that sentinels name.
 pub struct RedisStore {
     connection: Connection,
     random: Random,
@@ -101,9 +105,9 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// What the client says of a URL that it can't use; the message doesn't repeat the URL.
-    pub fn new(url: &str, within: Duration) -> Result<Self, RedisError> {
-        let connection = Connection::new(url, within)?;
+    /// [`UnusableRedis`], which doesn't repeat the address.
+    pub fn new(address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
+        let connection = Connection::new(address, tls, within)?;
         Ok(Self { connection, random: Random::from_system(), log_records_max: LOG_RECORDS_MAX })
     }
 

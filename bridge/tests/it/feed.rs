@@ -8,10 +8,10 @@ use bridge_api::{
     ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
-use routecache_bridge::{Answer, Figures, KeyOf, LeaseLook, MemStore, Reading, RedisStore, Service, Store};
+use routecache_bridge::{Answer, Figures, KeyOf, LeaseLook, MemStore, Reading, Service, Store};
 use tokio::time::sleep;
 
-use crate::support::{NAMESPACE, RedisServer};
+use crate::support::{NAMESPACE, RedisServer, redis_store};
 
 fn poll(cursor: Option<Position>, hold_ms: u64) -> FeedRequest {
     FeedRequest { namespace: NAMESPACE.into(), cursor, known: None, hold_ms }
@@ -53,7 +53,7 @@ async fn a_purge_through_this_bridge_ends_a_held_poll_at_once() {
 #[tokio::test]
 async fn a_purge_through_another_bridge_is_heard_within_tens_of_milliseconds() {
     let server = RedisServer::start();
-    let bridge = || Service::new(RedisStore::new(&server.url(), Duration::from_secs(2)).unwrap());
+    let bridge = || Service::new(redis_store(&server.url(), Duration::from_secs(2)));
     let (here, there) = (bridge(), bridge());
     let mut late = Vec::new();
     for _ in 0..9 {

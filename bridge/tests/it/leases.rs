@@ -9,11 +9,11 @@ use bridge_api::{
 };
 use bytes::Bytes;
 use redis::{Commands, cmd};
-use routecache_bridge::{MemStore, RedisStore, Service};
+use routecache_bridge::{MemStore, Service};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::support::{HOUR, NAMESPACE, RedisServer, Rig};
+use crate::support::{HOUR, NAMESPACE, RedisServer, Rig, redis_store};
 
 fn is_held(lease: Option<Lease>) -> bool {
     matches!(lease, Some(Lease::Held { remaining_ms: 1.. }))
@@ -203,7 +203,7 @@ async fn a_hundred_at_once_fetch_once() {
 }
 
 fn service(server: &RedisServer) -> Service {
-    Service::new(RedisStore::new(&server.url(), Duration::from_secs(2)).unwrap())
+    Service::new(redis_store(&server.url(), Duration::from_secs(2)))
 }
 
 fn compete(holder: u64, ttl_ms: u64) -> LookupRequest {

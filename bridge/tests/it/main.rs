@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod agreement;
+mod cluster;
 mod faults;
 mod feed;
 mod http;
@@ -13,4 +14,5 @@ mod process;
 mod protocol;
 mod readme;
 mod redis_only;
+mod stores;
 mod tls;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redis::{Commands, cmd};
 use routecache_bridge::{RedisStore, Store};
 
-use crate::support::{NAMESPACE, RedisServer, Rig};
+use crate::support::{NAMESPACE, RedisServer, Rig, redis_store};
 
 /// How often each command has been called, from outside or by a script.
 fn calls(rig: &Rig) -> BTreeMap<String, u64> {
@@ -226,7 +226,7 @@ async fn ids_are_compared_by_all_their_digits() {
 async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
     use std::sync::atomic::{AtomicU64, Ordering};
     let server = Arc::new(RedisServer::start());
-    let store: Arc<RedisStore> = Arc::new(RedisStore::new(&server.url(), Duration::from_secs(5)).unwrap());
+    let store: Arc<RedisStore> = Arc::new(redis_store(&server.url(), Duration::from_secs(5)));
     let origin = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(AtomicU64::new(0));
     let lookup = bridge_api::LookupRequest {

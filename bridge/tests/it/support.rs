@@ -14,7 +14,7 @@ use bridge_api::{
 use bytes::Bytes;
 use redis::{Commands, Connection};
 use routecache_bridge::mem::Memory;
-use routecache_bridge::{MemStore, Reading, RedisStore, Store};
+use routecache_bridge::{MemStore, Reading, RedisStore, Store, StoreTls, StoreUrl};
 use tempfile::TempDir;
 
 /// Each test twice, in a module per store.
@@ -41,14 +41,21 @@ pub struct RedisServer {
     child: Child,
     pub port: u16,
     folder: TempDir,
+    settings: Vec<String>,
 }
 
 impl RedisServer {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more settings, as words of its command line.
+    pub fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let child = spawn_redis(port, &folder);
-        let server = Self { child, port, folder };
+        let settings = owned(settings);
+        let child = spawn_redis(port, &folder, &settings);
+        let server = Self { child, port, folder, settings };
         server.wait();
         server
     }
@@ -73,7 +80,7 @@ impl RedisServer {
 
     /// Starts it again, empty.
     pub fn revive(&mut self) {
-        self.child = spawn_redis(self.port, &self.folder);
+        self.child = spawn_redis(self.port, &self.folder, &self.settings);
         self.wait();
     }
 
@@ -91,9 +98,10 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn_redis(port: u16, folder: &TempDir) -> Child {
+fn spawn_redis(port: u16, folder: &TempDir, settings: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+        .args(settings)
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()
@@ -160,6 +168,12 @@ impl Drop for BridgeProcess {
     }
 }
 
+/// A store at this address.
+pub fn redis_store(url: &str, within: Duration) -> RedisStore {
+    let StoreUrl::Redis(address) = StoreUrl::parse(url).unwrap() else { panic!("{url}") };
+    RedisStore::new(&address, &StoreTls::default(), within).unwrap()
+}
+
 /// A store under test, and what may befall it.
 pub struct Rig {
     pub store: Arc<dyn Store>,
@@ -200,7 +214,7 @@ impl Rig {
     }
 
     pub fn on_redis(server: &Arc<RedisServer>, records: usize, namespace: &str) -> Self {
-        let store = RedisStore::new(&server.url(), Duration::from_secs(2)).unwrap().with_log_records_max(records);
+        let store = redis_store(&server.url(), Duration::from_secs(2)).with_log_records_max(records);
         let kind = Kind::Redis { connection: Mutex::new(server.connect()), _server: Arc::clone(server) };
         Self { store: Arc::new(store), kind, namespace: namespace.into() }
     }
