@@ -68,12 +68,21 @@ impl StoreUrl {
         }
     }
 
-    /// A bridge on this store; `within` is the longest that one call to it may take, `tls` what `rediss://` goes by.
+    /// A bridge on this store; `within` is the longest that one call to it may take.
+    ///
+    /// # Errors
+    ///
+    /// [`UnusableUrl::Redis`] when the client refuses the address. Whether anything answers there shows later.
+    pub fn open(&self, within: Duration) -> Result<Bridge, UnusableUrl> {
+        self.open_with(within, &StoreTls::default())
+    }
+
+    /// The same, with what `rediss://` goes by.
     ///
     /// # Errors
     ///
     /// [`UnusableUrl::Redis`] when the client refuses the address or a certificate. Whether anything answers shows later.
-    pub fn open(&self, within: Duration, tls: &StoreTls) -> Result<Bridge, UnusableUrl> {
+    pub fn open_with(&self, within: Duration, tls: &StoreTls) -> Result<Bridge, UnusableUrl> {
         match self {
             Self::Mem { bytes } => Ok(Bridge::new(MemStore::new(*bytes))),
             Self::Redis(address) => Ok(Bridge::new(RedisStore::new(address, tls, within)?)),

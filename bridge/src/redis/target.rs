@@ -60,7 +60,7 @@ pub enum UnusableRedis {
 /// Where to connect.
 pub(super) enum Target {
     Single(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
     Sentinel(Arc<Mutex<SentinelClient>>),
 }
 
@@ -93,7 +93,7 @@ impl Target {
                     .connection_timeout(within)
                     .response_timeout(within);
                 let builder = if encrypted { builder.tls(TlsMode::Secure).certs(certificates) } else { builder };
-                Self::Cluster(builder.build()?)
+                Self::Cluster(Box::new(builder.build()?))
             }
             Shape::Sentinel { service, db, sentinel_password } => {
                 let redis = infos.first().map(|info| info.redis_settings().clone()).ok_or_else(no_host)?;
