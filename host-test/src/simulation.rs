@@ -23,7 +23,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::faults::{Faults, Injected};
+use crate::faults::{Fault, Faults, Injected, Site};
 use crate::random::Random;
 use crate::request::Request;
 use crate::world::{World, WorldBuilder};
@@ -39,7 +39,7 @@ pub struct Simulation {
     build: Box<dyn Fn() -> WorldBuilder>,
     requests: Requests,
     check: Check,
-    faults: fn(u64) -> Faults,
+    faults: Box<dyn Fn(u64) -> Faults>,
 }
 
 /// What a scenario draws from.
@@ -161,7 +161,7 @@ impl Simulation {
             build: Box::new(build),
             requests: Box::new(|_| Vec::new()),
             check: Box::new(|_| Ok(())),
-            faults: Faults::from_seed,
+            faults: Box::new(Faults::from_seed),
         }
     }
 
@@ -182,14 +182,22 @@ impl Simulation {
     /// Lets nothing go wrong by itself.
     #[must_use]
     pub fn without_faults(mut self) -> Self {
-        self.faults = |_| Faults::listed([]);
+        self.faults = Box::new(|_| Faults::listed([]));
         self
     }
 
     /// Lets also go wrong what goes wrong in no Envoy: see [`Faults::harsh_from_seed`].
     #[must_use]
     pub fn harsh(mut self) -> Self {
-        self.faults = Faults::harsh_from_seed;
+        self.faults = Box::new(Faults::harsh_from_seed);
+        self
+    }
+
+    /// Leaves out what the filter is known not to stand.
+    #[must_use]
+    pub fn without(mut self, unwanted: impl Fn(Site, Fault) -> bool + 'static) -> Self {
+        let faults = self.faults;
+        self.faults = Box::new(move |seed| faults(seed).without(&unwanted));
         self
     }
 

@@ -21,7 +21,7 @@ pub enum CallKind {
     GrpcStream,
 }
 
-/// A request that reached a scripted upstream as a whole: one that the gateway forwarded, or a callout of a filter.
+/// A request that reached a scripted upstream: one that the gateway forwarded, or a callout of a filter.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Its name, to answer it later.
@@ -36,17 +36,21 @@ pub struct Call {
     pub gateway: usize,
     /// Which of its threads.
     pub thread: Thread,
-    /// When it arrived, on the world's monotonic clock.
+    /// When it arrived, or its headers did, on the world's monotonic clock.
     pub at: Duration,
     /// The wall clock then, since 1970.
     pub wall: Duration,
     /// Its header lines, pseudo-headers among them.
     pub headers: Headers,
-    /// Its body.
+    /// Its body, as far as it has come.
     pub body: Vec<u8>,
+    /// When each piece of a forwarded body arrived, and how many bytes it had.
+    pub pieces: Vec<(Duration, usize)>,
     /// Its trailer lines.
     pub trailers: Headers,
-    /// When the gateway gives up, counted from `at`; `None` for never.
+    /// Whether all of it has arrived.
+    pub whole: bool,
+    /// How long the gateway waits for an answer once all of it has arrived; `None` for ever.
     pub timeout: Option<Duration>,
 }
 
@@ -75,8 +79,15 @@ impl Call {
 /// A scripted upstream. Closures from `&Call` to anything that becomes a [`Reply`] can be given to the builder directly;
 /// implement this to answer a call while another one comes in (long polls).
 pub trait Upstream {
-    /// Answers a call, at once, after a while, or by keeping it for later.
+    /// Answers a call that has arrived as a whole, at once, after a while, or by keeping it for later.
     fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply;
+
+    /// Hears of a forwarded request whose headers have arrived and whose body is on its way: an answer given here doesn't wait for the
+    /// rest, and [`call`](Self::call) isn't asked any more.
+    fn begins(&mut self, call: &Call, kept: &mut Kept) -> Option<Reply> {
+        let _ = (call, kept);
+        None
+    }
 
     /// Hears a message on a gRPC stream that is open, or (`None`) only that the filter will send no more; says what follows on it,
     /// if anything. Each chunk of a response is a message; one with [`Response::grpc_status`] closes the stream.

@@ -55,7 +55,7 @@ pub fn play(case: &Case) -> Seen {
         },
         _ => Message::default(),
     };
-    let heard = world.origin_requests().iter().map(|call| Message {
+    let heard = world.origin_requests().iter().filter(|call| call.whole).map(|call| Message {
         start: format!("{} {} HTTP/1.1", call.method(), call.path()),
         headers: lines(&call.headers).into_iter().filter(|(name, _)| !name.starts_with(':')).collect(),
         body: call.body.clone(),

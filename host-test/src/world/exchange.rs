@@ -34,18 +34,10 @@ pub(super) struct Exchange {
     request_unfinished: bool,
     client_gone: bool,
     pub(super) upstream: Option<CallId>,
-    /// What was forwarded so far.
-    pub(super) forwarded: Forwarded,
+    /// Whether the whole request was forwarded.
+    pub(super) forwarded: bool,
     pub(super) answer: Option<Answer>,
     pub(super) reported_stuck: bool,
-}
-
-/// A request on its way to the origin.
-#[derive(Default)]
-pub(super) struct Forwarded {
-    pub(super) headers: Headers,
-    pub(super) body: Vec<u8>,
-    pub(super) trailers: Headers,
 }
 
 impl Exchange {
@@ -106,7 +98,7 @@ impl World {
             request_unfinished: unfinished,
             client_gone: false,
             upstream: None,
-            forwarded: Forwarded::default(),
+            forwarded: false,
             answer: None,
             reported_stuck: false,
         };
@@ -236,6 +228,6 @@ impl World {
     /// Whether only the test can bring this request on.
     pub(super) fn waits_for_script(&self, exchange: &Exchange) -> bool {
         let kept = exchange.upstream.and_then(|call| self.calls.get(&call)).is_some_and(|call| call.kept);
-        kept || (exchange.request_unfinished && exchange.upstream.is_none())
+        kept || (exchange.request_unfinished && !exchange.forwarded)
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct OpenCall {
     metadata_sent: bool,
     /// Whether the filter is told of the answer twice.
     twice: bool,
+    /// What goes wrong with a forwarded request, and whether the origin has said what becomes of it.
+    fault: Option<Fault>,
+    answered: bool,
 }
 
 enum Caller {
@@ -35,6 +38,19 @@ enum Caller {
 }
 
 impl OpenCall {
+    fn new(caller: Caller, at: Duration) -> Self {
+        Self {
+            caller,
+            at,
+            headers_at: None,
+            kept: false,
+            metadata_sent: false,
+            twice: false,
+            fault: None,
+            answered: false,
+        }
+    }
+
     fn belongs_to(&self, vm: VmKey, root: Option<u32>) -> bool {
         match self.caller {
             Caller::Stream(_, of) => of == vm && root.is_none(),
@@ -57,36 +73,43 @@ impl OpenCall {
 // Out.
 impl World {
     pub(super) fn upstream_gets(&mut self, request: RequestId, frame: Frame) {
+        let now = self.now();
         let Some(exchange) = self.exchanges.get_mut(&request).filter(|exchange| exchange.answer.is_none()) else {
             return;
         };
-        let forwarded = &mut exchange.forwarded;
-        let whole = match frame {
-            Frame::Headers { headers, end } => {
-                forwarded.headers = headers;
-                end
-            }
+        let upstream = exchange.upstream;
+        if let Frame::Headers { headers, end } = frame {
+            return self.begin_forward(request, headers, end);
+        }
+        let Some(call) = self.origin_requests.iter_mut().rev().find(|call| Some(call.id) == upstream) else { return };
+        match frame {
+            Frame::Headers { .. } => {}
             Frame::Data { bytes, end } => {
-                forwarded.body.extend(bytes);
-                end
+                if !bytes.is_empty() {
+                    call.pieces.push((now, bytes.len()));
+                }
+                call.body.extend(bytes);
+                call.whole = end;
             }
             Frame::Trailers(trailers) => {
-                forwarded.trailers = trailers;
-                true
+                call.trailers = trailers;
+                call.whole = true;
             }
-        };
-        if whole {
-            self.forward(request);
+        }
+        if call.whole {
+            exchange.forwarded = true;
+            let call = call.clone();
+            self.end_forward(&call);
         }
     }
 
-    /// A forwarded request has reached the origin as a whole.
-    fn forward(&mut self, request: RequestId) {
+    /// The headers of a forwarded request reach the origin.
+    fn begin_forward(&mut self, request: RequestId, headers: Headers, whole: bool) {
         let id = CallId(self.number());
         let (at, wall, timeout) = (self.now(), self.wall(), self.route_timeout);
         let Some(exchange) = self.exchanges.get_mut(&request) else { return };
-        let super::exchange::Forwarded { headers, body, trailers } = std::mem::take(&mut exchange.forwarded);
         exchange.upstream = Some(id);
+        exchange.forwarded = whole;
         let (place, vm) = (exchange.place, exchange.vm);
         let call = Call {
             id,
@@ -98,25 +121,50 @@ impl World {
             at,
             wall,
             headers,
-            body,
-            trailers,
+            body: Vec::new(),
+            pieces: Vec::new(),
+            trailers: Headers::new(),
+            whole,
             timeout,
         };
-        let mut kept = Kept::default();
         let fault = self.commons.lock().fault(Site::Origin);
-        let reply = match fault.filter(|fault| fault.keeps_from_upstream()) {
-            Some(fault) => fault.spoil(Reply::hang()),
-            None => {
-                let reply = self.origin.call(&call, &mut kept);
-                self.origin_requests.push(call);
-                match fault {
-                    Some(fault) => fault.spoil(reply),
-                    None => reply,
-                }
-            }
-        };
-        self.open(id, Caller::Stream(request, vm), timeout, reply);
+        self.calls.insert(id, OpenCall { fault, ..OpenCall::new(Caller::Stream(request, vm), at) });
+        if let Some(fault) = fault.filter(|fault| fault.keeps_from_upstream()) {
+            return self.plan(id, fault.spoil(Reply::hang()));
+        }
+        self.origin_requests.push(call.clone());
+        if whole {
+            return self.end_forward(&call);
+        }
+        let mut kept = Kept::default();
+        if let Some(reply) = self.origin.begins(&call, &mut kept) {
+            self.answer_forward(id, reply);
+        }
         self.give_kept(kept);
+    }
+
+    /// The end of a forwarded request reaches the origin.
+    fn end_forward(&mut self, call: &Call) {
+        if self.calls.get(&call.id).is_none_or(|open| open.answered) {
+            return;
+        }
+        let mut kept = Kept::default();
+        let reply = self.origin.call(call, &mut kept);
+        if let Some(timeout) = call.timeout {
+            self.schedule(self.now() + timeout, reply.background, Event::CallTimeout(call.id));
+        }
+        self.answer_forward(call.id, reply);
+        self.give_kept(kept);
+    }
+
+    fn answer_forward(&mut self, id: CallId, reply: Reply) {
+        let Some(open) = self.calls.get_mut(&id) else { return };
+        open.answered = true;
+        let reply = match open.fault {
+            Some(fault) => fault.spoil(reply),
+            None => reply,
+        };
+        self.plan(id, reply);
     }
 
     /// A filter makes a callout; the VM waits for [`Commons::dispatched`](crate::commons::Commons::dispatched).
@@ -140,7 +188,9 @@ impl World {
             wall,
             headers,
             body,
+            pieces: Vec::new(),
             trailers,
+            whole: true,
             timeout,
         };
         let mut kept = Kept::default();
@@ -224,8 +274,7 @@ impl World {
 
     fn open(&mut self, id: CallId, caller: Caller, timeout: Option<Duration>, reply: Reply) {
         let at = self.now();
-        self.calls
-            .insert(id, OpenCall { caller, at, headers_at: None, kept: false, metadata_sent: false, twice: false });
+        self.calls.insert(id, OpenCall::new(caller, at));
         if let Some(timeout) = timeout {
             // Whoever waits for it may be waiting for this; the events of answered calls are dropped.
             self.schedule(at + timeout, reply.background, Event::CallTimeout(id));

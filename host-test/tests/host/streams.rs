@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use proxy_wasm_host_test::{Ending, FailurePolicy, Law, Reply, Request, Response, Status, World, WorldBuilder};
+use proxy_wasm_host_test::{
+    Call, Ending, FailurePolicy, Kept, Law, Reply, Request, Response, Status, Upstream, World, WorldBuilder,
+};
 
 use crate::probe::{on, probe};
 use crate::said;
@@ -466,4 +468,69 @@ fn answers_to_head_and_without_content_have_no_body() {
         assert_eq!(world.fetch(request).body.len(), 0);
     }
     assert_eq!(said(&world), ["end=1", "end=1"]);
+}
+
+/// What the origin knows of a request, and when.
+#[test]
+fn a_body_reaches_the_origin_piece_by_piece_as_the_filter_lets_it_pass() {
+    let heard = |functions: &[String]| {
+        let mut world = world(functions).origin(|_| menu()).build().unwrap();
+        world.send(Request::post("/").chunk(10 * MS, "ab").chunk(10 * MS, "cde"));
+        world.run_for(5 * MS);
+        let at_first = world.origin_requests().first().map(|call| (call.at, call.whole));
+        world.run_until_idle();
+        let call = &world.origin_requests()[0];
+        assert_eq!((call.text().as_str(), call.whole), ("abcde", true));
+        (at_first, call.at, call.pieces.clone())
+    };
+    let streamed = heard(&[]);
+    assert_eq!(streamed, (Some((Duration::ZERO, false)), Duration::ZERO, vec![(10 * MS, 2), (20 * MS, 3)]));
+    let held = heard(&[on("request_body", "(i32.eqz (local.get $end))")]);
+    assert_eq!(
+        held,
+        (Some((Duration::ZERO, false)), Duration::ZERO, vec![(20 * MS, 5)]),
+        "with the headers gone before"
+    );
+    let all_held = heard(&[
+        on(
+            "request_headers",
+            "(drop (call $tick (i32.const 50))) (global.set $held (local.get $context)) (i32.const 1)",
+        ),
+        on(
+            "tick",
+            "(drop (call $act_for (global.get $held))) (drop (call $resume (i32.const 0))) (drop (call $tick (i32.const 0)))",
+        ),
+        "(global $held (mut i32) (i32.const 0))".into(),
+    ]);
+    assert_eq!(all_held, (None, 50 * MS, vec![(50 * MS, 5)]));
+}
+
+#[test]
+fn an_origin_may_answer_before_it_has_the_whole_request() {
+    struct TooLarge;
+    impl Upstream for TooLarge {
+        fn begins(&mut self, call: &Call, _: &mut Kept) -> Option<Reply> {
+            (call.header("content-length") == Some("5")).then(|| Response::new(413).after(MS).into())
+        }
+        fn call(&mut self, _: &Call, _: &mut Kept) -> Reply {
+            menu().into()
+        }
+    }
+    let mut world = world(&[]).origin_upstream(TooLarge).build().unwrap();
+    let large = Request::post("/").header("content-length", "5").chunk(10 * MS, "abcde");
+    let answer = world.fetch(large);
+    assert_eq!((answer.status, answer.took()), (413, MS));
+    world.run_until_idle();
+    assert!(!world.origin_requests()[0].whole, "the rest isn't forwarded");
+    assert_eq!(world.fetch(Request::post("/").body("abcd")).status, 200);
+}
+
+#[test]
+fn an_origin_hears_of_a_client_that_leaves_within_its_request() {
+    let mut world = world(&[]).origin(|_| menu()).build().unwrap();
+    let id = world.send(Request::post("/").chunk(MS, "ab").chunk(10 * MS, "cde"));
+    world.after(5 * MS, move |world| world.client_disconnects(id));
+    world.run_until_idle();
+    let call = &world.origin_requests()[0];
+    assert_eq!((call.text().as_str(), call.whole), ("ab", false));
 }
