@@ -24,6 +24,12 @@ pub const FEED_RECORDS_MAX: usize = 512;
 pub const FEED_BYTES_MAX: usize = 128 << 10;
 /// Purges that a group's log keeps; a gateway that is further behind flushes.
 pub const LOG_RECORDS_MAX: usize = 10_000;
+/// Purges by pattern that are remembered; what is older than a forgotten one counts as purged.
+pub const BANS_MAX: usize = 256;
+/// Patterns of one call.
+pub const PATTERNS_MAX: usize = 32;
+/// Bytes of a pattern.
+pub const PATTERN_BYTES_MAX: usize = 512;
 /// Purges after a ticket that a store call reads, to prove that an absent epoch may be as old as the ticket.
 pub const PROOF_RECORDS_MAX: usize = 1000;
 

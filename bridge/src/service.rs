@@ -164,7 +164,7 @@ impl Service {
         if request.tags.is_empty() {
             return Err(Error::Malformed("the purge names no tag".to_owned()));
         }
-        let reply = self.noted(self.store.purge(request).await)?;
+        let reply = self.noted(self.store.purge(request, &[]).await)?;
         self.metrics.purged(request.tags.len());
         self.waiting.wake(&request.namespace);
         Ok(reply)

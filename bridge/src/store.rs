@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, LookupReply, LookupRequest, Position, PurgeReply,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, LookupReply, LookupRequest, Pattern, Position, PurgeReply,
     PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
@@ -21,8 +21,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an entry, creating the epochs that its tags lack. However that ends, the holder's lease ends with it.
     fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply>;
 
-    /// Appends to the log and sets the epochs, as one unit.
-    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply>;
+    /// Appends to the log, sets the epochs and remembers the patterns, as one unit.
+    fn purge<'a>(&'a self, request: &'a PurgeRequest, patterns: &'a [Pattern]) -> Answer<'a, PurgeReply>;
 
     /// Ends a lease, and may remember that what came can't be stored.
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply>;

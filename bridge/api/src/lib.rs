@@ -385,8 +385,76 @@ pub struct FeedReply {
 pub struct FeedRecord {
     /// Where it stands.
     pub position: Position,
-    /// What it purged.
+    /// What it purged. With patterns, the tag of everything is among them, for gateways that don't know patterns.
     pub tags: Vec<String>,
+    /// What it purged by pattern: who knows these may leave the tag of everything aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<Pattern>,
+}
+
+/// The implicit tag of every entry of a namespace.
+pub const TAG_ALL: &str = "!all";
+
+/// A set of entries by how their key, or any of their tags, is written. `*` stands for any characters, `\` in front of a
+/// character for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pattern {
+    /// Entries whose whole key looks like this.
+    Key(String),
+    /// Entries one of whose tags looks like this.
+    Tag(String),
+}
+
+impl Pattern {
+    /// Whether an entry with this key and these tags is meant.
+    #[must_use]
+    pub fn means<'t>(&self, key: &str, mut tags: impl Iterator<Item = &'t str>) -> bool {
+        match self {
+            Self::Key(glob) => looks_like(key, glob),
+            Self::Tag(glob) => tags.any(|tag| looks_like(tag, glob)),
+        }
+    }
+
+    /// The pattern that only this key has.
+    #[must_use]
+    pub fn only_key(key: &str) -> Self {
+        Self::Key(key.replace('\\', "\\\\").replace('*', "\\*"))
+    }
+}
+
+/// Whether the text is as the glob says. Takes time in proportion to the product of their lengths at most.
+#[must_use]
+pub fn looks_like(text: &str, glob: &str) -> bool {
+    let (mut text, mut glob) = (text.chars(), glob.chars());
+    let mut star = None; // where to go on when what follows the last `*` doesn't fit
+    loop {
+        let before = glob.clone();
+        let fits = match glob.next() {
+            Some('*') => {
+                star = Some((text.clone(), glob.clone()));
+                continue;
+            }
+            Some('\\') => {
+                let wanted = glob.next().unwrap_or('\\');
+                text.next().map(|found| found == wanted)
+            }
+            Some(wanted) => text.next().map(|found| found == wanted),
+            None if text.clone().next().is_none() => return true,
+            None => Some(false),
+        };
+        match (fits, &mut star) {
+            (Some(true), _) => {}
+            (None, _) => return before.as_str().chars().all(|rest| rest == '*'), // the text is at its end
+            (Some(false), None) => return false,
+            (Some(false), Some((from, after))) => {
+                if from.next().is_none() {
+                    return false;
+                }
+                (text, glob) = (from.clone(), after.clone());
+            }
+        }
+    }
 }
 
 /// Whether a feed joins on to what a gateway applied before. Anything but [`Continuity::Joined`] makes it drop all it
@@ -469,6 +537,41 @@ mod tests {
             b"{\"outcome\":\"hit\",\"ticket\":{\"at\":\"5-0-ff\",\"era\":\"10\"},\"tags\":[\"a\"],\"resident_ms\":9}\nx"
         );
         assert_eq!(encode(&StoreReply::Void, b""), b"{\"outcome\":\"void\"}");
+    }
+
+    #[test]
+    fn a_pattern_means_what_it_looks_like() {
+        let cases = [
+            ("", "", true),
+            ("", "*", true),
+            ("a", "", false),
+            ("", "a", false),
+            ("user:12", "user:12", true),
+            ("user:123", "user:12", false),
+            ("user:12", "user:*", true),
+            ("user:", "user:*", true),
+            ("xuser:1", "user:*", false),
+            ("shop:v1 menu GET a /x", "* menu *", true),
+            ("aXbXc", "a*b*c", true),
+            ("aXbXcd", "a*b*c", false),
+            ("abcabd", "*ab?d", false),
+            ("aaab", "*aab", true),
+            ("a*b", "a\\*b", true),
+            ("axb", "a\\*b", false),
+            ("a\\", "a\\\\", true),
+            ("ab", "a**b*", true),
+            ("ää", "ä*", true),
+        ];
+        for (text, glob, means) in cases {
+            assert_eq!(looks_like(text, glob), means, "{text:?} {glob:?}");
+        }
+        for key in ["a*b\\c", "*", "\\", "plain"] {
+            assert!(Pattern::only_key(key).means(key, [].into_iter()));
+            assert!(!Pattern::only_key(key).means(&format!("{key}x"), [].into_iter()));
+        }
+        assert!(Pattern::Tag("user:*".into()).means("k", ["a", "user:7"].into_iter()));
+        let long = "a".repeat(4_000);
+        assert!(!looks_like(&long, &"*a".repeat(500).replace("*a", "*aa*b")));
     }
 
     #[test]

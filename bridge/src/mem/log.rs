@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use bridge_api::{Era, Position};
+use bridge_api::{Era, Pattern, Position};
 
 use crate::limits::PROOF_RECORDS_MAX;
 use crate::random::Random;
@@ -13,11 +13,17 @@ pub(super) struct Record {
     pub position: Position,
     pub era: Era,
     pub tags: Vec<String>,
+    pub patterns: Vec<Pattern>,
 }
 
 impl Record {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum::<usize>()
+        let pattern = |pattern: &Pattern| match pattern {
+            Pattern::Key(text) | Pattern::Tag(text) => 2 * (size_of::<Pattern>() + text.len()), // here and among the bans
+        };
+        size_of::<Self>()
+            + self.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum::<usize>()
+            + self.patterns.iter().map(pattern).sum::<usize>()
     }
 }
 
@@ -34,31 +40,45 @@ pub(super) struct Log {
     first: Record,
     rest: VecDeque<Record>,
     bytes: usize,
+    /// Patterns of this era, oldest first; each with the id of its record.
+    bans: VecDeque<(Id, Vec<Pattern>)>,
+    /// The newest one that has been forgotten: what is older may be meant by it.
+    forgotten: Option<Id>,
 }
 
 impl Log {
     /// A log that knows nothing of what was before: its era is new.
     pub(super) fn begin(now_ms: u64, random: &Random) -> Self {
         let position = Position { ms: now_ms, seq: 0, unique: random.next() };
-        let first = Record { position, era: random.era(), tags: Vec::new() };
-        Self { bytes: first.bytes(), first, rest: VecDeque::new() }
+        let first = Record { position, era: random.era(), tags: Vec::new(), patterns: Vec::new() };
+        Self { bytes: first.bytes(), first, rest: VecDeque::new(), bans: VecDeque::new(), forgotten: None }
     }
 
     /// Appends a purge.
-    pub(super) fn append(&mut self, tags: Vec<String>, now_ms: u64, random: &Random) -> &Record {
-        self.push(tags, self.tail().era, now_ms, random)
+    pub(super) fn append(
+        &mut self,
+        tags: Vec<String>,
+        patterns: Vec<Pattern>,
+        now_ms: u64,
+        random: &Random,
+    ) -> &Record {
+        self.push(tags, patterns, self.tail().era, now_ms, random)
     }
 
     /// Begins a new era.
     pub(super) fn flush(&mut self, now_ms: u64, random: &Random) -> &Record {
-        self.push(Vec::new(), random.era(), now_ms, random)
+        (self.bans, self.forgotten) = (VecDeque::new(), None);
+        self.push(Vec::new(), Vec::new(), random.era(), now_ms, random)
     }
 
-    fn push(&mut self, tags: Vec<String>, era: Era, now_ms: u64, random: &Random) -> &Record {
+    fn push(&mut self, tags: Vec<String>, patterns: Vec<Pattern>, era: Era, now_ms: u64, random: &Random) -> &Record {
         let last = self.tail().position;
         // As a stream does: a clock that stands or steps back doesn't make ids smaller.
         let (ms, seq) = if now_ms > last.ms { (now_ms, 0) } else { (last.ms, last.seq.saturating_add(1)) };
-        let record = Record { position: Position { ms, seq, unique: random.next() }, era, tags };
+        let record = Record { position: Position { ms, seq, unique: random.next() }, era, tags, patterns };
+        if !record.patterns.is_empty() {
+            self.bans.push_back(((ms, seq), record.patterns.clone()));
+        }
         self.bytes += record.bytes();
         self.rest.push_back(record);
         self.tail()
@@ -70,6 +90,21 @@ impl Log {
         let freed = std::mem::replace(&mut self.first, second).bytes();
         self.bytes -= freed;
         freed
+    }
+
+    /// Forgets all but so many patterns.
+    pub(super) fn trim_bans(&mut self, records: usize) {
+        while self.bans.len() > records {
+            self.forgotten = self.bans.pop_front().map(|(id, _)| id);
+        }
+    }
+
+    /// Whether a pattern since the ticket means the entry, or one may that has been forgotten.
+    pub(super) fn bans(&self, ticket: Id, key: &str, tags: &[String]) -> bool {
+        let means = |pattern: &Pattern| pattern.means(key, tags.iter().map(String::as_str));
+        let since = self.bans.iter().rev().take_while(|(id, _)| *id > ticket);
+        self.forgotten.is_some_and(|forgotten| forgotten > ticket)
+            || since.flat_map(|(_, patterns)| patterns).any(means)
     }
 
     pub(super) fn len(&self) -> usize {

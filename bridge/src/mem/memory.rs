@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest,
-    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern,
+    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL, Ticket,
 };
 use bytes::Bytes;
 
 use super::log::{Id, Log, id};
 use super::shelf::{Entry, Item, Leased, Name, Shelf};
 use crate::limits::{
-    FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
+    BANS_MAX, FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
 };
 use crate::random::Random;
 use crate::{LeaseLook, Reading};
@@ -118,6 +118,9 @@ impl Memory {
         let entry = entry.clone();
         if now_ms.saturating_sub(entry.stored_ms) >= entry.keep_ms || entry.ticket.era != now.era {
             self.shelf.remove(&name);
+            return None;
+        }
+        if self.log(&request.namespace, now_ms).bans(id(entry.ticket.at), &request.key, &entry.tags) {
             return None;
         }
         // The tags that the request names count too: it may know of one that the entry was stored without.
@@ -243,12 +246,21 @@ impl Memory {
 
     /// Purges tags.
     pub fn purge(&mut self, request: &PurgeRequest, now_ms: u64) -> PurgeReply {
+        self.purge_with(request, &[], now_ms)
+    }
+
+    /// Purges tags and patterns.
+    pub fn purge_with(&mut self, request: &PurgeRequest, patterns: &[Pattern], now_ms: u64) -> PurgeReply {
         let PurgeRequest { namespace, tags } = request;
         self.log(namespace, now_ms);
         let reply = self.append(namespace, now_ms, |log, random| {
-            let record = log.append(tags.clone(), now_ms, random);
+            // A gateway that doesn't know patterns drops everything.
+            let all = (!patterns.is_empty()).then(|| TAG_ALL.to_owned());
+            let told = tags.iter().cloned().chain(all).collect();
+            let record = log.append(told, patterns.to_vec(), now_ms, random);
             PurgeReply { position: record.position, era: record.era }
         });
+        self.log(namespace, now_ms).trim_bans(BANS_MAX);
         for tag in tags {
             self.set_epoch(namespace, tag, id(reply.position));
         }
@@ -288,7 +300,11 @@ impl Memory {
             }
             reading.cursor = record.position;
             reading.oldest_ms.get_or_insert(now_ms.saturating_sub(record.position.ms));
-            reading.records.push(FeedRecord { position: record.position, tags: record.tags.clone() });
+            reading.records.push(FeedRecord {
+                position: record.position,
+                tags: record.tags.clone(),
+                patterns: record.patterns.clone(),
+            });
         }
         reading
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bridge_api::{
-    FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply,
-    StoreRequest,
+    FeedRequest, LookupReply, LookupRequest, Pattern, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest,
+    StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 
@@ -60,9 +60,9 @@ impl Store for MemStore {
         Box::pin(ready(Ok(memory.store(request, payload, now_ms))))
     }
 
-    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
+    fn purge<'a>(&'a self, request: &'a PurgeRequest, patterns: &'a [Pattern]) -> Answer<'a, PurgeReply> {
         let (mut memory, now_ms) = self.memory();
-        Box::pin(ready(Ok(memory.purge(request, now_ms))))
+        Box::pin(ready(Ok(memory.purge_with(request, patterns, now_ms))))
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {

@@ -1,6 +1,7 @@
 -- KEYS[2] is a probe; ARGV[4…5] the gateway's cursor and ARGV[6…7] the newest position that it knows (id, unique; empty
 -- if none); ARGV[8] and ARGV[9] are how many records and how many bytes of tags an answer may hold.
--- Answers continuity, the next cursor (id, unique), whether that is all, the records (id, unique, tags), and the time (ms).
+-- Answers continuity, the next cursor (id, unique), whether that is all, the records (id, unique, tags,
+-- patterns), and the time (ms).
 local cursor, cursor_unique, known, known_unique = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local count_max, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 
@@ -29,7 +30,7 @@ for i, record in ipairs(redis.call('XRANGE', LOG, '(' .. cursor, '+', 'COUNT', c
     complete = 0
     break
   end
-  records[i] = { record[1], field(record, 'unique'), tags }
+  records[i] = { record[1], field(record, 'unique'), tags, patterns_of(record) }
   applied = record
 end
 local now = redis.call('TIME')

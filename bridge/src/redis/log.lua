@@ -17,8 +17,32 @@ local function tags_of(record)
   return tags
 end
 
-local function append(unique, era, tags)
+-- Patterns stand in a list of `key-pattern` or `tag-pattern` and its text, in turns.
+local function patterns_of(record)
+  local patterns = {}
+  for i = 1, #record[2], 2 do
+    local name = record[2][i]
+    if name == 'key-pattern' or name == 'tag-pattern' then
+      patterns[#patterns + 1] = name
+      patterns[#patterns + 1] = record[2][i + 1]
+    end
+  end
+  return patterns
+end
+
+-- The id of the newest record with patterns, as of this one; empty if there was none in its era.
+local function newest_ban(record)
+  if #patterns_of(record) > 0 then return record[1] end
+  return field(record, 'ban') or ''
+end
+
+local function append(unique, era, tags, ban, patterns)
   local fields = { 'unique', unique, 'era', era }
+  if ban and ban ~= '' then
+    fields[5] = 'ban'
+    fields[6] = ban
+  end
+  for _, part in ipairs(patterns or {}) do fields[#fields + 1] = part end
   for _, tag in ipairs(tags) do
     fields[#fields + 1] = 'tag'
     fields[#fields + 1] = tag

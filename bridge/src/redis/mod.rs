@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `routecache:{<namespace>}:log` | stream of purges: `unique`, `era`, any number of `tag` | a week from the last use |
 //! | `routecache:{<namespace>}:epoch:<tag>` | id of the tag's last purge | a week from the last store or purge |
+//! | `routecache:{<namespace>}:bans` | stream of patterns that were purged, under the ids of the log | a week from the last |
 //! | `routecache:{<namespace>}:probe` | nothing; written by each poll | a week |
 //! | `routecache:<namespace>:entry:<hash of key>` | an entry | its `keep_ms`, a week at most |
 //! | `routecache:lease:{<name of an entry>}` | who fetches it, or `pass` | as it was asked for, an hour at most |
@@ -22,8 +23,8 @@ use std::fmt;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Position,
-    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
+    Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern,
+    Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL, Ticket,
 };
 use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
@@ -56,6 +57,8 @@ impl fmt::Debug for RedisStore {
 /// The log as one script saw it: its last record, and the epochs asked for.
 struct Seen {
     ticket: Ticket,
+    /// Id of the newest pattern.
+    ban: Option<Id>,
     epochs: HashMap<String, Option<Id>>,
 }
 
@@ -86,10 +89,13 @@ const ROUNDS: usize = 3;
 /// What stands in place of a holder when what came can't be stored.
 const PASS: &str = "pass";
 
+const KEY_PATTERN: &str = "key-pattern";
+const TAG_PATTERN: &str = "tag-pattern";
+
 const NO_ARGUMENTS: &[&str] = &[];
 
-/// What `lookup.lua` answers: id, unique, era, epochs; nothing if the log is behind.
-type RawSeen = Option<(String, String, String, Vec<Option<String>>)>;
+/// What `lookup.lua` answers: id, unique, era, epochs, newest pattern; nothing if the log is behind.
+type RawSeen = Option<(String, String, String, Vec<Option<String>>, String)>;
 
 /// What `get.lua` answers: the entry, how long it still has (ms), and the lease if it was asked for and there is no entry.
 type RawEntry = (Option<Bytes>, i64, Option<RawLease>);
@@ -97,8 +103,11 @@ type RawEntry = (Option<Bytes>, i64, Option<RawLease>);
 /// What `lease.lua` grants: state, and how long it lasts (ms).
 type RawLease = (String, u64);
 
-/// What `feed.lua` answers: continuity, cursor (id, unique), complete, records (id, unique, tags), and the time (ms).
-type RawReading = (String, String, String, bool, Vec<(String, String, Vec<String>)>, u64);
+/// What `feed.lua` answers: continuity, cursor (id, unique), complete, records, and the time (ms).
+type RawReading = (String, String, String, bool, Vec<RawRecord>, u64);
+
+/// Id, unique, tags, and patterns as `log.lua` has them.
+type RawRecord = (String, String, Vec<String>, Vec<String>);
 
 impl RedisStore {
     /// A store that connects at its first call, and gives none of them longer than `within`. Made within a Tokio runtime.
@@ -166,7 +175,9 @@ impl RedisStore {
         let (seen, (value, left_ms, lease)): (RawSeen, RawEntry) = self.connection.ask(&both).await?;
 
         let lease = lease.map(|raw| self.lease(raw)).transpose()?;
-        let Some(Seen { ticket, mut epochs }) = self.seen(tags, seen)? else { return Ok(Verdict::Behind { lease }) };
+        let Some(Seen { ticket, ban, mut epochs }) = self.seen(tags, seen)? else {
+            return Ok(Verdict::Behind { lease });
+        };
         let miss = |judged| Ok(Verdict::Miss { ticket, judged, lease });
         let Some(value) = value else { return miss(Bytes::new()) };
         let Some((head, payload)) = entry::read(&value) else {
@@ -195,8 +206,22 @@ impl RedisStore {
         if !epochs.values().all(|epoch| epoch.is_some_and(|epoch| epoch <= stored_at)) {
             return miss(judged);
         }
+        if ban.is_some_and(|newest| newest > stored_at) && self.is_banned(namespace, &head, ban).await? {
+            return miss(judged);
+        }
         let resident_ms = head.keep_ms.saturating_sub(left_ms);
         Ok(Verdict::Hit { ticket, tags: head.tags, resident_ms, payload })
+    }
+
+    /// Whether a pattern since the entry's ticket means it, or some pattern is lost.
+    async fn is_banned(&self, namespace: &str, head: &Head, newest: Option<Id>) -> Result<bool, StoreError> {
+        let newest = newest.map_or_else(String::new, |(ms, seq)| format!("{ms}-{seq}"));
+        let mut bans = Pipeline::new();
+        bans.add_command(script::BANS.call(&[bans_key(namespace)], &[id_text(head.ticket.at), newest]));
+        let (raw,): (Option<Vec<String>>,) = self.connection.ask(&bans).await?;
+        let Some(raw) = raw else { return Ok(true) };
+        let tags = || head.tags.iter().map(String::as_str);
+        Ok(patterns(&raw).is_none_or(|patterns| patterns.iter().any(|pattern| pattern.means(&head.key, tags()))))
     }
 
     /// Nothing if the entry isn't the one that was judged any longer.
@@ -278,13 +303,26 @@ impl RedisStore {
         Ok(if stored { StoreReply::Stored } else { StoreReply::Newer })
     }
 
-    async fn append(&self, request: &PurgeRequest) -> Result<PurgeReply, StoreError> {
+    async fn append(&self, request: &PurgeRequest, patterns: &[Pattern]) -> Result<PurgeReply, StoreError> {
+        let PurgeRequest { namespace, tags } = request;
         let unique = self.random.next();
         let mut arguments = self.prelude();
-        arguments.push(format!("{unique:x}"));
-        arguments.extend_from_slice(&request.tags);
+        arguments.extend([format!("{unique:x}"), (2 * patterns.len()).to_string()]);
+        for pattern in patterns {
+            let (name, text) = match pattern {
+                Pattern::Key(text) => (KEY_PATTERN, text),
+                Pattern::Tag(text) => (TAG_PATTERN, text),
+            };
+            arguments.extend([name.to_owned(), text.clone()]);
+        }
+        arguments.extend_from_slice(tags);
+        if !patterns.is_empty() {
+            arguments.push(TAG_ALL.to_owned());
+        }
+        let mut keys = log_and_epochs(namespace, tags);
+        keys.insert(1, bans_key(namespace));
         let mut purge = Pipeline::new();
-        purge.add_command(script::PURGE.call(&log_and_epochs(&request.namespace, &request.tags), arguments));
+        purge.add_command(script::PURGE.call(&keys, arguments));
         let ((id, era),): ((String, String),) = self.connection.ask(&purge).await?;
         let position = self.position(&id, &format!("{unique:x}"))?;
         Ok(PurgeReply { position, era: self.era(&era)? })
@@ -307,8 +345,9 @@ impl RedisStore {
             "new-era" => Continuity::NewEra,
             _ => return Err(self.nonsense("a continuity that the script doesn't give")),
         };
-        let record = |(id, unique, tags): (String, String, Vec<String>)| {
-            Ok(FeedRecord { position: self.position(&id, &unique)?, tags })
+        let record = |(id, unique, tags, raw): RawRecord| {
+            let patterns = patterns(&raw).ok_or_else(|| self.nonsense("a pattern that isn't ours"))?;
+            Ok(FeedRecord { position: self.position(&id, &unique)?, tags, patterns })
         };
         let records = records.into_iter().map(record).collect::<Result<Vec<_>, StoreError>>()?;
         let oldest_ms = records.first().map(|oldest| now_ms.saturating_sub(oldest.position.ms));
@@ -316,14 +355,14 @@ impl RedisStore {
     }
 
     fn seen(&self, tags: &[String], raw: RawSeen) -> Result<Option<Seen>, StoreError> {
-        let Some((id, unique, era, epochs)) = raw else { return Ok(None) };
+        let Some((id, unique, era, epochs, ban)) = raw else { return Ok(None) };
         let ticket = Ticket { at: self.position(&id, &unique)?, era: self.era(&era)? };
         if epochs.len() != tags.len() {
             return Err(self.nonsense("another number of epochs than was asked for"));
         }
         // An epoch that isn't an id is as good as none.
         let epochs = epochs.into_iter().map(|epoch| epoch.and_then(|text| parse_id(&text)));
-        Ok(Some(Seen { ticket, epochs: tags.iter().cloned().zip(epochs).collect() }))
+        Ok(Some(Seen { ticket, ban: parse_id(&ban), epochs: tags.iter().cloned().zip(epochs).collect() }))
     }
 
     fn position(&self, id: &str, unique: &str) -> Result<Position, StoreError> {
@@ -354,8 +393,8 @@ impl Store for RedisStore {
         })
     }
 
-    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
-        Box::pin(self.append(request))
+    fn purge<'a>(&'a self, request: &'a PurgeRequest, patterns: &'a [Pattern]) -> Answer<'a, PurgeReply> {
+        Box::pin(self.append(request, patterns))
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {
@@ -404,6 +443,20 @@ fn log_key(namespace: &str) -> String {
 fn log_and_epochs(namespace: &str, tags: &[String]) -> Vec<String> {
     let epochs = tags.iter().map(|tag| format!("routecache:{{{namespace}}}:epoch:{tag}"));
     std::iter::once(log_key(namespace)).chain(epochs).collect()
+}
+
+fn bans_key(namespace: &str) -> String {
+    format!("routecache:{{{namespace}}}:bans")
+}
+
+/// What `log.lua` calls patterns.
+fn patterns(raw: &[String]) -> Option<Vec<Pattern>> {
+    let pattern = |pair: &[String]| match pair {
+        [name, text] if name == KEY_PATTERN => Some(Pattern::Key(text.clone())),
+        [name, text] if name == TAG_PATTERN => Some(Pattern::Tag(text.clone())),
+        _ => None,
+    };
+    raw.chunks(2).map(pattern).collect()
 }
 
 fn entry_and_lease(name: &str) -> [String; 2] {

@@ -1,6 +1,20 @@
--- One unit of replication: the record and the epochs. KEYS[2…] are the epochs of the tags ARGV[5…]; ARGV[4] is the
--- record's unique number. Answers its id and era.
-local era = field(tail(), 'era')
-local record = append(ARGV[4], era, { unpack(ARGV, 5) })
-for i = 2, #KEYS do redis.call('SET', KEYS[i], record[1], 'PX', WEEK) end
+-- One unit of replication: the record, the epochs and the patterns. KEYS[2] is the list of patterns and KEYS[3…] are epochs;
+-- ARGV[4] is the record's unique number, ARGV[5] how many patterns and texts follow, and the rest are tags: those of the
+-- epochs first. Answers the record's id and era.
+local BANS_MAX = 256
+local last = tail()
+local era, ban = field(last, 'era'), newest_ban(last)
+local count = tonumber(ARGV[5])
+local patterns = { unpack(ARGV, 6, 5 + count) }
+local record = append(ARGV[4], era, { unpack(ARGV, 6 + count) }, ban, patterns)
+for i = 3, #KEYS do redis.call('SET', KEYS[i], record[1], 'PX', WEEK) end
+if count > 0 then
+  local function add() return redis.pcall('XADD', KEYS[2], 'MAXLEN', '=', BANS_MAX, record[1], 'prev', ban, unpack(patterns)) end
+  local added = add()
+  if added.err then -- left from a log whose clock was ahead: without it, what is older counts as purged
+    redis.call('DEL', KEYS[2])
+    add()
+  end
+  redis.call('PEXPIRE', KEYS[2], WEEK)
+end
 return { record[1], era }

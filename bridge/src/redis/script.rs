@@ -27,11 +27,12 @@ script!(GRANT = "lease.lua", "grant.lua");
 script!(RELEASE = "release.lua");
 script!(LOOK = "lease.lua", "look.lua");
 script!(TAIL = "tail.lua");
+script!(BANS = "ids.lua", "bans.lua");
 
 impl Script {
     /// All of them, for a server that has none yet.
-    pub(super) fn all() -> [&'static Self; 10] {
-        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL]
+    pub(super) fn all() -> [&'static Self; 11] {
+        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS]
     }
 
     /// Makes the server know it.

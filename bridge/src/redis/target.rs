@@ -59,7 +59,7 @@ pub enum UnusableRedis {
 
 /// Where to connect.
 pub(super) enum Target {
-    Single(Client),
+    Single(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Arc<Mutex<SentinelClient>>),
 }
@@ -83,7 +83,11 @@ impl Target {
         Ok(match address.shape() {
             Shape::Single => {
                 let Some(info) = infos.into_iter().next() else { return Err(no_host().into()) };
-                Self::Single(if encrypted { Client::build_with_tls(info, certificates)? } else { Client::open(info)? })
+                Self::Single(Box::new(if encrypted {
+                    Client::build_with_tls(info, certificates)?
+                } else {
+                    Client::open(info)?
+                }))
             }
             Shape::Cluster => {
                 let builder = ClusterClientBuilder::new(infos)
@@ -132,7 +136,9 @@ impl Target {
             .set_connection_timeout(Some(within))
             .set_response_timeout(Some(within));
         Ok(match self {
-            Self::Single(client) => Link::Single(ConnectionManager::new_lazy_with_config(client.clone(), config)?),
+            Self::Single(client) => {
+                Link::Single(ConnectionManager::new_lazy_with_config(Client::clone(client), config)?)
+            }
             Self::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
             Self::Sentinel(sentinels) => {
                 let master = sentinels.lock().await.async_get_client().await?;

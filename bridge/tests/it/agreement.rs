@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bridge_api::{Continuity, Lease, LookupReply, Position, ReleaseReply, StoreReply, Ticket};
+use bridge_api::{Continuity, Lease, LookupReply, Pattern, Position, ReleaseReply, StoreReply, Ticket};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::strategy::Just;
 use proptest::test_runner::{Config, TestRunner};
@@ -20,6 +20,7 @@ enum Step {
     Lookup { key: usize, tags: u8, known: Option<Back> },
     Store { key: usize, tags: u8, ticket: Back },
     Purge { tags: u8 },
+    Ban { tags: u8, key: usize, by_tag: bool },
     Compete { key: usize, tags: u8, holder: u64 },
     StoreBy { key: usize, tags: u8, ticket: Back, holder: u64 },
     Release { key: usize, holder: u64, pass: bool },
@@ -38,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..2_usize, tags(), some_back()).prop_map(|(key, tags, known)| Step::Lookup { key, tags, known }),
         6 => (0..2_usize, tags(), back()).prop_map(|(key, tags, ticket)| Step::Store { key, tags, ticket }),
         4 => (1..8_u8).prop_map(|tags| Step::Purge { tags }),
+        2 => (tags(), 0..3_usize, any::<bool>()).prop_map(|(tags, key, by_tag)| Step::Ban { tags, key, by_tag }),
         4 => (0..2_usize, tags(), 1..3_u64).prop_map(|(key, tags, holder)| Step::Compete { key, tags, holder }),
         3 => (0..2_usize, tags(), back(), 1..3_u64)
             .prop_map(|(key, tags, ticket, holder)| Step::StoreBy { key, tags, ticket, holder }),
@@ -65,7 +67,7 @@ enum Said {
     Store(StoreReply),
     Lease(Option<&'static str>),
     Release(ReleaseReply),
-    Poll(Continuity, Vec<Vec<String>>, bool),
+    Poll(Continuity, Vec<(Vec<String>, Vec<Pattern>)>, bool),
     Nothing,
 }
 
@@ -99,6 +101,16 @@ impl Side {
                 self.positions.push(self.rig.purge(&tags).await.position);
                 Said::Nothing
             }
+            Step::Ban { tags, key, by_tag } => {
+                let tags: Vec<_> = named(tags).collect();
+                let pattern = if by_tag {
+                    Pattern::Tag(format!("{}*", TAGS[key]))
+                } else {
+                    Pattern::Key(["k", "l", "*"][key].into())
+                };
+                self.positions.push(self.rig.ban(&tags, &[pattern]).await.position);
+                Said::Nothing
+            }
             Step::Compete { key, tags, holder } => {
                 let tags: Vec<_> = named(tags).collect();
                 let lease = self.rig.compete(KEYS[key], &tags, holder, HOUR).await;
@@ -119,7 +131,7 @@ impl Side {
             Step::Poll { cursor, known } => {
                 let reading = self.rig.poll(position(cursor), position(known)).await;
                 self.positions.push(reading.cursor);
-                let records = reading.records.into_iter().map(|record| record.tags).collect();
+                let records = reading.records.into_iter().map(|record| (record.tags, record.patterns)).collect();
                 Said::Poll(reading.continuity, records, reading.complete)
             }
             Step::ForgetEpoch { tag } => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest, ReleaseReply,
-    ReleaseRequest, StoreReply, StoreRequest,
+    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest,
+    ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 use routecache_bridge::{Answer, Figures, KeyOf, LeaseLook, MemStore, Reading, Service, Store};
@@ -115,8 +115,8 @@ impl Store for Slow {
     fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply> {
         self.0.store(request, payload)
     }
-    fn purge<'a>(&'a self, request: &'a PurgeRequest) -> Answer<'a, PurgeReply> {
-        self.0.purge(request)
+    fn purge<'a>(&'a self, request: &'a PurgeRequest, patterns: &'a [Pattern]) -> Answer<'a, PurgeReply> {
+        self.0.purge(request, patterns)
     }
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Answer<'a, ReleaseReply> {
         self.0.release(request)

@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod agreement;
+mod bans;
 mod cluster;
 mod faults;
 mod feed;

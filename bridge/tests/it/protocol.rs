@@ -243,7 +243,7 @@ on_both_stores! {
         let namespace = "shop:v2".to_owned();
         let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], known: None, lease: None };
         assert!(matches!(rig.store.lookup(&elsewhere).await.unwrap().0, LookupReply::Miss { .. }));
-        rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()] }).await.unwrap();
+        rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()] }, &[]).await.unwrap();
         assert!(rig.hits("k", &["a"]).await);
     }
 

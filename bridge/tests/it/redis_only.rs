@@ -152,7 +152,7 @@ async fn a_full_server_keeps_nothing_and_a_purge_that_it_refuses_is_an_error() {
     assert!(rig.hits("k", &["a"]).await, "a lookup only reads");
     assert_eq!(rig.put("k2", &["a"], ticket).await, StoreReply::Full);
     let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
-    assert!(rig.store.purge(&purge).await.is_err());
+    assert!(rig.store.purge(&purge, &[]).await.is_err());
     let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
     assert!(rig.store.read_log(&feed).await.is_err());
     rig.redis_do(|redis| cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).exec(redis));
@@ -168,7 +168,7 @@ async fn a_deposed_master_does_not_feed() {
     rig.redis_do(|redis| cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(redis));
     let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
     assert!(rig.store.read_log(&feed).await.is_err());
-    assert!(rig.store.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }).await.is_err());
+    assert!(rig.store.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }, &[]).await.is_err());
     rig.redis_do(|redis| cmd("REPLICAOF").arg("NO").arg("ONE").exec(redis));
     assert_eq!(rig.poll(Some(cursor), None).await.continuity, Continuity::Joined);
 }
@@ -268,7 +268,7 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
         let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
         for version in 1..=100 {
             origin.store(version, Ordering::SeqCst);
-            store.purge(&purge).await.unwrap();
+            store.purge(&purge, &[]).await.unwrap();
             acknowledged.store(version, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Position, PurgeReply, PurgeRequest,
+    FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest,
     ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
 };
 use bytes::Bytes;
@@ -293,7 +293,16 @@ impl Rig {
 
     pub async fn purge(&self, tags: &[&str]) -> PurgeReply {
         let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags) };
-        self.store.purge(&request).await.unwrap()
+        self.store.purge(&request, &[]).await.unwrap()
+    }
+
+    pub async fn ban(&self, tags: &[&str], patterns: &[Pattern]) -> PurgeReply {
+        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags) };
+        self.store.purge(&request, patterns).await.unwrap()
+    }
+
+    pub fn forget_bans(&self) {
+        self.delete(&format!("routecache:{{{}}}:bans", self.namespace));
     }
 
     pub async fn poll(&self, cursor: Option<Position>, known: Option<Position>) -> Reading {
