@@ -69,25 +69,34 @@ pub(crate) enum Part {
 pub(crate) const UNKNOWN: u32 = 2;
 pub(crate) const INTERNAL: u32 = 13;
 
-/// How an answer ends.
-pub(crate) fn ending(response: &Response) -> Part {
+/// Envoy's `response.code_details` for an upstream that answered.
+pub(crate) const ANSWERED: &str = "via_upstream";
+
+/// For one that reset the stream within its answer.
+const RESET: &str = "upstream_reset_after_response_started{remote_reset}";
+
+/// How an answer ends. Behind the words of the status come the details, in braces if there are words (seen in Envoy 1.40).
+pub(crate) fn ending(response: &Response, details: &str) -> Part {
     let http = response.headers.status();
     // The trailers, or the headers where nothing follows them.
     let fields =
         if response.chunks.is_empty() && response.trailers.is_empty() { &response.headers } else { &response.trailers };
     let told = fields.get("grpc-status").and_then(|status| status.parse().ok());
-    let message = fields.get("grpc-message").unwrap_or_default().to_owned();
+    let message = match fields.get("grpc-message") {
+        Some(words) if !words.is_empty() => format!("{words}{{{details}}}"),
+        _ => details.to_owned(),
+    };
     match told {
-        _ if response.reset => Part::Close { status: INTERNAL, message: String::new() },
+        _ if response.reset => Part::Close { status: INTERNAL, message: RESET.to_owned() },
         Some(status) => Part::Close { status, message },
-        None if http == 200 => Part::Close { status: UNKNOWN, message: String::new() },
-        None => Part::Close { status: status_of(http.into()), message: String::new() },
+        None if http == 200 => Part::Close { status: UNKNOWN, message },
+        None => Part::Close { status: status_of(http.into()), message },
     }
 }
 
 /// What becomes of the answer to a call with one message.
-pub(crate) fn of_call(response: &Response) -> Part {
-    match ending(response) {
+pub(crate) fn of_call(response: &Response, details: &str) -> Part {
+    match ending(response, details) {
         Part::Close { status: 0, .. } => match response.chunks.first() {
             Some(chunk) => Part::Message(chunk.bytes.clone()),
             None => Part::Close { status: INTERNAL, message: String::new() },
@@ -110,7 +119,7 @@ pub(crate) fn status_of(http: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Part, Response, Tokens, of_call};
+    use super::{ANSWERED, Kind, Part, Response, Tokens, of_call};
 
     #[test]
     fn tokens_tell_their_kind_and_never_repeat() {
@@ -129,13 +138,16 @@ mod tests {
         let close = |status, message: &str| Part::Close { status, message: message.into() };
         for (response, want) in [
             (Response::grpc("hi"), Part::Message(b"hi".to_vec())),
-            (Response::grpc_status(7, "no"), close(7, "no")),
+            (Response::grpc_status(7, "no"), close(7, "no{via_upstream}")),
             (Response::grpc_status(0, ""), close(13, "")),
-            (Response::new(404), close(12, "")),
-            (Response::new(200), close(2, "")),
-            (Response::ok("cut").then_reset(std::time::Duration::ZERO), close(13, "")),
+            (Response::new(404), close(12, "via_upstream")),
+            (Response::new(200), close(2, "via_upstream")),
+            (
+                Response::ok("cut").then_reset(std::time::Duration::ZERO),
+                close(13, "upstream_reset_after_response_started{remote_reset}"),
+            ),
         ] {
-            assert_eq!(of_call(&response), want, "{response:?}");
+            assert_eq!(of_call(&response, ANSWERED), want, "{response:?}");
         }
     }
 }

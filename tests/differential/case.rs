@@ -23,6 +23,8 @@ pub struct Case {
     /// What callouts get from the case's own cluster.
     pub callout: Answer,
     pub callout_timeout_ms: u32,
+    /// What gRPC callouts get from another cluster of the case's own, if it has one.
+    pub grpc: Option<Talk>,
     /// Envoy's `per_connection_buffer_limit_bytes`.
     pub buffer_limit: Option<u32>,
     /// Envoy's `allow_on_headers_stop_iteration`.
@@ -55,6 +57,25 @@ pub enum Answer {
     Hang,
     /// Headers come and one piece of body, and then nothing more.
     HangAfter(&'static str),
+    /// Nobody listens.
+    Refuse,
+}
+
+/// What a gRPC server does.
+#[derive(Clone, Copy, Debug)]
+pub enum Talk {
+    /// Answers a call with this message.
+    Message(&'static str),
+    /// Answers with a status and its words, and nothing else.
+    Status(u32, &'static str),
+    /// Answers with a status of HTTP, as something does that isn't a gRPC server.
+    Http(u16),
+    /// Gives each message back, and status 0 once the caller has sent its last.
+    Echo,
+    /// Sends this message, and resets the stream.
+    Cut(&'static str),
+    /// There never is an answer.
+    Hang,
     /// Nobody listens.
     Refuse,
 }
@@ -119,6 +140,7 @@ impl Case {
             origin: Answer::ok("menu"),
             callout: Answer::Refuse,
             callout_timeout_ms: 2000,
+            grpc: None,
             buffer_limit: None,
             stop_in_headers_alone: false,
         }
@@ -172,6 +194,11 @@ impl Case {
         self
     }
 
+    pub fn grpc(mut self, talk: Talk) -> Self {
+        self.grpc = Some(talk);
+        self
+    }
+
     pub fn buffer_limit(mut self, bytes: u32) -> Self {
         self.buffer_limit = Some(bytes);
         self
@@ -185,6 +212,16 @@ impl Case {
     /// The cluster that its filter calls with `$ask`.
     pub fn cluster(&self) -> String {
         format!("asked-by-{}", self.name)
+    }
+
+    /// The cluster that its filter's gRPC callouts go to.
+    pub fn grpc_cluster(&self) -> String {
+        format!("talks-to-{}", self.name)
+    }
+
+    /// Whether the server can't have heard: nobody listens, or the call is called off before it has a connection.
+    pub fn grpc_unheard(&self) -> bool {
+        matches!(self.grpc, Some(Talk::Refuse)) || self.name.ends_with("cancelled")
     }
 
     /// The filter: tells of every callback of a stream, and does what the case wants.
@@ -224,7 +261,7 @@ impl Case {
             .collect();
         let quiet = self.callbacks.iter().filter(|(name, _)| TOLD.iter().all(|(told, ..)| told != name));
         functions.extend(quiet.map(|(name, body)| on(name, body)));
-        let (cluster, timeout) = (self.cluster(), self.callout_timeout_ms);
+        let (cluster, grpc, timeout) = (self.cluster(), self.grpc_cluster(), self.callout_timeout_ms);
         functions += &format!(
             "(global $held (mut i32) (i32.const 0))
              (func $number (param i32 i32)
@@ -236,7 +273,11 @@ impl Case {
              (func $hold (param i32) (result i32) (global.set $held (local.get 0)) (i32.const 1))
              (func $ask
                 (call $note \"asked\" (call $http_call \"{cluster}\" CALL_HEADERS \"ask\"
-                    (i32.const 0) (i32.const 0) (i32.const {timeout}) (i32.const 8))))\n"
+                    (i32.const 0) (i32.const 0) (i32.const {timeout}) (i32.const 8))))
+             (func $grpc_ask
+                (call $note \"grpc asked\" (call $grpc_call \"{grpc}\" \"a.B\" \"C\" (i32.const 0) (i32.const 0) \"who\" (i32.const {timeout}) (i32.const 8))))
+             (func $grpc_open
+                (call $note \"grpc opened\" (call $grpc_stream \"{grpc}\" \"a.B\" \"D\" (i32.const 0) (i32.const 0) (i32.const 8))))\n"
         );
         functions + self.others
     }

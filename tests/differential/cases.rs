@@ -1,9 +1,9 @@
 //! The cases, by what they are about.
 
-use super::case::{Answer, Body, Case};
+use super::case::{Answer, Body, Case, Talk};
 
 pub fn all() -> Vec<Case> {
-    [messages(), maps(), pauses(), buffers(), replies(), callouts(), failures(), calls()].concat()
+    [messages(), maps(), pauses(), buffers(), replies(), callouts(), grpc(), failures(), calls()].concat()
 }
 
 const TWO: Body = Body::Chunks(&["ab", "cde"], &[]);
@@ -459,6 +459,80 @@ fn callouts() -> Vec<Case> {
                 (else (drop (call $act_for (global.get $held))) (drop (call $resume (i32.const 0)))))",
         )
         .with("(global $asked (mut i32) (i32.const 0))\n"),
+    ]
+}
+
+/// gRPC callouts: what a call and a stream are told of, and in which order.
+fn grpc() -> Vec<Case> {
+    const STATUS: &str = "(drop (call $get_status (i32.const 8) (i32.const 0) (i32.const 4)))
+        (call $note \"status\" (i32.load (i32.const 8))) (call $tell (i32.const 0))";
+    let told = |case: Case| {
+        // The request waits, so that what is told doesn't race with its own callbacks.
+        case.on("configure", "(drop (call $tick (i32.const 550))) (i32.const 1)")
+            .on(
+                "tick",
+                "(if (global.get $held) (then (drop (call $act_for (global.get $held)))
+                    (global.set $held (i32.const 0)) (drop (call $resume (i32.const 0)))))",
+            )
+            .on("grpc_receive_initial_metadata", "(call $note \"initial\" (local.get $token)) (call $dump (i32.const 4))")
+            .on("grpc_receive", "(call $note \"receive\" (local.get $token)) (call $note \"size\" (local.get $size)) (call $body (i32.const 5))")
+            .on(
+                "grpc_receive_trailing_metadata",
+                "(call $note \"trailing\" (local.get $token)) (call $dump (i32.const 5))",
+            )
+            .on("grpc_close", Box::leak(format!("(call $note \"close\" (local.get $size)) {STATUS}").into_boxed_str()))
+    };
+    let calling = |name, talk| {
+        told(Case::new(name).grpc(talk).on(
+            "request_headers",
+            "(call $grpc_ask) (call $note \"token\" (i32.load (i32.const 8))) (call $hold (local.get $context))",
+        ))
+    };
+    let streaming = |name, talk| {
+        told(Case::new(name).grpc(talk).on(
+            "request_headers",
+            "(call $grpc_open) (global.set $stream (i32.load (i32.const 8))) (call $note \"token\" (global.get $stream))
+             (call $note \"send\" (call $grpc_send (global.get $stream) \"one\" (i32.const 0)))
+             (call $note \"last\" (call $grpc_send (global.get $stream) \"four\" (i32.const 1)))
+             (call $note \"more\" (call $grpc_send (global.get $stream) \"late\" (i32.const 1))) (call $hold (local.get $context))",
+        ))
+        .with("(global $stream (mut i32) (i32.const 0))\n")
+    };
+    vec![
+        calling("grpc-call", Talk::Message("you")),
+        calling("grpc-call-empty", Talk::Message("")),
+        calling("grpc-call-denied", Talk::Status(7, "not you")),
+        calling("grpc-call-to-http", Talk::Http(403)),
+        calling("grpc-call-cut", Talk::Cut("half")),
+        calling("grpc-call-refused", Talk::Refuse),
+        calling("grpc-call-hangs", Talk::Hang).callout_timeout(300),
+        calling("grpc-call-cancelled", Talk::Hang).on(
+            "request_headers",
+            "(call $grpc_ask) (call $note \"cancel\" (call $grpc_cancel (i32.load (i32.const 8))))
+             (call $note \"again\" (call $grpc_cancel (i32.load (i32.const 8)))) (call $hold (local.get $context))",
+        ),
+        calling("grpc-call-to-nowhere", Talk::Refuse).on(
+            "request_headers",
+            "(call $note \"call\" (call $grpc_call \"nowhere\" \"a.B\" \"C\" (i32.const 0) (i32.const 0) \"who\" (i32.const 50) (i32.const 8)))
+             (call $note \"send\" (call $grpc_send (i32.const 5) \"x\" (i32.const 0))) (call $note \"send\" (call $grpc_send (i32.const 66) \"x\" (i32.const 0)))
+             (call $note \"close\" (call $grpc_close (i32.const 66))) (call $note \"close\" (call $grpc_close (i32.const 5)))
+             (call $note \"cancel\" (call $grpc_cancel (i32.const 4))) (call $hold (local.get $context))",
+        ),
+        streaming("grpc-stream", Talk::Echo),
+        streaming("grpc-stream-denied", Talk::Status(7, "not you")),
+        streaming("grpc-stream-to-http", Talk::Http(403)),
+        streaming("grpc-stream-cut", Talk::Cut("half")),
+        streaming("grpc-stream-refused", Talk::Refuse),
+        streaming("grpc-stream-closed", Talk::Echo).on(
+            "request_headers",
+            "(call $grpc_open) (call $note \"close\" (call $grpc_close (i32.load (i32.const 8))))
+             (call $note \"again\" (call $grpc_close (i32.load (i32.const 8)))) (call $hold (local.get $context))",
+        ),
+        streaming("grpc-stream-cancelled", Talk::Echo).on(
+            "request_headers",
+            "(call $grpc_open) (call $note \"cancel\" (call $grpc_cancel (i32.load (i32.const 8))))
+             (call $note \"again\" (call $grpc_cancel (i32.load (i32.const 8)))) (call $hold (local.get $context))",
+        ),
     ]
 }
 

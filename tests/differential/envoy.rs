@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::case::{Answer, Body, Case, PAUSE, ROUTE_TIMEOUT};
+use super::grpc;
 use super::http1::{self, Message};
 use super::seen::{Exchange, Seen};
 use crate::probe::probe;
@@ -29,6 +30,9 @@ pub async fn play(cases: &[Case]) -> Result<Vec<Seen>> {
         listeners.push(listener(case, &stage, &file));
         clusters.push(cluster(&format!("origin-of-{}", case.name), stage.origin.port));
         clusters.push(cluster(&case.cluster(), stage.callout.port));
+        if let Some(server) = &stage.grpc {
+            clusters.push(grpc_cluster(&case.grpc_cluster(), server.port));
+        }
         stages.push(stage);
     }
     let (listen, admin) = (Port::claim()?, Port::claim()?);
@@ -53,7 +57,8 @@ pub async fn play(cases: &[Case]) -> Result<Vec<Seen>> {
         let marks = [format!("wasm log {0} {0}: ", case.name), format!("wasm log {}: ", case.name)];
         let text = |line: &String| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1.to_owned()));
         let said = lines.iter().filter_map(text).collect();
-        Seen::new(said, answer, &stage.origin.heard())
+        let talked = stage.grpc.map_or_else(Vec::new, |server| server.heard());
+        Seen::new(said, answer, &stage.origin.heard(), &talked)
     });
     Ok(seen.collect())
 }
@@ -67,13 +72,19 @@ struct Stage {
     listen: Port,
     origin: Server,
     callout: Server,
+    grpc: Option<grpc::Server>,
 }
 
 impl Stage {
     async fn set(case: &Case) -> Result<Self> {
         let server =
             async |answer: &Answer| Server::start(answer.clone()).await.map_err(|cause| unexpected("a server", &cause));
-        Ok(Self { listen: Port::claim()?, origin: server(&case.origin).await?, callout: server(&case.callout).await? })
+        let grpc = match case.grpc {
+            Some(talk) => Some(grpc::Server::start(talk).await.map_err(|cause| unexpected("a server", &cause))?),
+            None => None,
+        };
+        let (origin, callout) = (server(&case.origin).await?, server(&case.callout).await?);
+        Ok(Self { listen: Port::claim()?, origin, callout, grpc })
     }
 }
 
@@ -227,6 +238,13 @@ fn cluster(name: &str, port: u16) -> Value {
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(port) } }] }]
         }
     })
+}
+
+fn grpc_cluster(name: &str, port: u16) -> Value {
+    let mut cluster = cluster(name, port);
+    cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["explicit_http_config"] =
+        json!({ "http2_protocol_options": {} });
+    cluster
 }
 
 fn listener(case: &Case, stage: &Stage, wasm: &Path) -> Value {

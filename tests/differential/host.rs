@@ -1,10 +1,12 @@
 //! The same cases in host-test.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use proxy_wasm_host_test::{Ending, LogLevel, Reply, Request, Response, Thread, World};
+use proxy_wasm_host_test::{Call, CallKind, Ending, Kept, LogLevel, Reply, Request, Response, Thread, Upstream, World};
 
-use super::case::{Answer, Body, Case, PAUSE, ROUTE_TIMEOUT};
+use super::case::{Answer, Body, Case, PAUSE, ROUTE_TIMEOUT, Talk};
 use super::http1::Message;
 use super::seen::{Exchange, Seen};
 use crate::probe::probe;
@@ -23,6 +25,10 @@ pub fn play(case: &Case) -> Seen {
         .callout(&case.cluster(), move |_| reply(&callout))
         .patience(Duration::from_secs(3))
         .tolerate_violations();
+    let messages = Rc::default();
+    if let Some(talk) = case.grpc {
+        builder = builder.cluster(&case.grpc_cluster(), Server { talk, messages: Rc::clone(&messages) });
+    }
     if let Some(limit) = case.buffer_limit {
         builder = builder.buffer_limit(limit as usize);
     }
@@ -64,7 +70,55 @@ pub fn play(case: &Case) -> Seen {
     });
     // Nobody hears a request where nobody listens.
     let heard: Vec<Message> = heard.filter(|_| !matches!(case.origin, Answer::Refuse)).collect();
-    Seen::new(said, Exchange::of(&answer), &heard)
+    let talks = world.callouts().iter().filter(|call| call.kind != CallKind::Http);
+    let talked: Vec<Message> = talks
+        .map(|call| Message {
+            start: format!("{} {} HTTP/1.1", call.method(), call.path()),
+            headers: lines(&call.headers).into_iter().filter(|(name, _)| !name.starts_with(':')).collect(),
+            // A stream's messages come after it.
+            body: [call.body.as_slice(), &messages.borrow()].concat(),
+            trailers: Vec::new(),
+            whole: true,
+        })
+        .collect();
+    let talked: Vec<Message> = talked.into_iter().filter(|_| !case.grpc_unheard()).collect();
+    Seen::new(said, Exchange::of(&answer), &heard, &talked)
+}
+
+/// Servers on a network say when it is.
+fn dated(response: Response) -> Response {
+    response.header("date", "today")
+}
+
+/// A gRPC server.
+struct Server {
+    talk: Talk,
+    messages: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Upstream for Server {
+    fn call(&mut self, _: &Call, _: &mut Kept) -> Reply {
+        // Over a network nothing is answered before the callback has ended.
+        let reply: Reply = match self.talk {
+            Talk::Message(text) => dated(Response::grpc(text)).into(),
+            Talk::Status(status, words) => dated(Response::grpc_status(status, words)).into(),
+            Talk::Http(status) => Response::new(status).header("content-type", "text/plain").body("what?").into(),
+            Talk::Echo => dated(Response::grpc_messages()).into(),
+            Talk::Cut(text) => dated(Response::grpc_messages()).chunk(Duration::ZERO, text).then_reset(PAUSE).into(),
+            Talk::Hang => Reply::hang(),
+            Talk::Refuse => Reply::connect_failure(),
+        };
+        reply.after(Duration::from_millis(5))
+    }
+
+    fn grpc_message(&mut self, _: &Call, message: Option<&[u8]>, end: bool, _: &mut Kept) -> Option<Response> {
+        self.messages.borrow_mut().extend_from_slice(message.unwrap_or_default());
+        let Talk::Echo = self.talk else { return None };
+        let answer = Response::grpc_messages()
+            .after(Duration::from_millis(10))
+            .chunk(Duration::ZERO, message.unwrap_or_default());
+        Some(if end { answer.trailer("grpc-status", "0") } else { answer })
+    }
 }
 
 fn request(case: &Case) -> Request {

@@ -7,6 +7,7 @@
 mod case;
 mod cases;
 mod envoy;
+mod grpc;
 mod host;
 mod http1;
 mod seen;

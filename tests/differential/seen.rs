@@ -17,13 +17,16 @@ pub struct Seen {
     pub answer: Exchange,
     /// What the origin heard.
     pub forwarded: Vec<Exchange>,
+    /// What the gRPC server heard, with all messages of a stream as its body.
+    pub talked: Vec<Exchange>,
 }
 
 impl Seen {
-    pub fn new(said: Vec<String>, answer: Exchange, heard: &[Message]) -> Self {
+    pub fn new(said: Vec<String>, answer: Exchange, heard: &[Message], talked: &[Message]) -> Self {
         let ours = |line: &String| !line.split_once(':').is_some_and(|(name, _)| NOT_OURS[3..].contains(&name));
         let said = said.into_iter().filter(ours).map(masked).collect();
-        Self { said, answer, forwarded: heard.iter().map(Exchange::of).collect() }
+        let exchanges = |messages: &[Message]| messages.iter().map(Exchange::of).collect();
+        Self { said, answer, forwarded: exchanges(heard), talked: exchanges(talked) }
     }
 
     /// Line by line, for a difference that can be read.
@@ -31,7 +34,8 @@ impl Seen {
         let said = self.said.iter().map(|line| format!("said     {line}"));
         let answer = self.answer.lines().map(|line| format!("answer   {line}"));
         let forwarded = self.forwarded.iter().flat_map(Exchange::lines).map(|line| format!("forward  {line}"));
-        said.chain(answer).chain(forwarded).collect()
+        let talked = self.talked.iter().flat_map(Exchange::lines).map(|line| format!("talk     {line}"));
+        said.chain(answer).chain(forwarded).chain(talked).collect()
     }
 }
 

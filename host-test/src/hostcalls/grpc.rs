@@ -58,6 +58,10 @@ async fn begin(
     headers.add(":authority", &cluster);
     headers.add("te", "trailers");
     headers.add("content-type", "application/grpc");
+    headers.add("x-envoy-internal", "true");
+    if let Some(timeout) = timeout {
+        headers.add("grpc-timeout", format!("{}m", timeout.as_millis()));
+    }
     for (name, value) in metadata {
         headers.add(name, value);
     }

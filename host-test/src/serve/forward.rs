@@ -25,7 +25,7 @@ use crate::vm::CallResponse;
 /// What of a callout's answer is kept before it counts as broken off, as in Envoy (`kBufferLimitForResponse`).
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-const SERVICE_TIME: &str = "x-envoy-upstream-service-time";
+pub(super) const SERVICE_TIME: &str = "x-envoy-upstream-service-time";
 
 /// A request on its way to the upstream.
 pub(super) struct Forward {

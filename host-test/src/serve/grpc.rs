@@ -1,7 +1,7 @@
 //! gRPC callouts: messages over HTTP/2, each behind five bytes that say whether it is compressed (it never is) and how long it is.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -9,6 +9,7 @@ use hyper::body::Body;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
+use super::forward::SERVICE_TIME;
 use super::mail::{Mailbox, Message};
 use super::pipe::{Outgoing, Pipe};
 use super::wire;
@@ -46,22 +47,29 @@ impl GrpcCall {
         };
         let answer = tokio::select! {
             answer = self.converse(headers) => answer,
-            () = too_late => made_up(UpstreamFailure::Timeout),
+            () = too_late => Err(UpstreamFailure::Timeout),
+        };
+        let (answer, details) = match answer {
+            Ok(answer) => (answer, grpc::ANSWERED),
+            Err(failure) => (made_up(failure), failure.words().details),
         };
         if self.kind == Kind::Call {
-            return self.post(grpc::of_call(&answer));
+            return self.post(grpc::of_call(&answer, details));
         }
         let trailers_only = answer.trailers.is_empty() && answer.headers.has("grpc-status");
+        let is_grpc = answer.headers.status() == 200;
         self.post(Part::TrailingMetadata(match (answer.reset, trailers_only) {
             (true, _) => Headers::new(),
+            _ if !is_grpc => Headers::new(),
             (false, true) => answer.headers.clone(),
             (false, false) => answer.trailers.clone(),
         }));
-        self.post(grpc::ending(&answer));
+        self.post(grpc::ending(&answer, details));
     }
 
     /// Sends and receives. A stream's messages are told as they come; a call's are part of the answer.
-    async fn converse(&self, headers: Headers) -> Response {
+    async fn converse(&self, headers: Headers) -> Result<Response, UpstreamFailure> {
+        let started = Instant::now();
         let body = Outgoing::new(self.messages.body(|| ()));
         let sent = match wire::upstream_request(&headers, body) {
             Some(request) => self.cluster.send(request).await,
@@ -71,13 +79,19 @@ impl GrpcCall {
             Ok(answer) => answer.into_parts(),
             Err(failure) => {
                 self.begin(Headers::new());
-                return made_up(failure);
+                return Err(failure);
             }
         };
         let mut answer = Response::new(head.status.as_u16());
         answer.headers = wire::response_headers(head.status, &head.headers);
+        answer.headers.set(SERVICE_TIME, started.elapsed().as_millis().to_string());
         let trailers_only = body.is_end_stream() && answer.headers.has("grpc-status");
-        self.begin(if trailers_only { Headers::new() } else { answer.headers.clone() });
+        let is_grpc = answer.headers.status() == 200;
+        self.begin(if trailers_only || !is_grpc { Headers::new() } else { answer.headers.clone() });
+        // What isn't gRPC has no messages.
+        if !is_grpc {
+            return Ok(answer);
+        }
         let mut received = Vec::new();
         while let Some(frame) = body.frame().await {
             match frame.map(hyper::body::Frame::into_data) {
@@ -98,7 +112,7 @@ impl GrpcCall {
                 break;
             }
         }
-        answer
+        Ok(answer)
     }
 
     fn begin(&self, metadata: Headers) {

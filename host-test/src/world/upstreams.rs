@@ -292,7 +292,9 @@ impl World {
         call.kept = kind == Kind::Stream || matches!(fate, Fate::Later { .. });
         let is_callout = matches!(call.caller, Caller::Root { .. });
         match fate {
-            Fate::Response(response) if kind != Kind::Http => self.plan_grpc(id, at, background, &response),
+            Fate::Response(response) if kind != Kind::Http => {
+                self.plan_grpc(id, at, background, response, grpc::ANSWERED)
+            }
             Fate::Response(response) if is_callout => {
                 // A filter is told of a callout's answer when all of it is there, and only that it broke off if it isn't.
                 call.headers_at = Some(at + response.after);
@@ -342,7 +344,7 @@ impl World {
     fn plan_failure(&mut self, id: CallId, at: Duration, background: bool, failure: UpstreamFailure) {
         let Some(call) = self.calls.get(&id) else { return };
         if call.kind() != Kind::Http {
-            return self.plan_grpc(id, at, background, &made_up_grpc(failure));
+            return self.plan_grpc(id, at, background, made_up_grpc(failure), failure.words().details);
         }
         let is_callout = matches!(call.caller, Caller::Root { .. });
         let event = match is_callout {
@@ -423,7 +425,8 @@ impl World {
                 self.post(vm, Job::UpstreamFailed(request, UpstreamFailure::Timeout));
             }
             Caller::Root { kind: Kind::Call | Kind::Stream, .. } => {
-                self.plan_grpc(id, self.now(), false, &made_up_grpc(UpstreamFailure::Timeout));
+                let timeout = UpstreamFailure::Timeout;
+                self.plan_grpc(id, self.now(), false, made_up_grpc(timeout), timeout.words().details);
             }
             // Too late for an answer of Envoy's own.
             Caller::Root { .. } if call.headers_at.is_some_and(|at| at <= self.now()) => self.callout_done(id, None),
@@ -464,7 +467,8 @@ impl World {
 // gRPC.
 impl World {
     /// Plans what a filter hears of an answer to a gRPC call, or of more on a stream.
-    fn plan_grpc(&mut self, id: CallId, at: Duration, background: bool, response: &Response) {
+    fn plan_grpc(&mut self, id: CallId, at: Duration, background: bool, mut response: Response, details: &str) {
+        let now = self.now();
         let Some(call) = self.calls.get_mut(&id) else { return };
         let first = !std::mem::replace(&mut call.metadata_sent, true);
         let kind = call.kind();
@@ -472,27 +476,33 @@ impl World {
         let send =
             |world: &mut Self, at, part, last| world.schedule(at, background, Event::Grpc { call: id, part, last });
         if kind == Kind::Call {
-            return send(self, at + response.takes() - response.after, grpc::of_call(response), true);
+            return send(self, at + response.takes() - response.after, grpc::of_call(&response, details), true);
         }
-        let Response { headers, chunks, trailers, .. } = response;
+        if first && details == grpc::ANSWERED {
+            response.headers.set("x-envoy-upstream-service-time", (at - now).as_millis().to_string());
+        }
+        let Response { headers, chunks, trailers, .. } = &response;
         let trailers_only = chunks.is_empty() && trailers.is_empty() && headers.has("grpc-status");
+        let is_grpc = headers.status() == 200;
         if first {
-            let headers = if trailers_only { Headers::new() } else { headers.clone() };
+            let headers = if trailers_only || !is_grpc { Headers::new() } else { headers.clone() };
             send(self, at, grpc::Part::InitialMetadata(headers), false);
         }
-        for chunk in chunks {
+        // What isn't gRPC has no messages.
+        for chunk in chunks.iter().filter(|_| is_grpc) {
             at += chunk.after;
             send(self, at, grpc::Part::Message(chunk.bytes.clone()), false);
         }
         at += response.ends_after;
-        if trailers_only || !trailers.is_empty() || response.reset || headers.status() != 200 {
+        if trailers_only || !trailers.is_empty() || response.reset || !is_grpc {
             let told = match (response.reset, trailers_only) {
                 (true, _) => Headers::new(),
+                _ if !is_grpc => Headers::new(),
                 (false, true) => headers.clone(),
                 (false, false) => trailers.clone(),
             };
             send(self, at, grpc::Part::TrailingMetadata(told), false);
-            send(self, at, grpc::ending(response), true);
+            send(self, at, grpc::ending(&response, details), true);
         }
     }
 

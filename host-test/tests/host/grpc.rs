@@ -56,18 +56,21 @@ fn a_call_is_answered_with_a_message() {
 fn a_call_that_fails_is_told_a_status_and_its_words() {
     type Case = (fn() -> Reply, [&'static str; 3]);
     let cases: [Case; 5] = [
-        (|| Response::grpc_status(7, "not you").into(), ["close=7", "status=7", "not you"]),
-        (|| Response::new(403).into(), ["close=7", "status=7", ""]),
-        (Reply::hang, ["close=14", "status=14", "upstream request timeout"]),
+        (|| Response::grpc_status(7, "not you").into(), ["close=7", "status=7", "not you{via_upstream}"]),
+        (|| Response::new(403).into(), ["close=7", "status=7", "via_upstream"]),
+        (Reply::hang, ["close=14", "status=14", "upstream request timeout{response_timeout}"]),
         (
             Reply::connect_failure,
             [
                 "close=14",
                 "status=14",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure{upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}}",
             ],
         ),
-        (|| Response::grpc_messages().chunk(MS, "cut").then_reset(MS).into(), ["close=13", "status=13", ""]),
+        (
+            || Response::grpc_messages().chunk(MS, "cut").then_reset(MS).into(),
+            ["close=13", "status=13", "upstream_reset_after_response_started{remote_reset}"],
+        ),
     ];
     for (reply, want) in cases {
         let mut world = calling().callout("auth", move |_| reply()).build().unwrap();
@@ -141,7 +144,7 @@ fn a_stream_tells_metadata_messages_and_its_end() {
             "end",
             "close=0",
             "status=0",
-            ""
+            "via_upstream"
         ]
     );
 }
@@ -155,7 +158,7 @@ fn a_closed_stream_may_still_hear_and_a_cancelled_one_never() {
     closed.get("/");
     closed.run_until_idle();
     assert_eq!(said(&closed)[..2], ["close=0", "initial=6"]);
-    assert_eq!(said(&closed)[5..], ["close=0", "status=0", ""]);
+    assert_eq!(said(&closed)[5..], ["close=0", "status=0", "via_upstream"]);
     let mut cancelled = streaming(
         "(call $note \"cancel\" (call $grpc_cancel (global.get $stream)))
          (call $note \"again\" (call $grpc_cancel (global.get $stream)))",
