@@ -184,8 +184,11 @@ impl Commons {
 
     /// The monotonic clock, as modules see it.
     pub(crate) fn monotonic(&self) -> Duration {
+        // Machines run for a while before a gateway does; Go's runtime gives up where the time is 0.
+        const UP_BEFORE: Duration = Duration::from_secs(1);
         let now = self.clock.now();
-        self.stall.filter(|(from, until)| (*from..*until).contains(&now)).map_or(now, |(from, _)| from)
+        let shown = self.stall.filter(|(from, until)| (*from..*until).contains(&now)).map_or(now, |(from, _)| from);
+        UP_BEFORE + shown
     }
 
     /// What goes wrong at this place, this time.

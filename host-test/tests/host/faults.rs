@@ -258,9 +258,9 @@ fn clocks_levels_and_configurations_change_under_way() {
              (call $note \"day\" (i32.wrap_i64 (i64.div_u (i64.load (i32.const 8)) (i64.const 86400000000000)))) (i32.const 0)",
         ),
     ];
-    let sound = ["level=2", "nanoseconds=2000000", "day=20454"];
+    let sound = ["level=2", "nanoseconds=1002000000", "day=20454"];
     assert_eq!(told(&asking, Site::Request, Fault::LogLevel(4)).0, ["level=4", sound[1], sound[2]]);
-    assert_eq!(told(&asking, Site::Request, Fault::Stall(500)).0, [sound[0], "nanoseconds=0", sound[2]]);
+    assert_eq!(told(&asking, Site::Request, Fault::Stall(500)).0, [sound[0], "nanoseconds=1000000000", sound[2]]);
     assert_eq!(told(&asking, Site::Request, Fault::WallJump(-3600)).0, [sound[0], sound[1], "day=20453"]);
     // On the main thread twice, and on the worker, while the request is under way.
     let reloaded = ["second", "second", "second", sound[0], sound[1], sound[2]];
