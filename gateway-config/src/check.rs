@@ -1,9 +1,10 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
-use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Namespace, Policy};
+use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy};
 
 use crate::Environment;
 use crate::mistake::{Mistake, Wanted, What};
+use crate::resources;
 use crate::rule::{self, Defaults};
 use crate::terms;
 use crate::tree::{Kind, Node};
@@ -42,6 +43,7 @@ const BODY_BYTES: Range = Range { low: (1 << 10, "`1KiB`"), high: (16 << 20, "`1
 /// Checks everything; a policy comes out only when nothing is wrong.
 pub(crate) fn policy(root: &Node, env: Environment<'_>) -> Result<Policy, Vec<Mistake>> {
     let mut found = Found::default();
+    let root = &*resources::expanded(root, &mut found);
     let policy = At::root(root).fields(&ROOT, &mut found).map(|fields| whole(&fields, env, &mut found));
     match policy {
         Some(policy) if found.mistakes.is_empty() => Ok(policy),
@@ -56,12 +58,14 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     let buckets = Buckets::read(fields.get("ttl"), env, found);
     let client_directives =
         terms::client_directives(fields.get("client_directives"), found).unwrap_or(ClientDirectives::Distrust);
-    let defaults = Defaults { buckets: &buckets, client_directives };
+    let limits = fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default();
+    let mode = fields.get("mode").and_then(|at| rule::mode(at, found)).unwrap_or(Mode::On);
+    let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode };
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
         background: background(fields.get("background"), found),
-        limits: fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default(),
+        limits,
         window_ms: only_duration(fields.get("consistency"), &CONSISTENCY, "window", &WINDOW, found)
             .unwrap_or(WINDOW_DEFAULT_MS),
         purge_timeout_ms: only_duration(fields.get("purge"), &PURGE, "timeout", &PURGE_TIMEOUT, found)
@@ -166,6 +170,15 @@ fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
         found.add(written, What::BodyTooLarge { body: limits.body_bytes_max, l1: limits.l1_bytes });
     }
     Some(limits)
+}
+
+/// The longest body that one rule stores.
+pub(crate) fn body_bytes(at: &At<'_>, limits: &Limits, found: &mut Found) -> Option<u64> {
+    let body = at.size_bytes(&BODY_BYTES, found)?;
+    if body > limits.l1_bytes / 4 {
+        found.add(at, What::BodyTooLarge { body, l1: limits.l1_bytes });
+    }
+    Some(body)
 }
 
 /// A map with a single field, which is a duration.

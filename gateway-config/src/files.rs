@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::lint::{Warnings, lint};
 use crate::mistake::Mistakes;
 use crate::tree::{Kind, Node, Span};
-use crate::{Environment, check, yaml};
+use crate::walk::Found;
+use crate::{Environment, check, resources, yaml};
 
 /// A file without mistakes.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Loaded {
     pub policy: Policy,
     /// The same structure as JSON: what the filter is given.
     pub json: Value,
+    /// The same with plain rules in place of its `resources`.
+    pub expanded: Value,
     root: Node,
     file: File,
 }
@@ -40,10 +43,12 @@ pub fn load_yaml(text: &str, file_name: &str, env: Environment<'_>) -> Result<Lo
     let file = File { name: file_name.to_owned(), text: text.to_owned() };
     let checked = yaml::parse(text).and_then(|root| {
         let policy = check::policy(&root, env).map_err(Mistakes::new)?;
-        Ok((policy, root))
+        Ok((policy, resources::expanded(&root, &mut Found::default()).into_owned(), root))
     });
     match checked {
-        Ok((policy, root)) => Ok(Loaded { policy, json: json(&root), root, file }),
+        Ok((policy, expanded, root)) => {
+            Ok(Loaded { policy, json: json(&root), expanded: json(&expanded), root: expanded, file })
+        }
         Err(mut mistakes) => {
             mistakes.list.sort_by_key(|mistake| mistake.span.map_or((usize::MAX, 0), |span| (span.line, span.column)));
             mistakes.file = Some(file);

@@ -4,10 +4,14 @@ use crate::mistake::What;
 use crate::tree::shorten;
 use crate::walk::{At, Found};
 
-/// The host in lower case.
+/// The host in lower case; `*.example.com` is every host that ends so.
 pub(crate) fn read(at: &At<'_>, found: &mut Found) -> Option<String> {
     let text = at.text(found)?;
-    normalised(text).map_err(|what| found.add(at, what)).ok()
+    let read = match text.strip_prefix("*.") {
+        Some(parent) => normalised(parent).map(|parent| format!("*.{parent}")),
+        None => normalised(text),
+    };
+    read.map_err(|what| found.add(at, what)).ok()
 }
 
 /// The same of any host, such as a service's.

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod conditions;
 #[cfg(feature = "files")]
 mod files;
 mod host;
@@ -29,13 +30,13 @@ pub mod lint;
 mod method;
 mod mistake;
 mod naming;
-mod path;
 mod protobuf;
 mod quantity;
 #[cfg(feature = "files")]
 pub mod reference;
 #[cfg(feature = "render")]
 pub mod render;
+mod resources;
 mod rule;
 mod suggest;
 mod terms;
@@ -51,7 +52,6 @@ use routecache_core::policy::Policy;
 #[cfg(feature = "files")]
 pub use files::{Loaded, json_of, load_yaml};
 pub use mistake::{Mistake, Mistakes, Wanted, What};
-pub use path::PathMistake;
 pub use tree::Span;
 
 /// Looks up a variable of the VM's environment.

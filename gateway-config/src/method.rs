@@ -5,7 +5,7 @@ use crate::suggest::nearest;
 use crate::tree::shorten;
 use crate::walk::{At, Found};
 
-/// What a cache rule answers; nothing else is cacheable here yet.
+/// What a cache rule answers where it doesn't say. Beside these, a POST whose body the key holds may be a read.
 const CACHED: &[&str] = &["GET", "HEAD"];
 
 /// What a purge rule means when it doesn't say.
@@ -52,7 +52,7 @@ const UNSAFE: &[&str] = &[
 /// The methods of a cache rule.
 pub(crate) fn of_cache(at: Option<&At<'_>>, found: &mut Found) -> Vec<String> {
     read(at, CACHED, found, |method| match method {
-        "GET" | "HEAD" => None,
+        "GET" | "HEAD" | "POST" => None,
         _ => Some(What::CacheMethod(method.to_owned())),
     })
 }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use routecache_core::path::PathMistake;
 use routecache_core::template::TemplateMistake;
 
-use crate::path::PathMistake;
 use crate::tree::{Span, visible};
 
 /// Everything that is wrong with one set of rules; never empty.
@@ -129,7 +129,7 @@ pub enum What {
         method: String,
         similar: Option<&'static str>,
     },
-    /// A method that a cache rule can't have yet.
+    /// A method that a cache rule can't have.
     CacheMethod(String),
     /// A safe method in a purge rule.
     SafeMethod(String),
@@ -143,7 +143,26 @@ pub enum What {
         field: &'static str,
         bytes_max: usize,
     },
-    /// `*.example.com`.
+    /// A map without entries where one must be.
+    EmptyMap(String),
+    /// Not a JSON pointer.
+    BadPointer(String),
+    /// Not a share in percent.
+    NotAPercentage(String),
+    /// None or several of a few fields of which one must be given.
+    NotExactlyOne(&'static [&'static str]),
+    /// A field that means something only beside another.
+    OnlyWith {
+        field: &'static str,
+        other: &'static str,
+    },
+    /// A rule for POST whose key leaves out what is posted.
+    KeyWithoutBody(String),
+    /// Something about a body in a rule whose requests have none.
+    BodyOfGet(String),
+    /// A cookie in the key of a rule that requests with cookies bypass.
+    CookieRespected(String),
+    /// `*.example.com` in the middle.
     WildcardHost(String),
     HostWithPort {
         host: String,
@@ -151,8 +170,6 @@ pub enum What {
     },
     BadHost(String),
     Path(PathMistake),
-    /// A path that passed our checks, but not the router's.
-    Unroutable(String),
     Template {
         template: String,
         mistake: TemplateMistake,
@@ -188,6 +205,7 @@ pub enum Wanted {
     Size,
     Number,
     Version,
+    Test,
 }
 
 impl Wanted {
@@ -202,6 +220,7 @@ impl Wanted {
             Self::Size => "a size",
             Self::Number => "a whole number",
             Self::Version => "the number 1",
+            Self::Test => "something that a value can be compared with",
         }
     }
 
@@ -216,6 +235,9 @@ impl Wanted {
             Self::Size => "write the number and its unit together, such as `64KiB` or `8MiB`",
             Self::Number => "write digits alone, such as `16`",
             Self::Version => "write `version: 1`",
+            Self::Test => {
+                "write a text in which `*` stands for anything, a list of them, or `on` or `off` for there or not"
+            }
         }
     }
 }
@@ -324,16 +346,30 @@ impl fmt::Display for What {
             Self::NoAction => f.write_str("the rule neither caches nor purges"),
             Self::TwoActions => f.write_str("the rule has both `cache` and `purge`"),
             Self::BadMethod { method, .. } => write!(f, "`{method}` is not an HTTP method that we know"),
-            Self::CacheMethod(method) => write!(f, "`{method}` in a cache rule is not supported yet"),
+            Self::CacheMethod(method) => write!(f, "`{method}` can't be a method of a cache rule"),
             Self::SafeMethod(method) => write!(f, "`{method}` changes nothing, so it can't purge"),
             Self::EmptyList(field) => write!(f, "`{field}` is empty"),
             Self::TooMany { field, max } => write!(f, "`{field}` has more than {max} items"),
             Self::TooLong { field, bytes_max } => write!(f, "`{field}` is longer than {bytes_max} bytes"),
-            Self::WildcardHost(host) => write!(f, "`{host}`: a wildcard in a host is not supported yet"),
+            Self::EmptyMap(said) => write!(f, "`{said}` names nothing"),
+            Self::BadPointer(said) => write!(f, "`{said}` is not a JSON pointer"),
+            Self::NotAPercentage(said) => write!(f, "`{said}` is not a share in percent"),
+            Self::NotExactlyOne(fields) => write!(f, "exactly one of {} belongs here", listed(fields)),
+            Self::OnlyWith { field, other } => write!(f, "`{field}` means nothing without `{other}`"),
+            Self::KeyWithoutBody(key) => {
+                write!(
+                    f,
+                    "the key `{key}` leaves out `{{body}}`, so everything that is posted would share one response"
+                )
+            }
+            Self::BodyOfGet(said) => write!(f, "`{said}` is about a body, and the rule's requests have none"),
+            Self::CookieRespected(name) => {
+                write!(f, "`{{{name}}}` is in the key, but every request with a cookie bypasses the rule")
+            }
+            Self::WildcardHost(host) => write!(f, "`{host}`: only the first part of a host can be a wildcard"),
             Self::HostWithPort { host, .. } => write!(f, "`{host}` names a port"),
             Self::BadHost(host) => write!(f, "`{host}` is not a host name"),
             Self::Path(mistake) => mistake.fmt(f),
-            Self::Unroutable(why) => f.write_str(why),
             Self::Template { template, mistake } => write!(f, "`{template}`: {mistake}"),
             Self::PathAsKey(mistake) => write!(f, "without `key` the path is the key, and it can't be: {mistake}"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
@@ -411,18 +447,29 @@ impl What {
             Self::TwoActions => "make it two rules: one for reads, one for writes",
             Self::BadMethod { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
             Self::BadMethod { .. } => "write it in capitals, as in the request: `POST`, `PUT`, `PATCH`, `DELETE`, …",
-            Self::CacheMethod(_) => "cache `GET` and `HEAD`",
+            Self::CacheMethod(_) => "cache `GET` and `HEAD`, or `POST` with `{body}` in the key",
             Self::SafeMethod(_) => "name the methods of writes, such as `[POST, PUT, PATCH, DELETE]`",
             Self::EmptyList(_) => "name at least one, or leave the field out for its default",
             Self::TooMany { .. } => "leave some out, or make it several rules",
             Self::TooLong { .. } => "shorten it",
-            Self::WildcardHost(_) => "write a rule for each host",
+            Self::EmptyMap(_) => "name at least one, such as `{ x-tenant: acme }`, or leave the field out",
+            Self::BadPointer(_) => {
+                "begin with `/` and go down by names, such as `/items/*/id`; `*` stands for every member"
+            }
+            Self::NotAPercentage(_) => "write a whole number from 0 to 90 with its sign, such as `10%`",
+            Self::NotExactlyOne(_) => "write one of them, and not the others",
+            Self::OnlyWith { other, .. } => return format!("add `{other}`, or leave it out").into(),
+            Self::KeyWithoutBody(_) => "add `{body}`, the digest of what is posted",
+            Self::BodyOfGet(_) => "leave it out, or write `methods: [POST]` if the rule is for reads by POST",
+            Self::CookieRespected(_) => {
+                "write `cookies: ignore` if other cookies don't matter, or `identity: { cookie: … }`"
+            }
+            Self::WildcardHost(_) => "write `*.example.com` for every host below, or a rule for each host",
             Self::HostWithPort { mended, .. } => {
                 return format!("write `{mended}`: a rule holds for every port").into();
             }
             Self::BadHost(_) => "write a name such as `api.example.com`",
             Self::Path(mistake) => mistake.mend(),
-            Self::Unroutable(_) => "write plain segments and captures, such as `/users/{user_id}`",
             Self::Template { mistake, .. } => mistake.mend(),
             Self::PathAsKey(_) => "write a `key`, such as `\"user:{user_id}\"`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {
@@ -433,7 +480,9 @@ impl What {
             }
             Self::NoSuchCapture { captures, .. } => return format!("the path captures {captures}").into(),
             Self::CaptureLeftOut { name, .. } => return format!("add `{{{name}}}` to the key").into(),
-            Self::NotInTags(_) => "use captures, `query.<name>` and `host`: what a later write can name too",
+            Self::NotInTags(_) => {
+                "use what a later write can name too, such as captures, `query.…`, `header.…` and `host`"
+            }
             Self::KeyAsTag(_) => "write `tags`",
             Self::ReservedTag(_) => "begin with something else",
         })

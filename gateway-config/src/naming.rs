@@ -1,13 +1,16 @@
 //! What names a response and what purges it: paths, keys and tags.
 
-use routecache_core::template::{Source, Template};
+use routecache_core::json::Pointer;
+use routecache_core::path::PathTemplate;
+use routecache_core::policy::{ItemTag, ResponsePart, WritePart};
+use routecache_core::template::{Source, Template, TemplateError};
 
+use crate::conditions::pointer;
 use crate::mistake::{Wanted, What, listed};
-use crate::path;
 use crate::suggest::nearest;
-use crate::terms::tag_field;
+use crate::terms::field_name;
 use crate::tree::{Kind, shorten};
-use crate::vocabulary::{PURGE_TAG, TAG};
+use crate::vocabulary::TAG;
 use crate::walk::{At, Fields, Found};
 
 /// Keys and tags are built for every request, and a tag is a field of shared tables.
@@ -18,8 +21,7 @@ const TAGS_MAX: usize = 32;
 /// A path template that was read.
 pub(crate) struct Path<'a> {
     pub(crate) at: At<'a>,
-    pub(crate) text: &'a str,
-    captures: Vec<&'a str>,
+    pub(crate) template: PathTemplate,
 }
 
 impl<'a> Path<'a> {
@@ -31,13 +33,17 @@ impl<'a> Path<'a> {
             found.add(at, What::TooLong { field: "path", bytes_max: TEMPLATE_BYTES_MAX });
             return None;
         }
-        match path::captures(text) {
-            Ok(captures) => Some(Self { at: at.clone(), text, captures }),
-            Err((from, len, mistake)) => {
-                found.add_part(at, text, from, len, What::Path(mistake));
+        match PathTemplate::parse(text) {
+            Ok(template) => Some(Self { at: at.clone(), template }),
+            Err(error) => {
+                found.add_part(at, text, error.at, error.len, What::Path(error.what));
                 None
             }
         }
+    }
+
+    fn captures(&self) -> Vec<&str> {
+        self.template.captures().iter().map(|capture| capture.name.as_str()).collect()
     }
 }
 
@@ -45,10 +51,10 @@ impl<'a> Path<'a> {
 pub(crate) fn key(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Template> {
     let key = written_key(at, path, found)?;
     // Two paths that differ only in a capture which the key leaves out would share a response (C7).
-    for name in path.map(|path| path.captures.as_slice()).unwrap_or_default() {
+    for name in path.map(Path::captures).unwrap_or_default() {
         let named = |source: &Source| matches!(source, Source::Capture(capture) if capture == name);
         if !key.placeholders().any(|placeholder| named(&placeholder.source)) {
-            found.add(at, What::CaptureLeftOut { name: (*name).to_owned(), key: shorten(key.source()) });
+            found.add(at, What::CaptureLeftOut { name: name.to_owned(), key: shorten(key.source()) });
         }
     }
     Some(key)
@@ -84,8 +90,8 @@ fn written_key(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Optio
 
 /// Without a key, the path names the response.
 pub(crate) fn path_as_key(path: &Path<'_>, found: &mut Found) -> Option<Template> {
-    // A capture of the rest, `{*path}`, is `{path}` in templates. Every capture is in it, then.
-    let key = Template::parse(&path.text.replace("{*", "{"));
+    // Every capture is in it.
+    let key = Template::parse(&path.template.as_template());
     key.map_err(|error| found.add(&path.at, What::PathAsKey(error.what))).ok()
 }
 
@@ -103,34 +109,98 @@ pub(crate) fn key_as_tag(at: &At<'_>, key: &Template, found: &mut Found) -> Opti
     Some(key.clone())
 }
 
-/// The tags of a cache rule: templates, and fields of the response whose words are tags.
-pub(crate) fn tags_of_cache(
-    at: &At<'_>,
-    path: Option<&Path<'_>>,
-    found: &mut Found,
-) -> Option<(Vec<Template>, Vec<String>)> {
-    let mut fields = Vec::new();
-    let tags = tags(at, path, found, |item, found| {
-        let name = item.fields(&TAG, found).and_then(|fields| tag_field(&fields, found))?;
-        if fields.contains(&name) {
-            found.add(item, What::Twice(name.clone()));
+/// The tags of a cache rule.
+#[derive(Default)]
+pub(crate) struct CacheTags {
+    pub(crate) templates: Vec<Template>,
+    /// Response fields whose words are tags.
+    pub(crate) fields: Vec<String>,
+    /// Made of what the response says.
+    pub(crate) items: Vec<ItemTag<ResponsePart>>,
+    /// Made of what is posted.
+    pub(crate) posted: Vec<ItemTag<Pointer>>,
+}
+
+/// Reads the tags of a cache rule.
+pub(crate) fn tags_of_cache(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<CacheTags> {
+    let mut tags = CacheTags::default();
+    let templates = self::tags(at, path, found, |item, found| {
+        let twice = match item_tag(item, path, found) {
+            Some((WritePart::Response(ResponsePart::Header(name)), None)) => push(&mut tags.fields, Some(name)),
+            Some((WritePart::Response(part), template)) => push(&mut tags.items, made(part, template)),
+            Some((WritePart::Request(part), template)) => push(&mut tags.posted, made(part, template)),
+            None => return,
+        };
+        if twice {
+            found.add(item, What::Twice(item.said()));
         }
-        fields.push(name);
-        Some(())
     });
-    tags.map(|tags| (tags, fields))
+    tags.templates = templates?;
+    Some(tags)
+}
+
+/// Each value as it is, where nothing says what is made of it.
+fn made<Part>(part: Part, template: Option<Template>) -> Option<ItemTag<Part>> {
+    template.or_else(|| Template::parse_item("{}").ok()).map(|template| ItemTag { part, template })
+}
+
+/// Adds an item; whether it was there already.
+fn push<T: PartialEq>(list: &mut Vec<T>, item: Option<T>) -> bool {
+    let twice = item.as_ref().is_some_and(|item| list.contains(item));
+    list.extend(item);
+    twice
 }
 
 /// The tags of a purge rule.
-pub(crate) fn tags_of_purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Vec<Template>> {
-    tags(at, path, found, |item, found| item.fields(&PURGE_TAG, found).map(drop))
+pub(crate) fn tags_of_purge(
+    at: &At<'_>,
+    path: Option<&Path<'_>>,
+    found: &mut Found,
+) -> Option<(Vec<Template>, Vec<ItemTag<WritePart>>)> {
+    let mut items = Vec::new();
+    let templates = tags(at, path, found, |item, found| {
+        let Some((part, template)) = item_tag(item, path, found) else { return };
+        if push(&mut items, made(part, template)) {
+            found.add(item, What::Twice(item.said()));
+        }
+    })?;
+    Some((templates, items))
+}
+
+/// Where a tag's values are, and what is made of each: `{ json: "/items/*/id", as: "order:{}" }`.
+fn item_tag(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<(WritePart, Option<Template>)> {
+    const PARTS: &[&str] = &["header", "json", "request_json"];
+    let fields = at.fields(&TAG, found)?;
+    let given: Vec<&At<'_>> = PARTS.iter().filter_map(|name| fields.get(name)).collect();
+    let [part] = given.as_slice() else {
+        if !(fields.incomplete && given.is_empty()) {
+            found.add(at, What::NotExactlyOne(PARTS));
+        }
+        return None;
+    };
+    let text = part.text(found);
+    let part = match (part.name, text) {
+        ("header", Some(text)) => {
+            field_name(part, text, found).map(|name| WritePart::Response(ResponsePart::Header(name)))
+        }
+        ("json", Some(text)) => {
+            pointer(part, text, found).map(|pointer| WritePart::Response(ResponsePart::Json(pointer)))
+        }
+        (_, Some(text)) => pointer(part, text, found).map(WritePart::Request),
+        (_, None) => None,
+    };
+    let template = match fields.get("as") {
+        Some(at) => Some(tag_with(at, path, Template::parse_item, found)?),
+        None => None,
+    };
+    Some((part?, template))
 }
 
 fn tags(
     at: &At<'_>,
     path: Option<&Path<'_>>,
     found: &mut Found,
-    mut map: impl FnMut(&At<'_>, &mut Found) -> Option<()>,
+    mut map: impl FnMut(&At<'_>, &mut Found),
 ) -> Option<Vec<Template>> {
     let items = at.items(found)?;
     if items.is_empty() {
@@ -155,7 +225,11 @@ fn tags(
 }
 
 fn tag(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Template> {
-    let (tag, text) = template(at, path, found)?;
+    tag_with(at, path, Template::parse, found)
+}
+
+fn tag_with(at: &At<'_>, path: Option<&Path<'_>>, parse: Parse, found: &mut Found) -> Option<Template> {
+    let (tag, text) = template_with(at, path, parse, found)?;
     if text.starts_with('!') {
         found.add_part(at, text, 0, 1, What::ReservedTag(shorten(text)));
     }
@@ -167,22 +241,31 @@ fn tag(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Templa
     Some(tag)
 }
 
-/// A write names what it purges by what it shares with the reads; the method it never shares.
+/// A write names what it purges by what it shares with the reads; method and body it never shares.
 fn may_be_in_tags(source: &Source) -> bool {
-    match source {
-        Source::Capture(_) | Source::Query(_) | Source::Host => true,
-        Source::Method => false,
-    }
+    !matches!(source, Source::Method | Source::Body)
 }
+
+/// How a template is read.
+type Parse = fn(&str) -> Result<Template, TemplateError>;
 
 /// A template whose captures the path has.
 fn template<'a>(at: &At<'a>, path: Option<&Path<'_>>, found: &mut Found) -> Option<(Template, &'a str)> {
+    template_with(at, path, Template::parse, found)
+}
+
+fn template_with<'a>(
+    at: &At<'a>,
+    path: Option<&Path<'_>>,
+    parse: Parse,
+    found: &mut Found,
+) -> Option<(Template, &'a str)> {
     let text = at.text(found)?;
     if text.len() > TEMPLATE_BYTES_MAX {
         found.add(at, What::TooLong { field: "template", bytes_max: TEMPLATE_BYTES_MAX });
         return None;
     }
-    let template = match Template::parse(text) {
+    let template = match parse(text) {
         Ok(template) => template,
         Err(error) => {
             let what = What::Template { template: shorten(text), mistake: error.what };
@@ -193,9 +276,10 @@ fn template<'a>(at: &At<'a>, path: Option<&Path<'_>>, found: &mut Found) -> Opti
     if let Some(path) = path {
         for placeholder in template.placeholders() {
             let Source::Capture(name) = &placeholder.source else { continue };
-            if !path.captures.contains(&name.as_str()) {
-                let similar = nearest(name, path.captures.iter().copied()).map(str::to_owned);
-                let captures = listed(&path.captures);
+            let known = path.captures();
+            if !known.contains(&name.as_str()) {
+                let similar = nearest(name, known.iter().copied()).map(str::to_owned);
+                let captures = listed(&known);
                 let (from, len) = place_of(name, text);
                 found.add_part(at, text, from, len, What::NoSuchCapture { name: name.clone(), similar, captures });
             }

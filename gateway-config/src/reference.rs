@@ -67,6 +67,8 @@ pub(crate) enum Shape {
     Size(&'static str, &'static str),
     /// A whole number, and the least and the most.
     Number(&'static str, &'static str),
+    /// A map whose fields are told elsewhere.
+    Fields,
     /// At least so many and at most so many items.
     List(&'static Shape, usize, usize),
     /// Fields of its own.

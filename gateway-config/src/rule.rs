@@ -2,25 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use routecache_core::matching::Router;
-use routecache_core::policy::{Action, CacheRule, ClientDirectives, PurgeRule, QuerySelection, Rule};
+use routecache_core::condition::Glob;
+use routecache_core::policy::{
+    Action, CacheRule, ClientDirectives, Cookies, Identity, Limits, Mode, PurgeRule, QuerySelection, Rule,
+};
+use routecache_core::property::PAYLOAD;
+use routecache_core::template::{Source, Template};
 
-use crate::check::word_or_mistake;
-use crate::mistake::What;
-use crate::naming::{self, Path};
+use crate::check::{self, word_or_mistake};
+use crate::mistake::{Wanted, What};
+use crate::naming::{self, CacheTags, Path};
 use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
-use crate::vocabulary::{CACHE, MATCH, QUERY, ROUTE, ROUTE_PURGE};
+use crate::vocabulary::{CACHE, IDENTITY, MATCH, QUERY, REQUEST_TESTS, ROUTE, ROUTE_PURGE};
 use crate::walk::{At, Fields, Found};
-use crate::{host, method, terms};
+use crate::{conditions, host, method, terms};
 
 /// Each is compared with each parameter of a request.
-const INCLUDE_MAX: usize = 64;
+const NAMES_MAX: usize = 64;
 
 /// What the file says for all its rules.
 pub(crate) struct Defaults<'a> {
     pub(crate) buckets: &'a Buckets,
     pub(crate) client_directives: ClientDirectives,
+    pub(crate) limits: &'a Limits,
+    pub(crate) mode: Mode,
 }
 
 /// Every rule of the file that could be read.
@@ -53,15 +59,26 @@ fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: 
     let matching = matching.and_then(|at| at.fields(&MATCH, found));
     let path = matching.as_ref().and_then(|fields| Path::read(fields, found));
     let host = matching.as_ref().and_then(|fields| host::read(fields.get("host")?, found));
+    let conditions = matching.as_ref().map(|fields| conditions::of_request(fields, found)).unwrap_or_default();
+    let json = matching.as_ref().and_then(|fields| fields.get("json"));
     let methods = matching.as_ref().and_then(|fields| fields.get("methods"));
-    let (methods, action) = match (fields.get("cache"), fields.get("purge")) {
+    let mode = fields.get("mode").and_then(|at| mode(at, found)).unwrap_or(Mode::On);
+    let (methods, action, mode) = match (fields.get("cache"), fields.get("purge")) {
         (Some(at), None) => {
             let methods = method::of_cache(methods, found);
-            (methods, cache(at, path.as_ref(), defaults, found).map(|rule| Action::Cache(Box::new(rule))))
+            let posts = methods.iter().any(|method| method == "POST");
+            if let Some(json) = json.filter(|_| !posts) {
+                found.add_name(json, What::BodyOfGet(json.said()));
+            }
+            let action = cache(at, path.as_ref(), posts, defaults, found).map(|rule| Action::Cache(Box::new(rule)));
+            (methods, action, if defaults.mode == Mode::Off { Mode::Off } else { mode })
         }
         (None, Some(at)) => {
+            if let Some(json) = json {
+                found.add_name(json, What::NotSupportedYet("json".to_owned()));
+            }
             let methods = method::of_purge(methods, found);
-            (methods, purge(at, path.as_ref(), found).map(Action::Purge))
+            (methods, purge(at, path.as_ref(), found).map(Action::Purge), mode)
         }
         (None, None) => {
             found.add(at, What::NoAction);
@@ -72,13 +89,16 @@ fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: 
             return None;
         }
     };
-    let path = path?;
-    let rule = Rule { name: name?, methods, host, path: path.text.to_owned(), action: action? };
-    // What the router finds wrong with a single path is told here, with its place, rather than when the filter starts.
-    if let Err((_, mistake)) = Router::new(std::slice::from_ref(&rule)) {
-        found.add(&path.at, What::Unroutable(mistake.to_string()));
+    Some(Rule { name: name?, methods, host, path: path?.template, conditions, mode, action: action? })
+}
+
+/// `on` or `off`; `shadow` is a word of the language too.
+pub(crate) fn mode(at: &At<'_>, found: &mut Found) -> Option<Mode> {
+    if matches!(&at.node.kind, Kind::Text(text) if text == "shadow") {
+        found.add(at, What::NotSupportedYet(at.said()));
+        return None;
     }
-    Some(rule)
+    terms::on_off(at, found).map(|on| if on { Mode::On } else { Mode::Off })
 }
 
 /// The rule's name, if there is something like it.
@@ -101,43 +121,179 @@ fn name<'a>(at: &At<'a>, names: &mut Names<'a>, found: &mut Found) -> Option<Str
     Some(name)
 }
 
-fn cache(at: &At<'_>, path: Option<&Path<'_>>, defaults: &Defaults<'_>, found: &mut Found) -> Option<CacheRule> {
+fn cache(
+    at: &At<'_>,
+    path: Option<&Path<'_>>,
+    posts: bool,
+    defaults: &Defaults<'_>,
+    found: &mut Found,
+) -> Option<CacheRule> {
     let fields = at.fields(&CACHE, found)?;
-    let ttl = defaults.buckets.ttl(fields.get("ttl"), found);
-    let query = fields.get("query").map_or(Some(QuerySelection::All), |at| query(at, found));
+    let ttl = defaults.buckets.rule_ttl(fields.get("ttl"), found);
+    let (query, strip_query) =
+        fields.get("query").map_or(Some((QuerySelection::All, false)), |at| query(at, found)).unzip();
     let key = match fields.get("key") {
         Some(at) => naming::key(at, path, found).map(|key| (at, key)),
         None => path.and_then(|path| naming::path_as_key(path, found).map(|key| (&path.at, key))),
     };
     let tags = match (fields.get("tags"), &key) {
         (Some(at), _) => naming::tags_of_cache(at, path, found),
-        (None, Some((at, key))) => naming::key_as_tag(at, key, found).map(|tag| (vec![tag], Vec::new())),
+        (None, Some((at, key))) => {
+            naming::key_as_tag(at, key, found).map(|tag| CacheTags { templates: vec![tag], ..CacheTags::default() })
+        }
         (None, None) => None,
     };
-    let (tags, tag_fields) = tags.map_or((None, Vec::new()), |(tags, fields)| (Some(tags), fields));
+    let identity = fields.get("identity").and_then(|at| identity(at, found));
+    let reads_body = tags.as_ref().is_some_and(|tags| !tags.posted.is_empty());
+    if let Some(at) = fields.get("tags").filter(|_| reads_body && !posts) {
+        found.add(at, What::BodyOfGet("request_json".to_owned()));
+    }
+    let bypass = fields.get("bypass").and_then(|at| {
+        let fields = at.fields(&REQUEST_TESTS, found)?;
+        if let Some(json) = fields.get("json").filter(|_| !posts) {
+            found.add_name(json, What::BodyOfGet(json.said()));
+        }
+        Some(conditions::of_request(&fields, found))
+    });
+    let tests = |name: &str, found: &mut Found| {
+        fields.get(name).map(|at| conditions::of_response(at, found)).unwrap_or_default()
+    };
+    let (when, unless) = (tests("when", found), tests("unless", found));
+    let jitter_percent = fields.get("jitter").and_then(|at| percent(at, found)).unwrap_or(0);
+    let min_uses = fields.get("min_uses").and_then(|at| min_uses(at, found)).unwrap_or(1);
+    let body_bytes_max = fields.get("body_bytes_max").and_then(|at| check::body_bytes(at, defaults.limits, found));
+    let tag_fields = tags.as_ref().map(|tags| tags.fields.clone()).unwrap_or_default();
     let terms = terms::read(&fields, tag_fields, defaults.buckets, defaults.client_directives, found);
-    Some(CacheRule { key: key?.1, query: query?, ttl, tags: tags?, terms })
+    if let Some((at, key)) = &key {
+        let covered = identity.as_ref().is_some_and(|identity| identity.covers("cookie"));
+        check_key(at, key, posts, terms.cookies == Cookies::Respect && !covered, found);
+    }
+    let (key, tags) = (key?.1, tags?);
+    Some(CacheRule {
+        key,
+        query: query?,
+        strip_query: strip_query?,
+        identity,
+        ttl,
+        jitter_percent,
+        tags: tags.templates,
+        item_tags: tags.items,
+        request_tags: tags.posted,
+        when,
+        unless,
+        min_uses,
+        bypass: bypass.unwrap_or_default(),
+        body_bytes_max,
+        terms,
+    })
+}
+
+/// What a key is made of must go with the rest of the rule.
+fn check_key(at: &At<'_>, key: &Template, posts: bool, cookies_bypass: bool, found: &mut Found) {
+    let has_body = key.placeholders().any(|placeholder| placeholder.source == Source::Body);
+    if posts && !has_body {
+        found.add(at, What::KeyWithoutBody(shorten(key.source())));
+    }
+    if has_body && !posts {
+        found.add(at, What::BodyOfGet("{body}".to_owned()));
+    }
+    let cookie = key.placeholders().find(|placeholder| matches!(placeholder.source, Source::Cookie(_)));
+    if let Some(cookie) = cookie.filter(|_| cookies_bypass) {
+        found.add(at, What::CookieRespected(cookie.source.to_string()));
+    }
+}
+
+/// `{ header: authorization }`, `{ cookie: session }`, `{ claim: sub }`.
+fn identity(at: &At<'_>, found: &mut Found) -> Option<Identity> {
+    const KINDS: &[&str] = &["header", "cookie", "claim"];
+    let fields = at.fields(&IDENTITY, found)?;
+    let given: Vec<&At<'_>> = KINDS.iter().filter_map(|name| fields.get(name)).collect();
+    let [who] = given.as_slice() else {
+        if !(fields.incomplete && given.is_empty()) {
+            found.add(at, What::NotExactlyOne(KINDS));
+        }
+        return None;
+    };
+    let payload = fields.get("payload");
+    if let Some(payload) = payload.filter(|_| who.name != "claim") {
+        found.add_name(payload, What::OnlyWith { field: "payload", other: "claim" });
+    }
+    let text = who.text(found)?;
+    match who.name {
+        "header" => terms::field_name(who, text, found).map(Identity::Header),
+        _ if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            found.add(who, What::BadWord { said: who.said(), chars_max: 256 });
+            None
+        }
+        "cookie" => Some(Identity::Cookie(text.to_owned())),
+        _ => {
+            let payload = payload.map_or(Some(PAYLOAD), |at| at.text(found))?.to_owned();
+            Some(Identity::Claim { name: text.to_owned(), payload })
+        }
+    }
+}
+
+/// `10%`.
+fn percent(at: &At<'_>, found: &mut Found) -> Option<u8> {
+    const MOST: u8 = 90;
+    let text = at.text(found)?;
+    let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let percent = digits.and_then(|digits| digits.parse().ok()).filter(|percent| *percent <= MOST);
+    if percent.is_none() {
+        found.add(at, What::NotAPercentage(at.said()));
+    }
+    percent
+}
+
+fn min_uses(at: &At<'_>, found: &mut Found) -> Option<u8> {
+    let Kind::Integer(uses) = at.node.kind else {
+        at.wanted(Wanted::Number, found);
+        return None;
+    };
+    let uses = u8::try_from(uses).ok().filter(|uses| (1..=100).contains(uses));
+    if uses.is_none() {
+        found.add(at, What::OutOfRange { said: at.said(), low: "`1`", high: "`100`" });
+    }
+    uses
 }
 
 fn purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<PurgeRule> {
     let fields = at.fields(&ROUTE_PURGE, found)?;
-    let tags = naming::tags_of_purge(fields.need("tags", "tags: [\"user:{user_id}\"]", found)?, path, found)?;
-    Some(PurgeRule { tags })
+    let tags = fields.need("tags", "tags: [\"user:{user_id}\"]", found)?;
+    let (tags, item_tags) = naming::tags_of_purge(tags, path, found)?;
+    Some(PurgeRule { tags, item_tags })
 }
 
-fn query(at: &At<'_>, found: &mut Found) -> Option<QuerySelection> {
+fn query(at: &At<'_>, found: &mut Found) -> Option<(QuerySelection, bool)> {
     let fields = at.fields(&QUERY, found)?;
-    let Some(include) = fields.get("include") else { return Some(QuerySelection::All) };
-    let items = include.texts(found)?;
-    if items.len() > INCLUDE_MAX {
-        found.add(include, What::TooMany { field: "include", max: INCLUDE_MAX });
+    let strip = fields.get("strip").and_then(|at| terms::on_off(at, found)).unwrap_or(false);
+    let selection = match (fields.get("include"), fields.get("exclude")) {
+        (None, None) => QuerySelection::All,
+        (Some(at), None) => QuerySelection::Include(globs(at, "include", found)?),
+        (None, Some(at)) => QuerySelection::Exclude(globs(at, "exclude", found)?),
+        (Some(_), Some(second)) => {
+            found.add_name(second, What::NotExactlyOne(&["include", "exclude"]));
+            return None;
+        }
+    };
+    if let (QuerySelection::All, Some(at), true) = (&selection, fields.get("strip"), strip) {
+        found.add_name(at, What::OnlyWith { field: "strip", other: "include` or `exclude" });
     }
-    let mut names: Vec<String> = Vec::with_capacity(items.len());
+    Some((selection, strip))
+}
+
+fn globs(at: &At<'_>, field: &'static str, found: &mut Found) -> Option<Vec<Glob>> {
+    let items = at.texts(found)?;
+    if items.len() > NAMES_MAX {
+        found.add(at, What::TooMany { field, max: NAMES_MAX });
+    }
+    let mut globs: Vec<Glob> = Vec::with_capacity(items.len());
     for (at, name) in items {
-        if names.iter().any(|earlier| earlier == name) {
+        let glob = Glob::new(name);
+        if globs.contains(&glob) {
             found.add(&at, What::Twice(at.said()));
         }
-        names.push(name.to_owned());
+        globs.push(glob);
     }
-    Some(QuerySelection::Include(names))
+    Some(globs)
 }

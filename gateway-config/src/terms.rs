@@ -147,7 +147,7 @@ fn ttl_by_status(at: &At<'_>, buckets: &Buckets, found: &mut Found) -> Vec<(Stat
 }
 
 /// Final statuses that can be stored: not the informational ones, not parts and answers to preconditions.
-fn status_range(text: &str) -> Option<StatusRange> {
+pub(crate) fn status_range(text: &str) -> Option<StatusRange> {
     if let Some(class) = text.strip_suffix("xx") {
         return class.parse().ok().filter(|class| (2..=5).contains(class)).map(StatusRange::Class);
     }
@@ -195,20 +195,25 @@ fn field_names(at: &At<'_>, found: &mut Found) -> Vec<String> {
 
 /// The name of a field (RFC 9110 §5.6.2), in lower case.
 pub(crate) fn field_name(at: &At<'_>, text: &str, found: &mut Found) -> Option<String> {
-    const BYTES_MAX: usize = 256;
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if text.is_empty() || text.len() > BYTES_MAX || !text.bytes().all(token) {
+    let name = lower_token(text);
+    if name.is_none() {
         found.add(at, What::BadFieldName(at.said()));
-        return None;
     }
-    Some(text.to_ascii_lowercase())
+    name
 }
 
-/// The field whose words are tags: `{ header: surrogate-key }`.
-pub(crate) fn tag_field(fields: &Fields<'_>, found: &mut Found) -> Option<String> {
-    if fields.incomplete && fields.get("header").is_none() {
-        return None; // it is something else that was meant, and that has been said
+/// The same of the name of an entry.
+pub(crate) fn field_named(at: &At<'_>, found: &mut Found) -> Option<String> {
+    let name = lower_token(at.name);
+    if name.is_none() {
+        found.add_name(at, What::BadFieldName(shorten(at.name)));
     }
-    let header = fields.need("header", "header: surrogate-key", found)?;
-    field_name(header, header.text(found)?, found)
+    name
+}
+
+fn lower_token(text: &str) -> Option<String> {
+    const BYTES_MAX: usize = 256;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let fits = !text.is_empty() && text.len() <= BYTES_MAX && text.bytes().all(token);
+    fits.then(|| text.to_ascii_lowercase())
 }

@@ -1,11 +1,13 @@
 //! Lifetimes: named buckets and durations, in whole seconds.
 
-use routecache_core::policy::DeltaSeconds;
+use routecache_core::policy::{DeltaSeconds, Ttl};
 
 use crate::Environment;
+use crate::conditions::pointer;
 use crate::mistake::{Wanted, What, listed};
 use crate::quantity::{NoQuantity, Quantity, duration_ms};
 use crate::suggest::nearest;
+use crate::terms::field_name;
 use crate::tree::{Kind, shorten};
 use crate::vocabulary;
 use crate::walk::{At, Found};
@@ -51,6 +53,32 @@ impl Buckets {
         at.map_or_else(|| self.get("default"), |at| lifetime(at, Some(self), found)).unwrap_or_default()
     }
 
+    /// The lifetime of a cache rule: always the same, or found in the response.
+    pub(crate) fn rule_ttl(&self, at: Option<&At<'_>>, found: &mut Found) -> Ttl {
+        let Some(at) = at.filter(|at| matches!(at.node.kind, Kind::Map(_))) else {
+            return Ttl::Fixed(self.ttl(at, found));
+        };
+        let Some(fields) = at.fields(&vocabulary::TTL, found) else { return Ttl::Fixed(DeltaSeconds::ZERO) };
+        let default = self.ttl(fields.get("default"), found);
+        let read = match (fields.get("header"), fields.get("json")) {
+            (Some(at), None) => {
+                let name = at.text(found).and_then(|text| field_name(at, text, found));
+                name.map(|name| Ttl::Header { name, default })
+            }
+            (None, Some(at)) => {
+                let pointer = at.text(found).and_then(|text| pointer(at, text, found));
+                pointer.map(|pointer| Ttl::Json { pointer, default })
+            }
+            _ => {
+                if !fields.incomplete {
+                    found.add(at, What::NotExactlyOne(&["header", "json"]));
+                }
+                None
+            }
+        };
+        read.unwrap_or(Ttl::Fixed(default))
+    }
+
     fn get(&self, name: &str) -> Option<DeltaSeconds> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, ttl)| *ttl)
     }
@@ -84,10 +112,6 @@ fn lifetime(at: &At<'_>, buckets: Option<&Buckets>, found: &mut Found) -> Option
         },
         Kind::Integer(seconds) => whole_seconds(seconds.checked_mul(1000).ok_or(NoQuantity::TooLarge), at.said()),
         Kind::Float(_) => Err(What::NotWholeSeconds { said: at.said() }),
-        Kind::Map(_) if buckets.is_some() => {
-            at.fields(&vocabulary::TTL, found);
-            return None;
-        }
         _ => {
             at.wanted(if buckets.is_some() { Wanted::Ttl } else { Wanted::Duration }, found);
             return None;

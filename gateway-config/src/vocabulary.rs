@@ -34,9 +34,11 @@ pub(crate) const ROOT: Words = Words {
         "purge",
         "background",
         "client_directives",
+        "mode",
+        "resources",
         "routes",
     ],
-    later: &["mode", "resources"],
+    later: &[],
     below: &[
         ("namespace", &NAMESPACE),
         ("bridge", &BRIDGE),
@@ -45,6 +47,7 @@ pub(crate) const ROOT: Words = Words {
         ("purge", &PURGE),
         ("background", &BACKGROUND),
         ("an item of `routes`", &ROUTE),
+        ("an item of `resources`", &RESOURCE),
     ],
 };
 
@@ -69,14 +72,14 @@ pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "t
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {
-    now: &["name", "match", "cache", "purge"],
-    later: &["recache", "mode"],
+    now: &["name", "match", "mode", "cache", "purge"],
+    later: &["recache"],
     below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE)],
 };
 
 /// `match`.
 pub(crate) const MATCH: Words =
-    Words { now: &["methods", "host", "path"], later: &["header", "query", "cookie"], below: &[] };
+    Words { now: &["methods", "host", "path", "header", "query", "cookie", "json"], later: &[], below: &[] };
 
 /// `cache`.
 pub(crate) const CACHE: Words = Words {
@@ -100,40 +103,52 @@ pub(crate) const CACHE: Words = Words {
         "client_cache_control",
         "range_miss",
         "cookies",
-    ],
-    later: &[
-        "sliding",
-        "lock",
-        "lock_wait",
+        "identity",
+        "jitter",
         "when",
         "unless",
         "min_uses",
         "bypass",
-        "jitter",
-        "protect_origin",
-        "origin",
-        "identity",
-        "no_vary_search",
         "body_bytes_max",
-        "mode",
     ],
-    below: &[("query", &QUERY), ("early", &EARLY)],
+    later: &["sliding", "lock", "lock_wait", "protect_origin", "origin", "no_vary_search"],
+    below: &[
+        ("query", &QUERY),
+        ("identity", &IDENTITY),
+        ("ttl", &TTL),
+        ("when", &RESPONSE_TESTS),
+        ("bypass", &REQUEST_TESTS),
+        ("early", &EARLY),
+    ],
 };
 
 /// `cache.early` that is a map.
 pub(crate) const EARLY: Words = Words { now: &["within", "probabilistic"], later: &[], below: &[] };
 
 /// `cache.query`.
-pub(crate) const QUERY: Words = Words { now: &["include"], later: &["exclude", "strip"], below: &[] };
+pub(crate) const QUERY: Words = Words { now: &["include", "exclude", "strip"], later: &[], below: &[] };
+
+/// `cache.identity`.
+pub(crate) const IDENTITY: Words = Words { now: &["header", "cookie", "claim", "payload"], later: &[], below: &[] };
+
+/// `cache.when` and `cache.unless`.
+pub(crate) const RESPONSE_TESTS: Words =
+    Words { now: &["status", "header", "json", "slower_than"], later: &[], below: &[] };
+
+/// `cache.bypass`.
+pub(crate) const REQUEST_TESTS: Words = Words { now: &["header", "query", "cookie", "json"], later: &[], below: &[] };
 
 /// `purge` of a rule.
 pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags"], later: &["soft"], below: &[] };
 
-/// A tag of a cache rule that is a map.
-pub(crate) const TAG: Words = Words { now: &["header"], later: &["json", "request_json", "as"], below: &[] };
+/// A tag that is a map.
+pub(crate) const TAG: Words = Words { now: &["header", "json", "request_json", "as"], later: &[], below: &[] };
 
-/// A tag of a purge rule that is a map. None of it is built yet.
-pub(crate) const PURGE_TAG: Words = Words { now: &[], later: &["header", "json", "request_json", "as"], below: &[] };
+/// A `ttl` that is a map.
+pub(crate) const TTL: Words = Words { now: &["header", "json", "default"], later: &[], below: &[] };
 
-/// A `ttl` that is a map. None of it is built yet.
-pub(crate) const TTL: Words = Words { now: &[], later: &["header", "json"], below: &[] };
+/// An item of `resources`.
+pub(crate) const RESOURCE: Words = Words { now: &["id", "host", "ttl", "reads", "writes"], later: &[], below: &[] };
+
+/// A write of a resource.
+pub(crate) const RESOURCE_WRITE: Words = Words { now: &["path", "methods", "tags"], later: &[], below: &[] };

@@ -61,7 +61,6 @@ impl<'a> At<'a> {
     }
 
     /// Where the field's name stands.
-    #[cfg(feature = "files")]
     pub(crate) fn name_span(&self) -> Option<Span> {
         self.name_span
     }

@@ -3,7 +3,8 @@
 use prost::Message as _;
 use prost_types::{ListValue, Struct, Value, value};
 use routecache_config::load_json;
-use routecache_core::policy::{Action, DeltaSeconds, Policy, QuerySelection};
+use routecache_core::condition::Glob;
+use routecache_core::policy::{Action, DeltaSeconds, Policy, QuerySelection, Ttl};
 
 const RULES: &str = r#"{
   "version": 1,
@@ -79,8 +80,8 @@ fn rules_become_a_policy() {
     assert_eq!(orders.methods, ["GET"]);
     let Action::Cache(cache) = &orders.action else { panic!("a cache rule") };
     assert_eq!(cache.key.source(), "user:{user_id}:orders:{query.page|default(1)}");
-    assert_eq!(cache.query, QuerySelection::Include(vec!["page".into(), "size".into()]));
-    assert_eq!(cache.ttl, DeltaSeconds::saturating(6 * 3600));
+    assert_eq!(cache.query, QuerySelection::Include(vec![Glob::new("page"), Glob::new("size")]));
+    assert_eq!(cache.ttl, Ttl::Fixed(DeltaSeconds::saturating(6 * 3600)));
     assert_eq!(create.methods, ["POST", "PUT", "PATCH", "DELETE"]);
     let Action::Purge(purge) = &create.action else { panic!("a purge rule") };
     assert_eq!(purge.tags.iter().map(|tag| tag.source()).collect::<Vec<_>>(), ["user:{user_id}"]);
@@ -97,7 +98,7 @@ fn what_is_not_said_has_a_default() {
     let Action::Cache(cache) = &rule.action else { panic!("a cache rule") };
     assert_eq!(cache.key.source(), "/files/{path}");
     assert_eq!(cache.tags.iter().map(|tag| tag.source()).collect::<Vec<_>>(), ["/files/{path}"]);
-    assert_eq!((cache.ttl.as_secs(), &cache.query), (300, &QuerySelection::All));
+    assert_eq!((&cache.ttl, &cache.query), (&Ttl::Fixed(DeltaSeconds::saturating(300)), &QuerySelection::All));
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn the_environment_wins() {
         let policy = load_json(one_rule("/", cache).as_bytes(), &env).unwrap();
         assert_eq!(policy.namespace.to_string(), "env:v9");
         let Action::Cache(rule) = &policy.rules[0].action else { panic!("a cache rule") };
-        assert_eq!(rule.ttl.as_secs(), seconds, "{cache}");
+        assert_eq!(rule.ttl, Ttl::Fixed(DeltaSeconds::saturating(seconds)), "{cache}");
     }
 }
 

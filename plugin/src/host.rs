@@ -23,6 +23,7 @@ pub enum Map {
 /// `proxy_buffer_type_t`.
 #[derive(Clone, Copy)]
 pub enum Buffer {
+    RequestBody = 0,
     ResponseBody = 1,
     CallResponseBody = 4,
     PluginConfiguration = 7,

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`stream`] is one request and its response, [`lookup`] how the tiers are searched for it, [`keep`] how
 //! a response gets into them, [`fetch`] what the filter asks for by itself; [`root`] is what goes on behind them (configuration,
-//! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`shared`] (what
+//! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`bodies`] (requests
+//! whose body is waited for), [`shared`] (what
 //! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
 #![deny(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@
 #![deny(unsafe_code)] // but for `host`
 #![expect(missing_docs, reason = "the macro of the SDK exports a function without any")]
 
+mod bodies;
 mod bridge;
 mod fetch;
 mod host;

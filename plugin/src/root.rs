@@ -159,10 +159,9 @@ impl Root {
     fn configure(&mut self, configuration: &[u8]) -> Result<(), String> {
         let policy = routecache_config::load_json(configuration, &|name| std::env::var(name).ok())
             .map_err(|mistakes| mistakes.to_string())?;
-        let engine = Engine::new(policy).map_err(|bad| bad.to_string())?;
-        let instance = Instance::new(engine);
+        let instance = Instance::new(Engine::new(policy));
         instance.shared.lay_out();
-        if instance.policy().bridge.is_some() {
+        if instance.policy().bridge.is_some() || instance.engine.waits_for_bodies() {
             host::set_tick_period(Duration::from_millis(instance.quarter_ms()));
         } else if instance.policy().background.is_some() {
             host::set_tick_period(TICK_ALONE);
@@ -250,6 +249,28 @@ impl Root {
             }
             None => self.release(instance, stream, "purge-pending"),
         }
+    }
+
+    /// Lets requests go on whose body doesn't come while they wait for it.
+    fn release_unread(&self, instance: &Instance) {
+        if !instance.engine.waits_for_bodies() {
+            return;
+        }
+        let overdue = instance.worker.borrow_mut().bodies.overdue(host::monotonic_ms());
+        if overdue.is_empty() {
+            return;
+        }
+        host::log(
+            Level::Warn,
+            "routecache: this gateway shows no body while a request waits, so none is answered by its body; \
+             Envoy needs `allow_on_headers_stop_iteration: true`",
+        );
+        for stream in overdue {
+            if host::become_context(stream) {
+                host::resume(Direction::Request);
+            }
+        }
+        host::become_context(self.id);
     }
 
     /// Lets the response to a write go to its client.
@@ -436,6 +457,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(instance) = self.instance.clone() else { return };
+        self.release_unread(&instance);
         let Some(bridge) = &instance.policy().bridge else { return self.work(&instance) };
         // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
         let _ = instance.worker.borrow_mut().follow(&instance.shared);

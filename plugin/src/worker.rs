@@ -10,7 +10,9 @@ use routecache_core::gateway_log::Head;
 use routecache_core::purge_table::PurgeTable;
 use routecache_core::refresh::Attempts;
 use routecache_core::reply::Replay;
+use routecache_core::uses::Uses;
 
+use crate::bodies::Bodies;
 use crate::fetch::Fetch;
 use crate::host;
 use crate::random;
@@ -53,6 +55,10 @@ pub struct Worker {
     pub attempts: Attempts,
     /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
     unreachable_ms: u64,
+    /// Streams that wait for the body of their request.
+    pub bodies: Bodies,
+    /// How often keys are asked for that aren't here.
+    pub uses: Option<Uses>,
     jobs: VecDeque<Job>,
     job_bytes: usize,
     /// The name of this VM's queue, by which streams wake the root context.
@@ -83,6 +89,8 @@ impl Worker {
                 held: HashSet::new(),
                 attempts: Attempts::default(),
                 unreachable_ms: 0,
+                bodies: Bodies::default(),
+                uses: None,
                 jobs: VecDeque::new(),
                 job_bytes: 0,
                 queue_name: format!("routecache/1/{namespace}/{:x}", random()),

@@ -48,24 +48,30 @@ const VALUES: [&str; 2] = ["1", "x-1"];
 const RULES_MAX: usize = 2000;
 
 pub(super) fn look(subject: &Subject<'_>, found: &mut Vec<Warning>) {
-    let Ok(router) = Router::new(&subject.policy.rules) else { return };
+    let all = All { policy: subject.policy, router: Router::new(&subject.policy.rules) };
     let cached: Vec<_> = subject
         .rules
         .iter()
         .filter_map(|rule| {
             let (index, checked) = by_name(subject.policy, rule.name)?;
-            let alone = Router::new(std::slice::from_ref(checked)).ok()?;
+            let alone = Router::new(std::slice::from_ref(checked));
             let caches = matches!(checked.action, Action::Cache(_));
-            caches.then(|| Candidate { at: rule, index, rule: checked, segments: segments(&checked.path), alone })
+            caches.then(|| Candidate {
+                at: rule,
+                index,
+                rule: checked,
+                segments: segments(checked.path.source()),
+                alone,
+            })
         })
         .collect();
     for rule in &cached {
-        shadowed(rule, &cached, &router, found);
+        shadowed(rule, &cached, &all, found);
     }
     if cached.len() <= RULES_MAX {
         for (number, one) in cached.iter().enumerate() {
             for other in cached.iter().skip(number.saturating_add(1)) {
-                overlapping(one, other, &router, found);
+                overlapping(one, other, &all, found);
             }
         }
     }
@@ -93,16 +99,26 @@ impl Candidate<'_, '_> {
     }
 
     fn is_met(&self, method: &str, host: &str, path: &str) -> bool {
-        self.alone.find(method, host, path).cache.is_some()
+        self.alone.find(method, host, path, &|_| true).cache.is_some()
     }
 }
 
-/// The rule that answers.
-fn answers(router: &Router, method: &str, host: &str, path: &str) -> Option<usize> {
-    router.find(method, host, path).cache.map(|found| found.rule)
+/// All rules together.
+struct All<'s> {
+    policy: &'s Policy,
+    router: Router,
 }
 
-fn shadowed(rule: &Candidate<'_, '_>, all: &[Candidate<'_, '_>], router: &Router, found: &mut Vec<Warning>) {
+impl All<'_> {
+    /// The rule that answers a request which meets the conditions of one rule, and of no other that has any.
+    fn answers(&self, rule: usize, method: &str, host: &str, path: &str) -> Option<usize> {
+        let unconditional = |index| self.policy.rules.get(index).is_some_and(|rule: &Rule| rule.conditions.is_empty());
+        let meets = |index| index == rule || unconditional(index);
+        self.router.find(method, host, path, &meets).cache.map(|found| found.rule)
+    }
+}
+
+fn shadowed(rule: &Candidate<'_, '_>, all: &[Candidate<'_, '_>], router: &All<'_>, found: &mut Vec<Warning>) {
     let mut by = None;
     for method in &rule.rule.methods {
         for value in VALUES {
@@ -110,7 +126,7 @@ fn shadowed(rule: &Candidate<'_, '_>, all: &[Candidate<'_, '_>], router: &Router
             if !rule.is_met(method, rule.host(), &path) {
                 continue; // The request isn't one of its own: the rule asks for more than can be made up here.
             }
-            match answers(router, method, rule.host(), &path) {
+            match router.answers(rule.index, method, rule.host(), &path) {
                 Some(index) if index != rule.index => by = Some(index),
                 _ => return,
             }
@@ -123,7 +139,10 @@ fn shadowed(rule: &Candidate<'_, '_>, all: &[Candidate<'_, '_>], router: &Router
     found.push(rule.at.warn(&SHADOWED_RULE, &path, message, mend));
 }
 
-fn overlapping(one: &Candidate<'_, '_>, other: &Candidate<'_, '_>, router: &Router, found: &mut Vec<Warning>) {
+fn overlapping(one: &Candidate<'_, '_>, other: &Candidate<'_, '_>, router: &All<'_>, found: &mut Vec<Warning>) {
+    if ![one, other].iter().all(|rule| rule.rule.conditions.is_empty()) {
+        return; // Whether a request can meet both can't be told.
+    }
     if within(&one.segments, &other.segments) || within(&other.segments, &one.segments) {
         return;
     }
@@ -134,7 +153,7 @@ fn overlapping(one: &Candidate<'_, '_>, other: &Candidate<'_, '_>, router: &Rout
     else {
         return;
     };
-    let Some(first) = answers(router, method, host, &path) else { return };
+    let Some(first) = router.answers(one.index, method, host, &path) else { return };
     // A third rule may answer what both meet.
     let (winner, loser) = if first == one.index {
         (one, other)

@@ -2,15 +2,31 @@
 
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
-    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, ROOT as ROOT_WORDS, ROUTE,
-    ROUTE_PURGE, TAG,
+    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, REQUEST_TESTS,
+    RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
 const TEMPLATE: Shape = Shape::Text("a template", "^.{1,1024}$");
 const TAG_TEMPLATE: Shape = Shape::Text("a template", "^[^!].{0,1023}$");
 const FIELD_NAME: Shape = Shape::Text("the name of a header field", "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$");
-const PARAMETER: Shape = Shape::Text("the name of a query parameter", "");
+const PARAMETER: Shape = Shape::Text("the name of a query parameter, in which `*` stands for anything", "");
+const POINTER: Shape = Shape::Text("a JSON pointer, in which `*` stands for every member", "^/");
+const ITEM_TEMPLATE: Shape = Shape::Text("a template with `{}`, where each value goes", "\\{\\}");
+/// What a value is compared with.
+const TEST: Shape = Shape::Any(&[
+    Shape::Text("a text in which `*` stands for anything", ""),
+    Shape::List(&Shape::Text("a text in which `*` stands for anything", ""), 1, 64),
+    Shape::OnOff,
+]);
+const STATUSES: Shape = Shape::Any(&[STATUS_SHAPE, Shape::List(&STATUS_SHAPE, 1, usize::MAX)]);
+const STATUS_SHAPE: Shape =
+    Shape::Any(&[Shape::Number("200", "599"), Shape::Text("a class of statuses such as `5xx`", STATUS)]);
+const HEADER_TESTS: Shape = Shape::Named("the name of a header field", "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$", &TEST);
+const QUERY_TESTS: Shape = Shape::Named("the name of a query parameter", "", &TEST);
+const COOKIE_TESTS: Shape = Shape::Named("the name of a cookie", "", &TEST);
+const JSON_TESTS: Shape = Shape::Named("a JSON pointer", "^/", &TEST);
+const MODE: Shape = Shape::OnOff;
 const METHOD: Shape = Shape::Text("a method, in capitals", "^[A-Z]+(-[A-Z]+)*$");
 const STATUS: &str = "^([2-5]xx|[2-5][0-9][0-9])$";
 const BUCKET: &str = "^[A-Za-z][A-Za-z0-9_-]{0,63}$";
@@ -19,7 +35,7 @@ const DIRECTIVES: Shape = Shape::Word(&["distrust", "honour"]);
 /// The file itself.
 pub(super) const ROOT: Map = Map {
     path: "",
-    about: "A file of rules: YAML, or the same as JSON. Only `routes` must be there.",
+    about: "A file of rules: YAML, or the same as JSON. Only `routes` or `resources` must be there.",
     words: &ROOT_WORDS,
     one_of: &[],
     fields: &[
@@ -71,6 +87,21 @@ pub(super) const ROOT: Map = Map {
         )
         .default("distrust"),
         Field::new(
+            "mode",
+            MODE,
+            "`off`: nothing is answered from the cache or stored, by any rule. Purges go on, so that nothing is out of date when \
+             it is `on` again.",
+            "mode: off",
+        )
+        .default("on"),
+        Field::new(
+            "resources",
+            Shape::Named("the name of a resource", "^[A-Za-z0-9._-]{1,64}$", &Shape::Map(&RESOURCE_MAP)),
+            "A short way to write the rules of something that is read and written under one id. `routecache explain --expand` \
+             shows them as plain rules.",
+            "resources: { user: { id: user_id, reads: { profile: { path: \"/users/{user_id}/profile\" } }, writes: [{ path: \"/users/{user_id}\" }] } }",
+        ),
+        Field::new(
             "routes",
             Shape::List(&Shape::Map(&ROUTE_MAP), 1, usize::MAX),
             "The rules. A read is answered by the most specific cache rule that matches it (a host before none, then segment by \
@@ -78,7 +109,64 @@ pub(super) const ROOT: Map = Map {
              write apply.",
             "routes: [{ name: menu, match: { path: /menu }, cache: {} }]",
         )
+        .otherwise("`resources` must be there"),
+    ],
+};
+
+const RESOURCE_MAP: Map = Map {
+    path: "resources.*",
+    about: "Each read is a cache rule `<resource>-<read>` with the key `<resource>:{id}:<read>` and the tag `<resource>:{id}`; a \
+            read whose path doesn't capture the id is a list, with the tag `<resource>`. Each write purges both.",
+    words: &RESOURCE,
+    one_of: &[],
+    fields: &[
+        Field::new(
+            "id",
+            Shape::Text("the name of a capture", "^[A-Za-z_][A-Za-z0-9_]*$"),
+            "The capture that tells one from another.",
+            "id: user_id",
+        )
         .needed(),
+        Field::new(
+            "host",
+            Shape::Text("a host name without port, or `*.` and what it ends in", ""),
+            "The host of every rule.",
+            "host: api.example.com",
+        )
+        .otherwise("every host"),
+        Field::new("ttl", Shape::Ttl, "The `ttl` of every read that doesn't say.", "ttl: long").otherwise("`default`"),
+        Field::new(
+            "reads",
+            Shape::Named("the name of a read", "^[A-Za-z0-9._-]{1,64}$", &Shape::Fields),
+            "Reads by name: `path`, `methods`, `suffix` (in place of the name in the key), and any field of `cache`; its `tags` are \
+             added to the resource's.",
+            "reads: { profile: { path: \"/users/{user_id}/profile\", ttl: short } }",
+        ),
+        Field::new(
+            "writes",
+            Shape::List(&Shape::Map(&RESOURCE_WRITE_MAP), 0, usize::MAX),
+            "What changes them.",
+            "writes: [{ methods: [PUT, DELETE], path: \"/users/{user_id}\" }]",
+        ),
+    ],
+};
+
+const RESOURCE_WRITE_MAP: Map = Map {
+    path: "resources.*.writes[]",
+    about: "A write purges the one that its path names, and the lists.",
+    words: &RESOURCE_WRITE,
+    one_of: &[],
+    fields: &[
+        Field::new("path", Shape::Text("a path template", "^/"), "The path.", "path: \"/users/{user_id}/avatar\"")
+            .needed(),
+        Field::new("methods", Shape::List(&METHOD, 1, usize::MAX), "The methods.", "methods: [PUT]")
+            .otherwise("`[POST, PUT, PATCH, DELETE]`"),
+        Field::new(
+            "tags",
+            Shape::List(&TAG_TEMPLATE, 0, usize::MAX),
+            "What it purges beside the resource's own tags.",
+            "tags: [ranking]",
+        ),
     ],
 };
 
@@ -236,6 +324,14 @@ const ROUTE_MAP: Map = Map {
         )
         .needed(),
         Field::new(
+            "mode",
+            MODE,
+            "`off`: a purge rule doesn't purge; what a cache rule would answer goes to the origin, and less specific rules don't \
+             answer it either.",
+            "mode: off",
+        )
+        .default("on"),
+        Field::new(
             "cache",
             Shape::Map(&CACHE_MAP),
             "How their responses are stored and reused; `{}` takes every default.",
@@ -259,25 +355,42 @@ const MATCH_MAP: Map = Map {
         Field::new(
             "methods",
             Shape::List(&METHOD, 1, usize::MAX),
-            "The methods. A cache rule answers `GET` and `HEAD`.",
+            "The methods. A cache rule answers `GET` and `HEAD`, or `POST` if its key holds `{body}`: then the body of each request \
+             is read before it is answered, which in Envoy needs `allow_on_headers_stop_iteration: true` at the filter.",
             "methods: [GET]",
         )
         .otherwise("`[GET, HEAD]` in a cache rule, `[POST, PUT, PATCH, DELETE]` in a purge rule"),
         Field::new(
             "host",
-            Shape::Text("a host name without port", "^[^:/ ]+$|^\\[[0-9A-Fa-f:.]+\\]$"),
-            "The host, in any letter case.",
-            "host: api.example.com",
+            Shape::Text("a host name without port, or `*.` and what it ends in", "^[^:/ ]+$|^\\[[0-9A-Fa-f:.]+\\]$"),
+            "The host, in any letter case; `*.example.com` is every host below.",
+            "host: \"*.example.com\"",
         )
         .otherwise("every host"),
         Field::new(
             "path",
             Shape::Text("a path template", "^/[^?#\\s]*$"),
             "The path. `{name}` captures a segment, or the rest of one (`/files/{name}.json`); `{*name}` at the end captures the \
-             rest of the path.",
+             rest of the path. Behind a colon stands what the value must be: `{id:int}`, `hex`, `uuid`, `slug`, or a pattern as in \
+             `{lang:re([a-z]{2})}`; another value doesn't match.",
             "path: \"/users/{user_id}/orders\"",
         )
         .needed(),
+        Field::new(
+            "header",
+            HEADER_TESTS,
+            "Request fields: a text (`*` stands for anything), a list of which one must fit, `on` for there, `off` for not there. \
+             More conditions are more specific.",
+            "header: { x-tenant: acme, x-debug: off }",
+        ),
+        Field::new("query", QUERY_TESTS, "Query parameters, likewise.", "query: { format: [json, \"json-*\"] }"),
+        Field::new("cookie", COOKIE_TESTS, "Cookies, likewise.", "cookie: { beta: on }"),
+        Field::new(
+            "json",
+            JSON_TESTS,
+            "Values in the body, likewise, of a cache rule for `POST`. A body that isn't JSON doesn't match.",
+            "json: { /query: \"query*\" }",
+        ),
     ],
 };
 
@@ -304,8 +417,8 @@ const CACHE_MAP: Map = Map {
         .otherwise("every parameter"),
         Field::new(
             "ttl",
-            Shape::Ttl,
-            "The freshness lifetime where the origin gives none: a bucket or a duration. It applies to the statuses 200, 203, 204, \
+            Shape::Any(&[Shape::Ttl, Shape::Map(&TTL_MAP)]),
+            "The freshness lifetime where the origin gives none: a bucket, a duration, or a place in the response. It applies to the statuses 200, 203, 204, \
              300, 301 and 308. With `0s` nothing is stored unless the origin gives a lifetime.",
             "ttl: catalog",
         )
@@ -351,9 +464,9 @@ const CACHE_MAP: Map = Map {
         Field::new(
             "tags",
             Shape::List(&Shape::Any(&[TAG_TEMPLATE, Shape::Map(&TAG_MAP)]), 1, 32),
-            "What purges can name: templates of captures, query parameters and host, and response fields whose words are tags. \
+            "What purges can name: templates, and values in the response. A response in which those can't be read isn't stored. \
              Every entry also has tags for its URL, host, rule and everything.",
-            "tags: [\"user:{user_id}\", orders, { header: surrogate-key }]",
+            "tags: [\"user:{user_id}\", { header: surrogate-key }, { json: \"/items/*/id\", as: \"order:{}\" }]",
         )
         .otherwise("the key's template is the tag"),
         Field::new(
@@ -433,6 +546,138 @@ const CACHE_MAP: Map = Map {
             "cookies: ignore",
         )
         .default("respect"),
+        Field::new(
+            "identity",
+            Shape::Map(&IDENTITY_MAP),
+            "Whose response it is: part of the key, as a digest. Requests that say who they are that way may then be answered from \
+             the cache, each client its own; those that don't bypass it.",
+            "identity: { header: authorization }",
+        )
+        .otherwise("responses are for everybody, and requests with credentials bypass the cache"),
+        Field::new(
+            "jitter",
+            Shape::Text("a share from `0%` to `90%`", "^([0-9]|[1-8][0-9]|90)%$"),
+            "How much of a lifetime may be cut off by chance, so that what was stored together doesn't go stale together.",
+            "jitter: 10%",
+        )
+        .default("0%"),
+        Field::new(
+            "when",
+            Shape::Map(&WHEN_MAP),
+            "What a response must be to be stored: all of it.",
+            "when: { status: [200, 404], slower_than: 20ms, header: { x-cacheable: \"yes\" } }",
+        ),
+        Field::new(
+            "unless",
+            Shape::Map(&WHEN_MAP),
+            "What a response must not be: any of it keeps it out.",
+            "unless: { json: { /errors: on, \"/errors/*/message\": on } }",
+        ),
+        Field::new(
+            "min_uses",
+            Shape::Number("1", "100"),
+            "How often a worker must have been asked for something lately before it is stored.",
+            "min_uses: 2",
+        )
+        .default("1"),
+        Field::new(
+            "bypass",
+            Shape::Map(&BYPASS_MAP),
+            "Requests that the cache neither answers nor stores: any of it.",
+            "bypass: { header: { x-debug: on }, query: { preview: on } }",
+        ),
+        Field::new(
+            "body_bytes_max",
+            Shape::Size("1KiB", "16MiB"),
+            "The longest body that this rule stores.",
+            "body_bytes_max: 256KiB",
+        )
+        .otherwise("what `limits` says"),
+    ],
+};
+
+const IDENTITY_MAP: Map = Map {
+    path: "routes[].cache.identity",
+    about: "Exactly one of `header`, `cookie` and `claim`.",
+    words: &IDENTITY,
+    one_of: &["header", "cookie", "claim"],
+    fields: &[
+        Field::new("header", FIELD_NAME, "Whoever sends this value of a field.", "header: authorization"),
+        Field::new(
+            "cookie",
+            Shape::Text("the name of a cookie", ""),
+            "Whoever sends this value of a cookie.",
+            "cookie: session",
+        ),
+        Field::new(
+            "claim",
+            Shape::Text("the name of a claim", ""),
+            "Whoever the token is about that Envoy's `jwt_authn` has verified in front of this filter. A token that nobody has \
+             verified is nobody's. The claim must be a text.",
+            "claim: sub",
+        ),
+        Field::new(
+            "payload",
+            Shape::Text("a name", ""),
+            "Where `jwt_authn` keeps the claims: its `payload_in_metadata`. Only with `claim`.",
+            "payload: verified",
+        )
+        .otherwise("`jwt_payload`"),
+    ],
+};
+
+const TTL_MAP: Map = Map {
+    path: "routes[].cache.ttl",
+    about: "A whole number of seconds in the response; one that is there and isn't a number keeps the response out. Exactly one of \
+            `header` and `json`.",
+    words: &TTL,
+    one_of: &["header", "json"],
+    fields: &[
+        Field::new("header", FIELD_NAME, "A response field.", "header: x-ttl"),
+        Field::new("json", POINTER, "A value in the response's body.", "json: /meta/ttl"),
+        Field::new("default", Shape::Ttl, "Where the response doesn't say.", "default: short")
+            .otherwise("the bucket `default`"),
+    ],
+};
+
+const WHEN_MAP: Map = Map {
+    path: "routes[].cache.when",
+    about: "Of `when` all must hold, of `unless` none may.",
+    words: &RESPONSE_TESTS,
+    one_of: &[],
+    fields: &[
+        Field::new("status", STATUSES, "A status, or a list of which one must fit.", "status: [200, 4xx]"),
+        Field::new(
+            "header",
+            HEADER_TESTS,
+            "Response fields: a text (`*` stands for anything), a list of which one must fit, `on` for there, `off` for not there.",
+            "header: { x-cacheable: \"yes\" }",
+        ),
+        Field::new(
+            "json",
+            JSON_TESTS,
+            "Values in the response's body, likewise. A body that isn't JSON isn't stored.",
+            "json: { /state: done }",
+        ),
+        Field::new(
+            "slower_than",
+            Shape::Duration("1ms", "1h"),
+            "The origin took longer than this.",
+            "slower_than: 20ms",
+        ),
+    ],
+};
+
+const BYPASS_MAP: Map = Map {
+    path: "routes[].cache.bypass",
+    about: "Conditions as in `match`. A body that can't be read counts as fitting.",
+    words: &REQUEST_TESTS,
+    one_of: &[],
+    fields: &[
+        Field::new("header", HEADER_TESTS, "Request fields.", "header: { x-debug: on }"),
+        Field::new("query", QUERY_TESTS, "Query parameters.", "query: { preview: \"1\" }"),
+        Field::new("cookie", COOKIE_TESTS, "Cookies.", "cookie: { editor: on }"),
+        Field::new("json", JSON_TESTS, "Values in the body, in a rule for `POST`.", "json: { /query: \"*mutation*\" }"),
     ],
 };
 
@@ -467,21 +712,45 @@ const QUERY_MAP: Map = Map {
             "include: [page, size]",
         )
         .otherwise("every parameter"),
+        Field::new(
+            "exclude",
+            Shape::List(&PARAMETER, 0, 64),
+            "The parameters that don't count, as they are spelled here; all others do. In place of `include`.",
+            "exclude: [\"utm_*\", gclid]",
+        ),
+        Field::new(
+            "strip",
+            Shape::OnOff,
+            "Whether the request is forwarded without the parameters that don't count, so that they can't change what is stored.",
+            "strip: on",
+        )
+        .default("off"),
     ],
 };
 
 const TAG_MAP: Map = Map {
     path: "routes[].cache.tags[]",
-    about: "A tag that the response names.",
+    about: "Tags of which each is made of a value that is found. Exactly one of `header`, `json` and `request_json`.",
     words: &TAG,
-    one_of: &[],
-    fields: &[Field::new(
-        "header",
-        FIELD_NAME,
-        "A response field whose words are tags, separated by spaces or commas. It is hidden from clients.",
-        "header: surrogate-key",
-    )
-    .needed()],
+    one_of: &["header", "json", "request_json"],
+    fields: &[
+        Field::new(
+            "header",
+            FIELD_NAME,
+            "The words of a response field, separated by spaces or commas. Without `as` they are the tags, and the field is hidden \
+             from clients.",
+            "header: surrogate-key",
+        ),
+        Field::new("json", POINTER, "Values in the response's body.", "json: \"/items/*/id\""),
+        Field::new(
+            "request_json",
+            POINTER,
+            "Values in the request's body: of a write, or of a read by `POST`.",
+            "request_json: /variables/id",
+        ),
+        Field::new("as", ITEM_TEMPLATE, "What is made of each value.", "as: \"order:{}\"")
+            .otherwise("the value itself"),
+    ],
 };
 
 const ROUTE_PURGE_MAP: Map = Map {
@@ -492,9 +761,10 @@ const ROUTE_PURGE_MAP: Map = Map {
     one_of: &[],
     fields: &[Field::new(
         "tags",
-        Shape::List(&TAG_TEMPLATE, 1, 32),
-        "The tags. One that can't be filled, because the request lacks a value, purges everything rather than nothing.",
-        "tags: [\"user:{user_id}\", users]",
+        Shape::List(&Shape::Any(&[TAG_TEMPLATE, Shape::Map(&TAG_MAP)]), 1, 32),
+        "The tags. Where one can't be told, because the request lacks a value or a body can't be read, whatever could carry it is \
+         purged: all entries of the rules that make such tags, or everything where none here does.",
+        "tags: [\"user:{user_id}\", users, { request_json: /coupon, as: \"coupon:{}\" }]",
     )
     .needed()],
 };

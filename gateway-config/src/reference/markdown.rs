@@ -74,6 +74,7 @@ fn takes(shape: Shape) -> String {
         Shape::Ttl => "a bucket, or a duration in whole seconds".to_owned(),
         Shape::Number(low, high) => format!("a whole number from {low} to {high}"),
         Shape::Size(low, high) => format!("a size from `{low}` to `{high}`"),
+        Shape::Fields => "a map".to_owned(),
         Shape::List(item, min, max) => {
             let most = if max < usize::MAX { format!(", at most {max}") } else { String::new() };
             let empty = if min == 0 { "; may be empty" } else { "" };

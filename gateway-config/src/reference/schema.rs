@@ -112,6 +112,7 @@ fn shape(of: Shape) -> Value {
             json!({ "type": "integer", "minimum": low.parse::<u64>().ok(), "maximum": high.parse::<u64>().ok() })
         }
         Shape::Size(..) => json!({ "$ref": "#/$defs/size" }),
+        Shape::Fields => json!({ "type": "object" }),
         Shape::List(item, min, max) => {
             let mut list = json!({ "type": "array", "items": shape(*item), "minItems": min });
             if let (Value::Object(list), true) = (&mut list, max < usize::MAX) {

@@ -21,10 +21,22 @@ background: {}
 routes:
   - name: order-list
     match: { path: "/users/{user_id}/orders" }
-    cache: { query: {}, early: { within: 30s }, tags: [{ header: surrogate-key }] }
+    cache:
+      query: { include: [page] }
+      ttl: { header: x-ttl }
+      identity: { claim: sub }
+      when: {}
+      bypass: {}
+      early: { within: 30s }
+      tags: [{ header: surrogate-key }]
   - name: user-write
     match: { path: "/users/{user_id}" }
     purge: { tags: [users] }
+resources:
+  user:
+    id: user_id
+    reads: { profile: { path: "/users/{user_id}/profile" } }
+    writes: [{ path: "/users/{user_id}/profile" }]
 "#;
 
 fn load(rules: &Value) -> Result<Loaded, Mistakes> {
@@ -47,6 +59,7 @@ fn file(map: &Map, field: &Field, value: Option<Value>) -> Value {
                 let items = place[list].as_array_mut().unwrap().iter_mut();
                 items.into_iter().find(|item| next.is_none_or(|next| item.get(next).is_some())).expect(map.path)
             }
+            None if *name == "*" => place.as_object_mut().unwrap().values_mut().next().unwrap(),
             None => &mut place[*name],
         };
         assert!(place.is_object(), "{} has a place in the file", map.path);
@@ -54,7 +67,20 @@ fn file(map: &Map, field: &Field, value: Option<Value>) -> Value {
     let place = place.as_object_mut().unwrap();
     place.retain(|name, _| name != field.name && !(map.one_of.contains(&field.name) && map.one_of.contains(&&**name)));
     place.extend(value.map(|value| (field.name.to_owned(), value)));
+    if map.path == "routes[].cache.query" && field.name == "exclude" {
+        place.remove("include");
+    }
+    if reads_body(map, field) {
+        rules["routes"][0]["match"]["methods"] = json!(["POST"]);
+        rules["routes"][0]["cache"]["key"] = json!("{user_id}:{body}");
+    }
     rules
+}
+
+/// What is posted, only rules for POST can speak of.
+fn reads_body(map: &Map, field: &Field) -> bool {
+    field.name == "request_json"
+        || field.name == "json" && matches!(map.path, "routes[].match" | "routes[].cache.bypass")
 }
 
 fn every_field() -> Vec<(&'static Map, &'static Field)> {

@@ -3,7 +3,8 @@
 use crate::cache_control::CacheControl;
 use crate::fields::Fields;
 use crate::http_date::http_date_ms;
-use crate::policy::{CacheRule, DeltaSeconds, OriginControl};
+use crate::json;
+use crate::policy::{CacheRule, DeltaSeconds, OriginControl, Ttl};
 
 /// Statuses that a rule's `ttl` applies to. For others a rule says so (`ttl_by_status`) or the origin does: an error that
 /// slipped into a cache by default would outlive its cause.
@@ -27,6 +28,8 @@ pub struct Response<'a> {
     pub requested_ms: u64,
     /// Wall-clock time when its header arrived, likewise.
     pub received_ms: u64,
+    /// Its whole body, once it is there and where the rule reads it.
+    pub body: Option<&'a [u8]>,
 }
 
 /// Where a lifetime comes from.
@@ -36,24 +39,56 @@ pub enum Source {
     Explicit,
     /// Guessed from `Last-Modified`.
     Heuristic,
-    /// The rule.
+    /// The rule's `ttl_by_status`.
+    Status,
+    /// The rule's `ttl`.
     Rule,
 }
 
+impl Source {
+    /// Whether the rule decides, not the origin.
+    #[must_use]
+    pub fn is_rule(self) -> bool {
+        matches!(self, Self::Status | Self::Rule)
+    }
+}
+
+/// What a rule's `ttl` says of a response; `None` where it can't be read, though it is there. A body that hasn't come yet
+/// may say anything.
+#[must_use]
+pub fn rule_ttl(response: &Response<'_>, rule: &CacheRule) -> Option<DeltaSeconds> {
+    match &rule.ttl {
+        Ttl::Fixed(ttl) => Some(*ttl),
+        Ttl::Header { name, default } if !response.fields.has(name) => Some(*default),
+        Ttl::Header { name, .. } => response.fields.only(name).map(<[u8]>::trim_ascii).and_then(DeltaSeconds::parse),
+        Ttl::Json { pointer, default } => {
+            let Some(body) = response.body else { return Some(DeltaSeconds::MAX) };
+            let mut given: Option<Option<DeltaSeconds>> = None;
+            let mut add = |value: &[u8]| given = Some(DeltaSeconds::parse(value).filter(|_| given.is_none()));
+            match json::select(body, pointer, &mut add) {
+                Ok(()) => given.unwrap_or(Some(*default)),
+                Err(json::Unreadable::Missing) => Some(*default),
+                Err(json::Unreadable::NotJson) => None,
+            }
+        }
+    }
+}
+
 /// A freshness lifetime in milliseconds, counted from the response's making, and where it comes from; `None` where the
-/// response has none, and mustn't be stored for that (§3).
+/// response has none, and mustn't be stored for that (§3). `ttl` is what the rule's own says of it.
 #[must_use]
 pub fn lifetime_ms(
     response: &Response<'_>,
     control: &CacheControl,
     targeted: bool,
     rule: &CacheRule,
+    ttl: DeltaSeconds,
 ) -> Option<(u64, Source)> {
     let terms = &rule.terms;
     // A rule's lifetime counts from the moment of storing, however old the response says it is.
-    let by_rule = |ttl: DeltaSeconds| (ttl.as_millis().saturating_add(initial_age_ms(response)), Source::Rule);
-    let by_status = terms.ttl_of(response.status).map(by_rule);
-    let by_default = || BY_RULE.contains(&response.status).then(|| by_rule(rule.ttl));
+    let by_rule = |ttl: DeltaSeconds| ttl.as_millis().saturating_add(initial_age_ms(response));
+    let by_status = terms.ttl_of(response.status).map(|ttl| (by_rule(ttl), Source::Status));
+    let by_default = || BY_RULE.contains(&response.status).then(|| (by_rule(ttl), Source::Rule));
     let explicit = || explicit_lifetime(response, control, targeted).map(|given| (given.as_millis(), Source::Explicit));
     match terms.origin {
         OriginControl::Respect => explicit()
@@ -123,11 +158,16 @@ mod tests {
         rule
     }
 
+    fn response<'a>(status: u16, fields: &'a Fields<'a>) -> Response<'a> {
+        Response { status, fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS, body: None }
+    }
+
     fn of(rule: &CacheRule, status: u16, lines: &[(&str, &str)]) -> Option<(u64, Source)> {
         let fields =
             Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
-        let response = Response { status, fields: &fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS };
-        lifetime_ms(&response, &CacheControl::of(&fields), false, rule).map(|(ms, source)| (ms / 1000, source))
+        let response = response(status, &fields);
+        let ttl = rule_ttl(&response, rule).unwrap();
+        lifetime_ms(&response, &CacheControl::of(&fields), false, rule, ttl).map(|(ms, source)| (ms / 1000, source))
     }
 
     /// A status, what the origin says, and the lifetime under each of the four ways to hear it.
@@ -137,7 +177,7 @@ mod tests {
     /// `respect`, `respect` with heuristics, `override` and `ignore`.
     #[test]
     fn who_decides_how_long() {
-        use Source::{Explicit, Heuristic, Rule};
+        use Source::{Explicit, Heuristic, Rule, Status};
         let modified = ("last-modified", "Mon, 24 Nov 2025 15:50:00 GMT"); // ten minutes ago
         let expires = ("expires", "Mon, 24 Nov 2025 16:01:00 GMT");
         let table: [Row<'_>; 10] = [
@@ -149,14 +189,14 @@ mod tests {
             ),
             (200, &[expires], [Some((60, Explicit)), Some((60, Explicit)), Some((300, Rule)), Some((300, Rule))]),
             (200, &[modified], [Some((300, Rule)), Some((60, Heuristic)), Some((300, Rule)), Some((300, Rule))]),
-            (404, &[], [Some((30, Rule)); 4]),
-            (404, &[modified], [Some((30, Rule)); 4]),
+            (404, &[], [Some((30, Status)); 4]),
+            (404, &[modified], [Some((30, Status)); 4]),
             (
                 404,
                 &[("cache-control", "max-age=9")],
-                [Some((9, Explicit)), Some((9, Explicit)), Some((30, Rule)), Some((30, Rule))],
+                [Some((9, Explicit)), Some((9, Explicit)), Some((30, Status)), Some((30, Status))],
             ),
-            (503, &[], [Some((0, Rule)); 4]),
+            (503, &[], [Some((0, Status)); 4]),
             (410, &[], [None; 4]),
             (
                 410,
@@ -194,13 +234,42 @@ mod tests {
         assert_eq!(of(&[("expires", "Mon, 24 Nov 2025 16:00:30 GMT"); 2]), Some(0), "two lines are no date");
     }
 
+    #[test]
+    fn a_rules_lifetime_may_stand_in_the_response() {
+        let mut rule = rule(OriginControl::Respect, false);
+        let default = DeltaSeconds::saturating(7);
+        let ttl = |rule: &CacheRule, lines: Vec<(&[u8], &[u8])>, body: Option<&[u8]>| {
+            let fields = Fields::from_pairs(lines);
+            rule_ttl(&Response { body, ..response(200, &fields) }, rule).map(DeltaSeconds::as_secs)
+        };
+        rule.ttl = Ttl::Header { name: "x-ttl".into(), default };
+        assert_eq!(ttl(&rule, vec![], None), Some(7));
+        assert_eq!(ttl(&rule, vec![(b"X-TTL", b" 60 ")], None), Some(60));
+        for value in ["", "-1", "5m", "60, 70"] {
+            assert_eq!(ttl(&rule, vec![(b"x-ttl", value.as_bytes())], None), None, "{value}");
+        }
+        rule.ttl = Ttl::Json { pointer: json::Pointer::parse("/meta/ttl").unwrap(), default };
+        for (body, seconds) in [
+            (r#"{"meta":{"ttl":60}}"#, Some(60)),
+            (r#"{"meta":{"ttl":"60"}}"#, Some(60)),
+            ("{}", Some(7)),
+            (r#"{"meta":{"ttl":1.5}}"#, None),
+            (r#"{"meta":{"ttl":60,"ttl":5}}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(ttl(&rule, vec![], Some(body.as_bytes())), seconds, "{body}");
+        }
+        assert_eq!(ttl(&rule, vec![], None), Some(DeltaSeconds::MAX.as_secs()), "it may yet say anything");
+    }
+
     /// RFC 9213 §2.2.
     #[test]
     fn where_a_targeted_field_speaks_expires_does_not() {
         let fields = Fields::from_pairs(vec![(b"expires", b"Mon, 24 Nov 2025 16:01:00 GMT")]);
-        let response = Response { status: 200, fields: &fields, requested_ms: NOW_MS, received_ms: NOW_MS };
         let rule = rule(OriginControl::Respect, false);
-        assert_eq!(lifetime_ms(&response, &CacheControl::default(), true, &rule), Some((300_000, Source::Rule)));
+        let ttl = DeltaSeconds::saturating(300);
+        let lifetime = lifetime_ms(&response(200, &fields), &CacheControl::default(), true, &rule, ttl);
+        assert_eq!(lifetime, Some((300_000, Source::Rule)));
     }
 
     /// RFC 9111 §4.2.2.
@@ -228,7 +297,7 @@ mod tests {
         let age = |lines: &[(&str, &str)]| {
             let fields =
                 Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
-            initial_age_ms(&Response { status: 200, fields: &fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS })
+            initial_age_ms(&response(200, &fields))
         };
         let ten_seconds_ago = ("date", "Mon, 24 Nov 2025 15:59:50 GMT");
         assert_eq!(age(&[ten_seconds_ago]), 10_000);

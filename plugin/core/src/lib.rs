@@ -1,11 +1,13 @@
 //! Every decision of the cache, and nothing else: this crate is handed facts and `now`, and returns a value. It never
 //! reads a clock, calls a host, logs, or keeps a global; `routecache-filter` does what is decided here.
 //!
-//! In reading order: what the rules say ([`policy`], [`template`]); what a request meets and is to be done with it
+//! In reading order: what the rules say ([`policy`], [`template`], [`path`], [`pattern`], [`condition`]), and where what they
+//! name is found ([`json`], [`property`], [`digest`]); what a request meets and is to be done with it
 //! ([`request`], [`matching`]); what names a response ([`key`]); then HTTP caching by the chapters of RFC 9111: storing
 //! (§3: [`storing`], [`cache_control`], [`targeted`]), freshness (§4.2: [`freshness`]), selecting fields (§4.1: [`vary`]),
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
-//! ([`reply`], [`ranges`]); what the filter fetches by itself ([`fetch`], [`refresh`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
+//! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
+//! [`refresh`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
 //! [`eviction`]); what a purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that
 //! ([`cache_status`]).
 #![cfg_attr(
@@ -24,6 +26,8 @@
 
 pub mod cache_control;
 pub mod cache_status;
+pub mod condition;
+pub mod digest;
 pub mod entry;
 pub mod eviction;
 pub mod fetch;
@@ -33,11 +37,15 @@ pub mod gateway_log;
 pub mod gateway_tier;
 pub mod http_date;
 pub mod invalidation;
+pub mod json;
 pub mod key;
 pub mod matching;
 mod order;
+pub mod path;
+pub mod pattern;
 pub mod planted;
 pub mod policy;
+pub mod property;
 pub mod purge_table;
 pub mod ranges;
 pub mod refresh;
@@ -46,6 +54,7 @@ pub mod request;
 pub mod storing;
 pub mod targeted;
 pub mod template;
+pub mod uses;
 pub mod validation;
 pub mod vary;
 mod wire;

@@ -3,6 +3,9 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::condition::{Condition, Glob, Subject, Test};
+use crate::json::Pointer;
+use crate::path::PathTemplate;
 use crate::template::Template;
 
 /// A count of whole seconds: the `delta-seconds` of RFC 9111 §1.2.2.
@@ -126,12 +129,25 @@ pub struct Rule {
     pub name: String,
     /// Upper-case; never empty.
     pub methods: Vec<String>,
-    /// Lower-case host without port; none means every host.
+    /// Lower-case host without port, or `*.` and what it ends in; none means every host.
     pub host: Option<String>,
-    /// A path template in matchit's words: `/users/{user_id}`, `/files/{*path}`.
-    pub path: String,
+    /// Which paths.
+    pub path: PathTemplate,
+    /// What else a request must be; all of it.
+    pub conditions: Vec<Condition>,
+    /// Whether it does anything.
+    pub mode: Mode,
     /// What the rule does.
     pub action: Action,
+}
+
+/// Whether a rule does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    On,
+    /// It doesn't. What a cache rule would answer goes to the origin, and less specific rules don't answer it either.
+    Off,
 }
 
 /// What a rule does with a request that it matches.
@@ -150,10 +166,31 @@ pub struct CacheRule {
     pub key: Template,
     /// Which query parameters count.
     pub query: QuerySelection,
+    /// Whether the request is forwarded without the parameters that don't count.
+    pub strip_query: bool,
+    /// Whose response it is.
+    pub identity: Option<Identity>,
     /// Freshness lifetime where the response doesn't say.
-    pub ttl: DeltaSeconds,
-    /// The tags of a response.
+    pub ttl: Ttl,
+    /// How much of a lifetime may be cut off by chance, in percent, so that what was stored together doesn't go stale
+    /// together.
+    pub jitter_percent: u8,
+    /// The tags of a response that the request decides.
     pub tags: Vec<Template>,
+    /// The tags that are made of what the response says.
+    pub item_tags: Vec<ItemTag<ResponsePart>>,
+    /// The tags that are made of what is posted.
+    pub request_tags: Vec<ItemTag<Pointer>>,
+    /// What a response must be to be stored; all of it.
+    pub when: ResponseTests,
+    /// What a response must not be; any of it.
+    pub unless: ResponseTests,
+    /// How often a worker must have been asked before a response is stored; at least 1.
+    pub min_uses: u8,
+    /// Requests that aren't answered from the cache; any of it.
+    pub bypass: Vec<Condition>,
+    /// The longest response body that is stored, where the rule says.
+    pub body_bytes_max: Option<u64>,
     /// How much origin and client are heard.
     pub terms: Terms,
 }
@@ -162,8 +199,121 @@ impl CacheRule {
     /// A rule that says nothing but its key, which is its tag too.
     #[must_use]
     pub fn new(key: Template, ttl: DeltaSeconds) -> Self {
-        Self { query: QuerySelection::All, ttl, tags: vec![key.clone()], key, terms: Terms::default() }
+        Self {
+            query: QuerySelection::All,
+            strip_query: false,
+            identity: None,
+            ttl: Ttl::Fixed(ttl),
+            jitter_percent: 0,
+            tags: vec![key.clone()],
+            item_tags: Vec::new(),
+            request_tags: Vec::new(),
+            when: ResponseTests::default(),
+            unless: ResponseTests::default(),
+            min_uses: 1,
+            bypass: Vec::new(),
+            body_bytes_max: None,
+            key,
+            terms: Terms::default(),
+        }
     }
+
+    /// Whether only the whole response says if it is stored, for how long, and with which tags.
+    #[must_use]
+    pub fn reads_response_body(&self) -> bool {
+        matches!(self.ttl, Ttl::Json { .. })
+            || self.item_tags.iter().any(|tag| matches!(tag.part, ResponsePart::Json(_)))
+            || [&self.when, &self.unless].iter().any(|tests| !tests.json.is_empty())
+    }
+}
+
+/// Whose response it is: part of the key, as a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Whoever sends this value of a header field; its name in lower case.
+    Header(String),
+    /// Whoever sends this value of a cookie.
+    Cookie(String),
+    /// Whoever the token is about that the gateway has verified.
+    Claim {
+        /// The claim.
+        name: String,
+        /// Where the gateway keeps the claims (`payload_in_metadata` of its `jwt_authn`).
+        payload: String,
+    },
+}
+
+impl Identity {
+    /// Whether it accounts for a request field that says who the client is.
+    #[must_use]
+    pub fn covers(&self, field: &str) -> bool {
+        match self {
+            Self::Header(name) => name == field,
+            Self::Cookie(_) => field == "cookie",
+            Self::Claim { .. } => field == "authorization",
+        }
+    }
+}
+
+/// A rule's freshness lifetime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// Always the same.
+    Fixed(DeltaSeconds),
+    /// Seconds in a response field.
+    Header {
+        /// Its name, in lower case.
+        name: String,
+        /// Where the response has none.
+        default: DeltaSeconds,
+    },
+    /// Seconds in the response's body.
+    Json {
+        /// Where.
+        pointer: Pointer,
+        /// Where the body has none.
+        default: DeltaSeconds,
+    },
+}
+
+/// Tags of which each is made of a value that is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemTag<Part> {
+    /// Where the values are.
+    pub part: Part,
+    /// The tag of each, with the value at `{}`.
+    pub template: Template,
+}
+
+/// A part of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponsePart {
+    /// The words of a field; its name in lower case.
+    Header(String),
+    /// Values in the body.
+    Json(Pointer),
+}
+
+/// A part of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WritePart {
+    /// Values in the body of the request.
+    Request(Pointer),
+    /// A part of the response.
+    Response(ResponsePart),
+}
+
+/// Conditions on a response. Whether all of them must hold or any, the field says that has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseTests {
+    /// Its status is one of these; none means no condition.
+    pub status: Vec<StatusRange>,
+    /// Fields, by their names in lower case.
+    pub header: Vec<(String, Test)>,
+    /// Values in the body.
+    pub json: Vec<(Pointer, Test)>,
+    /// The origin took longer than this, in milliseconds.
+    pub slower_than_ms: Option<u64>,
 }
 
 /// How much origin and client are heard. docs/caching.md has what `origin`, `heuristics`, `ttl_by_status` and `ttl` mean
@@ -278,7 +428,9 @@ pub enum StatusRange {
 }
 
 impl StatusRange {
-    fn holds(self, status: u16) -> bool {
+    /// Whether a status is in it.
+    #[must_use]
+    pub fn holds(self, status: u16) -> bool {
         match self {
             Self::One(one) => one == status,
             Self::Class(class) => class == status / 100,
@@ -340,48 +492,107 @@ pub enum ClientCacheControl {
 pub enum QuerySelection {
     /// Every one.
     All,
-    /// These names only.
-    Include(Vec<String>),
+    /// Those with these names only.
+    Include(Vec<Glob>),
+    /// All but those with these names.
+    Exclude(Vec<Glob>),
 }
 
 /// What a successful write purges.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PurgeRule {
-    /// Filled with the captures of the write's path.
+    /// Filled with the captures of the write's path and whatever else the request says.
     pub tags: Vec<Template>,
+    /// Made of what its bodies and its response say.
+    pub item_tags: Vec<ItemTag<WritePart>>,
 }
 
 impl Rule {
-    /// A number that changes with whatever decides this rule's keys, tags and identity. An entry that carries another
-    /// one was stored under other rules, and is a miss.
+    /// A number that changes with whatever decides which requests meet this rule, their keys, tags and identity. An entry
+    /// that carries another one was stored under other rules, and is a miss.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        let mut add = |text: &str| {
-            hash.update(&text.len().to_le_bytes());
-            hash.update(text.as_bytes());
-        };
-        add(&self.name);
-        add(self.host.as_deref().unwrap_or_default());
-        add(&self.path);
+        let mut print = Print(Xxh3::new());
+        print.add(&self.name);
+        print.add(self.host.as_deref().unwrap_or_default());
+        print.add(self.path.source());
+        print.conditions(&self.conditions);
         if let Action::Cache(cache) = &self.action {
-            add(cache.key.source());
-            match &cache.query {
-                QuerySelection::All => add("all"),
-                QuerySelection::Include(names) => names.iter().for_each(|name| add(name)),
-            }
-            add("tags");
-            cache.tags.iter().for_each(|tag| add(tag.source()));
-            let Terms { origin, unheard, targeted, tag_fields, cookies, vary, normalize, .. } = &cache.terms;
-            for names in [targeted, tag_fields, vary, normalize] {
-                add("list");
-                names.iter().for_each(|name| add(name));
-            }
-            // What was stored under laxer terms isn't reused under stricter ones.
-            let terms = [*origin as u8, *cookies as u8, u8::from(unheard.private), u8::from(unheard.no_store)];
-            hash.update(&terms);
+            cache.print(&mut print);
         }
-        hash.digest()
+        print.0.digest()
+    }
+}
+
+impl CacheRule {
+    fn print(&self, print: &mut Print) {
+        print.add(self.key.source());
+        let (kind, globs) = match &self.query {
+            QuerySelection::All => ("all", &[][..]),
+            QuerySelection::Include(globs) => ("include", &globs[..]),
+            QuerySelection::Exclude(globs) => ("exclude", &globs[..]),
+        };
+        print.add(if self.strip_query { "strip" } else { "" });
+        print.list(kind, globs.iter().map(Glob::source));
+        match &self.identity {
+            None => print.add("identity"),
+            Some(Identity::Header(name)) => print.list("identity header", [name.as_str()].into_iter()),
+            Some(Identity::Cookie(name)) => print.list("identity cookie", [name.as_str()].into_iter()),
+            Some(Identity::Claim { name, payload }) => {
+                print.list("identity claim", [name.as_str(), payload].into_iter());
+            }
+        }
+        print.list("tags", self.tags.iter().map(Template::source));
+        for ItemTag { part, template } in &self.item_tags {
+            let (kind, name) = match part {
+                ResponsePart::Header(name) => ("tag header", name.as_str()),
+                ResponsePart::Json(pointer) => ("tag json", pointer.source()),
+            };
+            print.list(kind, [name, template.source()].into_iter());
+        }
+        for ItemTag { part, template } in &self.request_tags {
+            print.list("tag request", [part.source(), template.source()].into_iter());
+        }
+        print.conditions(&self.bypass);
+        let Terms { origin, unheard, targeted, tag_fields, cookies, vary, normalize, .. } = &self.terms;
+        for names in [targeted, tag_fields, vary, normalize] {
+            print.list("list", names.iter().map(String::as_str));
+        }
+        // What was stored under laxer terms isn't reused under stricter ones.
+        let terms = [*origin as u8, *cookies as u8, u8::from(unheard.private), u8::from(unheard.no_store)];
+        print.0.update(&terms);
+    }
+}
+
+/// What becomes a fingerprint: texts with their lengths, so that none runs into the next.
+struct Print(Xxh3);
+
+impl Print {
+    fn add(&mut self, text: &str) {
+        self.0.update(&text.len().to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    fn list<'t>(&mut self, kind: &str, texts: impl Iterator<Item = &'t str>) {
+        self.add(kind);
+        texts.for_each(|text| self.add(text));
+    }
+
+    fn conditions(&mut self, conditions: &[Condition]) {
+        for Condition { subject, test } in conditions {
+            let (kind, name) = match subject {
+                Subject::Header(name) => ("header", name.as_str()),
+                Subject::Query(name) => ("query", name.as_str()),
+                Subject::Cookie(name) => ("cookie", name.as_str()),
+                Subject::Json(pointer) => ("json", pointer.source()),
+            };
+            self.list(kind, [name].into_iter());
+            match test {
+                Test::Present => self.add("present"),
+                Test::Absent => self.add("absent"),
+                Test::Is(globs) => self.list("is", globs.iter().map(Glob::source)),
+            }
+        }
     }
 }
 

@@ -1,6 +1,4 @@
-//! What to do with a request ([`Engine::plan`]), and whether a stored response answers it ([`Name::reuse`]).
-
-use std::fmt;
+//! What to do with a request ([`Engine::plan`]), and whether a stored response answers it ([`Wanted::reuse`]).
 
 use crate::cache_control::RequestControl;
 use crate::cache_status::Forward;
@@ -8,13 +6,18 @@ use crate::entry::Entry;
 use crate::fetch::has_looped;
 use crate::fields::Fields;
 use crate::invalidation::{group_tags, is_safe, on_same_origin};
-use crate::key::{self, CacheKey, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
-use crate::matching::{Match, PathMistake, Router, normal_path};
+use crate::json;
+use crate::key::{self, CacheKey, Facts, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
+use crate::matching::{Match, Router, normal_path};
 use crate::order::sorted_set;
 use crate::planted::planted;
-use crate::policy::{Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, OriginControl, Policy, Rule, Terms};
+use crate::policy::{
+    Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, Mode, OriginControl, Policy, ResponsePart, Rule, Terms,
+    WritePart,
+};
+use crate::property::Properties;
 use crate::storing::NotStored;
-use crate::template::escape;
+use crate::template::{Around, NoValue, Placeholder, Source, Template, escape};
 
 /// Fields by which a client says who it is, beside `Authorization` and `Cookie`. A response to such a request is made for
 /// that client until a rule says otherwise, so nothing is stored and nothing stored is served (C8).
@@ -25,6 +28,15 @@ const CREDENTIALS: [&str; 3] = ["proxy-authorization", "x-api-key", "x-auth-toke
 const OVERRIDES: [&str; 6] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "x-host"];
 
+/// Preconditions that are for the origin to judge, whatever the method.
+const FOR_THE_ORIGIN: [&str; 2] = ["if-match", "if-unmodified-since"];
+
+/// What a GET may carry and is answered with from the store, and means nothing for what a POST asks.
+const OF_GET: [&str; 4] = ["if-none-match", "if-modified-since", "range", "if-range"];
+
+/// Longest body of a request that is read, for a key or for tags.
+pub const REQUEST_BODY_BYTES_MAX: usize = 64 << 10;
+
 /// The checked rules, ready to be asked.
 #[derive(Debug)]
 pub struct Engine {
@@ -33,15 +45,56 @@ pub struct Engine {
     fingerprints: Vec<u64>,
 }
 
+/// A request, as far as it has come.
+#[derive(Clone, Copy)]
+pub struct Arrived<'a> {
+    /// Its header.
+    pub fields: &'a Fields<'a>,
+    /// Its body.
+    pub body: Body<'a>,
+    /// What the gateway knows of it.
+    pub property: Properties<'a>,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// It has none.
+    None,
+    /// It hasn't come yet.
+    Coming,
+    /// Here it is, whole.
+    Whole(&'a [u8]),
+}
+
+impl<'a> Arrived<'a> {
+    /// A request whose header is there.
+    #[must_use]
+    pub fn new(fields: &'a Fields<'a>, end_of_stream: bool, property: Properties<'a>) -> Self {
+        Self { fields, body: if end_of_stream { Body::None } else { Body::Coming }, property }
+    }
+
+    fn whole_body(&self) -> Option<&'a [u8]> {
+        match self.body {
+            Body::None => Some(b""),
+            Body::Coming => None,
+            Body::Whole(body) => Some(body),
+        }
+    }
+}
+
 /// What to do with a request.
 #[derive(Debug)]
-pub enum Plan<'r, 'p> {
+pub enum Plan<'a> {
     /// No rule speaks of it: the filter is out of the way.
     Ignore,
     /// A rule speaks of it, but it must go to the origin, and its response isn't stored.
     Bypass(Bypass),
+    /// Its body decides, and hasn't come: ask again when it has, or when it turns out to be longer than
+    /// [`REQUEST_BODY_BYTES_MAX`] ([`Engine::plan_unread`]).
+    ReadBody,
     /// It may be answered from the cache.
-    Read(Reading<'r, 'p>),
+    Read(Box<Reading<'a>>),
     /// If it succeeds, it purges ([`Engine::purged_by`]).
     Write(Writing),
 }
@@ -60,9 +113,19 @@ pub enum Bypass {
     /// It has a precondition that is for the origin to judge (`If-Match`, `If-Unmodified-Since`).
     Precondition,
     /// A placeholder of the key or a tag has no value.
-    MissingValue,
+    MissingValue(Source),
+    /// The value of a placeholder isn't what its formatters take.
+    BadValue(Source),
+    /// It doesn't say who the client is, and the rule needs to know.
+    NoIdentity,
     /// Its key or a tag would be too long.
     TooLong,
+    /// Its body doesn't hold what tags are made of.
+    Unreadable,
+    /// The rule's `bypass` is for it.
+    ByRule,
+    /// The rule is switched off.
+    Off,
 }
 
 impl Bypass {
@@ -75,8 +138,13 @@ impl Bypass {
             Self::Upgrade => "upgrade",
             Self::Override => "override-field",
             Self::Precondition => "precondition",
-            Self::MissingValue => "missing-value",
+            Self::MissingValue(_) => "missing-value",
+            Self::BadValue(_) => "bad-value",
+            Self::NoIdentity => "no-identity",
             Self::TooLong => "key-too-long",
+            Self::Unreadable => "unreadable",
+            Self::ByRule => "rule",
+            Self::Off => "off",
         }
     }
 }
@@ -84,21 +152,30 @@ impl Bypass {
 impl From<NoKey> for Bypass {
     fn from(reason: NoKey) -> Self {
         match reason {
-            NoKey::Missing(_) => Self::MissingValue,
+            NoKey::Value(NoValue::Missing(source)) => Self::MissingValue(source),
+            NoKey::Value(NoValue::Bad(source)) => Self::BadValue(source),
+            NoKey::NoIdentity => Self::NoIdentity,
             NoKey::TooLong => Self::TooLong,
+            NoKey::Unreadable => Self::Unreadable,
         }
     }
 }
 
 /// A request that may be answered from the cache.
-#[derive(Debug)]
-pub struct Reading<'r, 'p> {
+pub struct Reading<'a> {
     /// What it wants, apart from the request's own bytes.
     pub wanted: Wanted,
-    rule: &'r Rule,
-    cache: &'r CacheRule,
-    found: Match<'r, 'p>,
-    asked: Asked<'p>,
+    rule: &'a Rule,
+    cache: &'a CacheRule,
+    found: Match<'a, 'a>,
+    asked: Asked<'a>,
+    arrived: Arrived<'a>,
+}
+
+impl std::fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
 }
 
 /// What a request wants of the cache.
@@ -110,11 +187,13 @@ pub struct Wanted {
     pub fingerprint: u64,
     /// Index of the rule in the policy.
     pub rule: usize,
-    /// Whether it is a GET, so that the origin's answer may be stored; a HEAD is answered from what GET stored.
+    /// Whether it isn't a HEAD, so that the origin's answer may be stored; a HEAD is answered from what GET stored.
     pub is_get: bool,
+    /// Whether it is a POST, whose body is in the key: no conditions and no ranges go with it.
+    pub is_post: bool,
     /// Its own directives, as far as the rule lets them count.
     pub control: RequestControl,
-    /// It carries `Authorization` (RFC 9111 §3.5).
+    /// It carries `Authorization`, which the key doesn't hold (RFC 9111 §3.5).
     pub authorised: bool,
     /// Its client came by https.
     pub https: bool,
@@ -136,14 +215,31 @@ pub enum Reuse {
     No(Forward),
 }
 
-impl Reading<'_, '_> {
+impl Reading<'_> {
     /// The tags of the response that the request alone decides, implicit ones too.
     ///
     /// # Errors
     ///
     /// A tag has no value, or is too long: nothing may be stored, since no purge would reach it.
     pub fn tags(&self) -> Result<Vec<String>, Bypass> {
-        Ok(key::entry_tags(self.rule, self.cache, &self.asked.target(), &self.found)?)
+        Ok(key::entry_tags(self.rule, self.cache, &self.asked.facts(&self.arrived), &self.found)?)
+    }
+
+    /// The tags that the response decides too ([`CacheRule::item_tags`], in their order), filled but for what it says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reading::tags`].
+    pub fn around(&self) -> Result<Vec<Around>, Bypass> {
+        let facts = self.asked.facts(&self.arrived);
+        let tags = self.cache.item_tags.iter();
+        tags.map(|tag| key::around(tag, &facts, &self.found).map_err(Bypass::from)).collect()
+    }
+
+    /// The rule.
+    #[must_use]
+    pub fn rule(&self) -> &CacheRule {
+        self.cache
     }
 
     /// The rule's terms.
@@ -156,6 +252,13 @@ impl Reading<'_, '_> {
     #[must_use]
     pub fn origin(&self) -> (&'static str, String) {
         (self.asked.scheme, self.asked.authority.clone())
+    }
+
+    /// The target to forward, where the rule leaves parts of its query out.
+    #[must_use]
+    pub fn stripped(&self) -> Option<String> {
+        let kept = self.cache.strip_query.then(|| key::stripped_query(self.cache, self.asked.query?)).flatten()?;
+        Some(if kept.is_empty() { self.asked.path.to_owned() } else { format!("{}?{kept}", self.asked.path) })
     }
 }
 
@@ -208,18 +311,60 @@ impl Wanted {
 pub struct Writing {
     /// What the purge rules that it meets say.
     tags: Vec<String>,
+    /// What they say of its bodies and its response.
+    later: Vec<Later>,
     scheme: &'static str,
+    method: String,
     authority: String,
     path: String,
     query: Option<String>,
+    /// Why a cache rule that speaks of it doesn't answer it.
+    bypass: Option<Bypass>,
+}
+
+/// Tags that are made of what a write's bodies or response say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Later {
+    part: WritePart,
+    /// The tags but for what is found.
+    around: Option<Around>,
+    /// What all of them begin with.
+    start: String,
 }
 
 impl Writing {
     /// Whether a purge rule speaks of it.
     #[must_use]
     pub fn meets_rules(&self) -> bool {
-        !self.tags.is_empty()
+        !self.tags.is_empty() || !self.later.is_empty()
     }
+
+    /// Why a cache rule that speaks of it doesn't answer it.
+    #[must_use]
+    pub fn bypass(&self) -> Option<&Bypass> {
+        self.bypass.as_ref()
+    }
+
+    /// Whether its own body says what it purges.
+    #[must_use]
+    pub fn reads_request_body(&self) -> bool {
+        self.later.iter().any(|later| matches!(later.part, WritePart::Request(_)))
+    }
+
+    /// Whether the body of its response says what it purges.
+    #[must_use]
+    pub fn reads_response_body(&self) -> bool {
+        self.later.iter().any(|later| matches!(later.part, WritePart::Response(ResponsePart::Json(_))))
+    }
+}
+
+/// What became of a write, as far as that is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome<'a> {
+    /// The final status and header. Without them, as after a broken connection, it may have succeeded.
+    pub response: Option<(u16, &'a Fields<'a>)>,
+    /// Its own body, if it was read as a whole.
+    pub request_body: Option<&'a [u8]>,
 }
 
 /// The request line as the rules see it.
@@ -247,6 +392,11 @@ impl<'p> Asked<'p> {
         Some(Self { scheme, method: text(":method")?, authority, path, query })
     }
 
+    fn facts<'a>(&'a self, arrived: &Arrived<'a>) -> Facts<'a> {
+        let Arrived { fields, property, .. } = *arrived;
+        Facts { target: self.target(), fields, body: arrived.whole_body(), property }
+    }
+
     fn target(&self) -> Target<'_> {
         Target {
             scheme: self.scheme,
@@ -258,33 +408,13 @@ impl<'p> Asked<'p> {
     }
 }
 
-/// Rules whose paths don't go together; see [`PathMistake`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRule {
-    /// Index of the rule.
-    pub rule: usize,
-    /// What is wrong with its path.
-    pub mistake: PathMistake,
-}
-
-impl fmt::Display for BadRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "routes[{}].match.path: {}", self.rule, self.mistake)
-    }
-}
-
-impl std::error::Error for BadRule {}
-
 impl Engine {
     /// Prepares a policy.
-    ///
-    /// # Errors
-    ///
-    /// The first rule whose path can't be matched.
-    pub fn new(policy: Policy) -> Result<Self, BadRule> {
-        let router = Router::new(&policy.rules).map_err(|(rule, mistake)| BadRule { rule, mistake })?;
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let router = Router::new(&policy.rules);
         let fingerprints = policy.rules.iter().map(Rule::fingerprint).collect();
-        Ok(Self { policy, router, fingerprints })
+        Self { policy, router, fingerprints }
     }
 
     /// The rules.
@@ -293,74 +423,184 @@ impl Engine {
         &self.policy
     }
 
-    /// What to do with a request, from its header fields and whether its body ends with them.
+    /// What to do with a request.
     #[must_use]
-    pub fn plan<'r, 'p>(&'r self, fields: &Fields<'p>, end_of_stream: bool) -> Plan<'r, 'p> {
-        let Some(asked) = Asked::of(fields) else { return Plan::Ignore };
-        let host = key::host_of(&asked.authority);
-        let matches = self.router.find(asked.method, host, asked.path);
-        match matches.cache {
-            Some(found) => match self.read(asked, found, fields, end_of_stream) {
-                Ok(reading) => Plan::Read(reading),
-                Err(reason) => Plan::Bypass(reason),
-            },
-            None if is_safe(asked.method) => Plan::Ignore,
-            None => {
-                let mut tags = Vec::new();
-                self.add_purges(&matches.purges, &asked.target(), &mut tags);
-                let normal = normal_path(asked.path);
-                if normal != asked.path {
-                    let hidden = self.router.find(asked.method, host, &normal);
-                    self.add_purges(&hidden.purges, &Target { path: &normal, ..asked.target() }, &mut tags);
+    pub fn plan<'a>(&'a self, arrived: &Arrived<'a>) -> Plan<'a> {
+        self.plan_by(arrived, None)
+    }
+
+    /// What to do with a request whose body decides, and can't be read.
+    #[must_use]
+    pub fn plan_unread<'a>(&'a self, arrived: &Arrived<'a>) -> Plan<'a> {
+        self.plan_by(arrived, Some(Bypass::Body))
+    }
+
+    fn plan_by<'a>(&'a self, arrived: &Arrived<'a>, unread: Option<Bypass>) -> Plan<'a> {
+        let Some(asked) = Asked::of(arrived.fields) else { return Plan::Ignore };
+        let meets = |rule: usize| self.meets(rule, &asked, arrived);
+        let matches = self.router.find(asked.method, key::host_of(&asked.authority), asked.path, &meets);
+        let safe = is_safe(asked.method);
+        let bypass = match (matches.cache, unread) {
+            (None, _) if safe => return Plan::Ignore,
+            (None, _) => None,
+            (Some(_), Some(reason)) => Some(reason),
+            (Some(found), None) => match self.prepare(&asked, &found, arrived) {
+                Ok(Prepared::NeedsBody) => return Plan::ReadBody,
+                Ok(Prepared::Reads(rule, cache, wanted)) => {
+                    return Plan::Read(Box::new(Reading { wanted, rule, cache, found, asked, arrived: *arrived }));
                 }
-                let Asked { scheme, path, query, .. } = asked;
-                let (path, query) = (path.to_owned(), query.map(str::to_owned));
-                Plan::Write(Writing { tags, scheme, authority: asked.authority, path, query })
-            }
+                Err(reason) => Some(reason),
+            },
+        };
+        match bypass {
+            Some(reason) if safe => Plan::Bypass(reason),
+            bypass => Plan::Write(self.writing(&asked, &matches.purges, arrived, bypass)),
         }
+    }
+
+    /// Whether a request meets what a rule asks beside method, host and path. A body that hasn't come may yet.
+    fn meets(&self, rule: usize, asked: &Asked<'_>, arrived: &Arrived<'_>) -> bool {
+        let Some(rule) = self.policy.rules.get(rule) else { return false };
+        let body = arrived.whole_body();
+        let met = rule.conditions.iter().all(|condition| {
+            let holds = condition.holds(arrived.fields, asked.query, body);
+            holds.unwrap_or(body.is_none() || matches!(rule.action, Action::Purge(_)))
+        });
+        met && (rule.mode == Mode::On || matches!(rule.action, Action::Cache(_)))
+    }
+
+    fn writing(
+        &self,
+        asked: &Asked<'_>,
+        purges: &[Match<'_, '_>],
+        arrived: &Arrived<'_>,
+        bypass: Option<Bypass>,
+    ) -> Writing {
+        let (path, query) = (asked.path.to_owned(), asked.query.map(str::to_owned));
+        let (scheme, method, authority) = (asked.scheme, asked.method.to_owned(), asked.authority.clone());
+        let (tags, later) = (Vec::new(), Vec::new());
+        let mut write = Writing { tags, later, scheme, method, authority, path, query, bypass };
+        let facts = asked.facts(arrived);
+        self.add_purges(purges, &facts, &mut write);
+        let normal = normal_path(asked.path);
+        if normal != asked.path {
+            let meets = |rule: usize| self.meets(rule, asked, arrived);
+            let hidden = self.router.find(asked.method, key::host_of(&asked.authority), &normal, &meets);
+            let target = Target { path: &normal, ..facts.target };
+            self.add_purges(&hidden.purges, &Facts { target, ..facts }, &mut write);
+        }
+        write
     }
 
     /// The tags that a write purges once its final status and header are known: those of the purge rules that it met, and,
     /// whatever the rules say, those of its target, of what its response names as changed, and of the groups that the
-    /// response invalidates (RFC 9111 §4.4, RFC 9875 §3). Without a response, as after a broken connection, it may have
-    /// succeeded.
+    /// response invalidates (RFC 9111 §4.4, RFC 9875 §3). What the body of the response says comes later
+    /// ([`Engine::purged_by_body`]).
     #[must_use]
-    pub fn purged_by(&self, write: &Writing, response: Option<(u16, &Fields<'_>)>) -> Vec<String> {
+    pub fn purged_by(&self, write: &Writing, outcome: &Outcome<'_>) -> Vec<String> {
+        let Outcome { response, request_body } = *outcome;
         if response.is_some_and(|(status, _)| !write_purges(status)) {
             return Vec::new();
         }
-        let mut tags = write.tags.clone();
-        let mut add = |tag: String| {
-            if !tags.contains(&tag) {
-                tags.push(tag);
+        let mut tags = Tags(write.tags.clone());
+        for later in &write.later {
+            match &later.part {
+                WritePart::Request(pointer) => {
+                    tags.extend(self.found(later, request_body.and_then(|body| json::values(body, pointer))));
+                }
+                WritePart::Response(ResponsePart::Header(name)) => {
+                    let words = response.map(|(_, fields)| words(fields, name).map(<[u8]>::to_vec).collect());
+                    tags.extend(self.found(later, words));
+                }
+                WritePart::Response(ResponsePart::Json(_)) if response.is_none() => {
+                    tags.extend(self.found(later, None));
+                }
+                WritePart::Response(ResponsePart::Json(_)) => {}
             }
-        };
+        }
         let Writing { scheme, authority, path, query, .. } = write;
-        self.url_tags(write, path, query.as_deref(), &mut add);
+        self.url_tags(write, path, query.as_deref(), &mut tags);
         if let Some((_, fields)) = response {
             for value in fields.all("location").chain(fields.all("content-location")) {
                 let target = std::str::from_utf8(value).ok();
                 if let Some((path, query)) = target.and_then(|target| on_same_origin(target, scheme, authority, path)) {
-                    self.url_tags(write, &path, query.as_deref(), &mut add);
+                    self.url_tags(write, &path, query.as_deref(), &mut tags);
                 }
             }
-            group_tags(fields, "cache-group-invalidation", scheme, authority).into_iter().for_each(add);
+            tags.extend(group_tags(fields, "cache-group-invalidation", scheme, authority));
         }
-        tags
+        tags.0
     }
 
-    /// Adds the tags of a URL, in each spelling, if a cache rule answers it.
-    fn url_tags(&self, write: &Writing, path: &str, query: Option<&str>, add: &mut impl FnMut(String)) {
+    /// The tags that a write purges for what the body of its response says; without one that could be read, all that they
+    /// could mean.
+    #[must_use]
+    pub fn purged_by_body(&self, write: &Writing, body: Option<&[u8]>) -> Vec<String> {
+        let mut tags = Tags::default();
+        for later in &write.later {
+            if let WritePart::Response(ResponsePart::Json(pointer)) = &later.part {
+                tags.extend(self.found(later, body.and_then(|body| json::values(body, pointer))));
+            }
+        }
+        tags.0
+    }
+
+    /// The tags of the values that were found; all that they could mean where the values can't be told.
+    fn found(&self, later: &Later, values: Option<Vec<Vec<u8>>>) -> Vec<String> {
+        let made = later.around.as_ref().zip(values).and_then(|(around, values)| {
+            let tags: Option<Vec<String>> = values.iter().map(|value| around.text(value)).collect();
+            tags.filter(|tags| tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX))
+        });
+        made.unwrap_or_else(|| self.may_mean(&later.start))
+    }
+
+    /// The tags that reach every entry which may carry a tag that begins so: those of the rules that make such tags, or of
+    /// everything where no rule here does, and another gateway's must.
+    fn may_mean(&self, start: &str) -> Vec<String> {
+        let fits = |template: &Template| template.start().starts_with(start) || start.starts_with(template.start());
+        let rules = self.policy.rules.iter().filter(|rule| match &rule.action {
+            Action::Cache(cache) => {
+                let made = cache.item_tags.iter().map(|tag| &tag.template);
+                let posted = cache.request_tags.iter().map(|tag| &tag.template);
+                cache.tags.iter().chain(made).chain(posted).any(fits) || !cache.terms.tag_fields.is_empty()
+            }
+            Action::Purge(_) => false,
+        });
+        let tags: Vec<String> = rules.map(key::rule_tag).collect();
+        if tags.is_empty() { vec![TAG_ALL.to_owned()] } else { tags }
+    }
+
+    /// Adds the tags of a URL, in each spelling, of every cache rule that may answer it. What a POST reads at the write's own
+    /// URL is left alone where a purge rule speaks of the write: to many of those, every request has one URL.
+    fn url_tags(&self, write: &Writing, path: &str, query: Option<&str>, tags: &mut Tags) {
+        let Writing { scheme, authority, .. } = write;
         let normal = normal_path(path);
         let spellings = [Some(path), (normal != path).then_some(&*normal)];
         for path in spellings.into_iter().flatten() {
-            let matches = self.router.find("GET", key::host_of(&write.authority), path);
-            let rule = matches.cache.and_then(|found| self.policy.rules.get(found.rule));
-            if let Some(Action::Cache(cache)) = rule.map(|rule| &rule.action) {
-                let (scheme, authority) = (write.scheme, write.authority.as_str());
-                add(key::url_tag(&Target { scheme, method: "GET", authority, path, query }, cache));
+            let host = key::host_of(authority);
+            let mut rules = self.router.cache_rules("GET", host, path);
+            if !write.meets_rules() {
+                rules.extend(self.router.cache_rules(&write.method, host, path));
+            }
+            for cache in rules.into_iter().filter_map(|rule| self.cache_rule(rule)) {
+                tags.extend([key::url_tag(&Target { scheme, method: "GET", authority, path, query }, cache)]);
             }
         }
+    }
+
+    /// The longest response body that a rule stores.
+    #[must_use]
+    pub fn body_bytes_max(&self, rule: &CacheRule) -> u64 {
+        rule.body_bytes_max.unwrap_or(self.policy.limits.body_bytes_max)
+    }
+
+    /// Whether some rule answers requests by their bodies, which then are waited for.
+    #[must_use]
+    pub fn waits_for_bodies(&self) -> bool {
+        self.policy
+            .rules
+            .iter()
+            .any(|rule| matches!(rule.action, Action::Cache(_)) && rule.methods.iter().any(|method| method == "POST"))
     }
 
     /// The cache rule of that index.
@@ -372,28 +612,36 @@ impl Engine {
         }
     }
 
-    fn read<'r, 'p>(
+    fn prepare<'r>(
         &'r self,
-        asked: Asked<'p>,
-        found: Match<'r, 'p>,
-        fields: &Fields<'p>,
-        end_of_stream: bool,
-    ) -> Result<Reading<'r, 'p>, Bypass> {
+        asked: &Asked<'_>,
+        found: &Match<'_, '_>,
+        arrived: &Arrived<'_>,
+    ) -> Result<Prepared<'r>, Bypass> {
+        let fields = arrived.fields;
         let has_any = |names: &[&str]| names.iter().any(|name| fields.has(name));
         // A rule that was found is in the policy, and is a cache rule; should that ever be untrue, forwarding is safe.
         let rule = self.policy.rules.get(found.rule).ok_or(Bypass::Override)?;
         let Action::Cache(cache) = &rule.action else { return Err(Bypass::Override) };
+        if rule.mode == Mode::Off {
+            return Err(Bypass::Off);
+        }
+        let covered = |name: &str| cache.identity.as_ref().is_some_and(|identity| identity.covers(name));
+        let counts = |name: &&str| fields.has(name) && !covered(name);
         // §3.5 is the origin's to use: a rule that doesn't hear the origin has no way to tell what is for everybody.
-        let authorised = fields.has("authorization");
-        if has_any(&CREDENTIALS)
+        let authorised = counts(&"authorization");
+        if CREDENTIALS.iter().any(counts)
             || authorised && cache.terms.origin != OriginControl::Respect
-            || cache.terms.cookies == Cookies::Respect && fields.has("cookie")
+            || cache.terms.cookies == Cookies::Respect && counts(&"cookie")
         {
             return Err(Bypass::Credentials);
         }
-        if !end_of_stream
-            || fields.has("transfer-encoding")
-            || fields.first("content-length").is_some_and(|length| length != b"0")
+        let is_post = asked.method == "POST";
+        let length = fields.first("content-length");
+        if !is_post
+            && (arrived.body != Body::None
+                || fields.has("transfer-encoding")
+                || length.is_some_and(|length| length != b"0"))
         {
             return Err(Bypass::Body);
         }
@@ -404,67 +652,129 @@ impl Engine {
         if has_any(&OVERRIDES) || fields.all("x-forwarded-host").any(other_host) {
             return Err(Bypass::Override);
         }
-        if has_any(&["if-match", "if-unmodified-since"]) {
+        if has_any(&FOR_THE_ORIGIN) || is_post && has_any(&OF_GET) {
             return Err(Bypass::Precondition);
         }
+        if is_post && arrived.body == Body::Coming {
+            let declared = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
+            let too_long = declared.is_some_and(|length| length > REQUEST_BODY_BYTES_MAX);
+            return if too_long { Err(Bypass::Body) } else { Ok(Prepared::NeedsBody) };
+        }
+        let body = arrived.whole_body();
+        // What can't be told may well be what the rule wants to let pass.
+        if cache.bypass.iter().any(|condition| condition.holds(fields, asked.query, body) != Some(false)) {
+            return Err(Bypass::ByRule);
+        }
         let fingerprint = self.fingerprints.get(found.rule).copied().unwrap_or_default();
-        let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.target(), &found, fields)?;
+        let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.facts(arrived), found)?;
         let control = match cache.terms.client_directives {
             ClientDirectives::Honour => RequestControl::of(fields),
             ClientDirectives::Distrust => RequestControl::default(),
         };
-        let may_refresh = self.policy.background.is_some() && !control.no_store && !has_looped(fields);
+        let by_client = |placeholder: &Placeholder| placeholder.source == Source::Client;
+        let may_refresh = self.policy.background.is_some()
+            && !control.no_store
+            && !is_post
+            && !has_looped(fields)
+            && !cache.key.placeholders().any(by_client); // whose address would be the gateway's own
         let wanted = Wanted {
             key,
             fingerprint,
             rule: found.rule,
-            is_get: asked.method == "GET",
+            is_get: asked.method != "HEAD",
+            is_post,
             control,
             authorised,
             https: asked.scheme == "https",
             may_refresh,
             fetched_ms: None,
         };
-        Ok(Reading { wanted, rule, cache, found, asked })
+        Ok(Prepared::Reads(rule, cache, wanted))
     }
 
-    fn add_purges(&self, found: &[Match<'_, '_>], target: &Target<'_>, tags: &mut Vec<String>) {
+    fn add_purges(&self, found: &[Match<'_, '_>], facts: &Facts<'_>, write: &mut Writing) {
         for found in found {
             let Some(Action::Purge(purge)) = self.policy.rules.get(found.rule).map(|rule| &rule.action) else {
                 continue;
             };
-            // A write that can't say what it changed may have changed everything.
-            let named = key::purge_tags(purge, target, found).unwrap_or_else(|_| vec![TAG_ALL.to_owned()]);
-            for tag in named {
-                if !tags.contains(&tag) {
-                    tags.push(tag);
+            let mut tags = Tags(std::mem::take(&mut write.tags));
+            for template in &purge.tags {
+                let tag = key::tag(template, facts, found);
+                tags.extend(tag.map_or_else(|_| self.may_mean(template.start()), |tag| vec![tag]));
+            }
+            write.tags = tags.0;
+            for tag in &purge.item_tags {
+                let around = key::around(tag, facts, found).ok();
+                let start = tag.template.start().to_owned();
+                let later = Later { part: tag.part.clone(), around, start };
+                if !write.later.contains(&later) {
+                    write.later.push(later);
                 }
             }
         }
     }
 }
 
-/// The tags that only the response names: its groups (RFC 9875), and the words of the fields that the rule lists
-/// (`surrogate-key`, `cache-tag`).
+/// What a cache rule makes of a request.
+enum Prepared<'r> {
+    NeedsBody,
+    Reads(&'r Rule, &'r CacheRule, Wanted),
+}
+
+/// Tags, each once.
+#[derive(Default)]
+struct Tags(Vec<String>);
+
+impl Tags {
+    fn extend(&mut self, tags: impl IntoIterator<Item = String>) {
+        for tag in tags {
+            if !self.0.contains(&tag) {
+                self.0.push(tag);
+            }
+        }
+    }
+}
+
+/// The words of a field.
+fn words<'f>(fields: &'f Fields<'_>, name: &'f str) -> impl Iterator<Item = &'f [u8]> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b',' | b'\t');
+    fields.all(name).flat_map(move |line| line.split(is_space)).filter(|word| !word.is_empty())
+}
+
+/// The tags that only the response names: its groups (RFC 9875), the words of the fields that the rule lists
+/// (`surrogate-key`, `cache-tag`), and what the rule makes of fields and of its body, each `around` what is found. Without a
+/// body, those of its header.
 ///
 /// # Errors
 ///
-/// More than [`RESPONSE_TAGS_MAX`], or one too long: then nothing may be stored, since some purge wouldn't reach it.
+/// More than [`RESPONSE_TAGS_MAX`], one too long, or a body that doesn't hold what it must: then nothing may be stored, since
+/// some purge wouldn't reach it.
 pub fn response_tags(
     fields: &Fields<'_>,
-    terms: &Terms,
+    body: Option<&[u8]>,
+    rule: &CacheRule,
+    around: &[Around],
     origin: &(&'static str, String),
 ) -> Result<Vec<String>, NotStored> {
     let (scheme, authority) = origin;
     let mut tags = group_tags(fields, "cache-groups", scheme, authority);
-    for line in terms.tag_fields.iter().flat_map(|name| fields.all(name)) {
-        for word in line.split(|byte| matches!(byte, b' ' | b',' | b'\t')).filter(|word| !word.is_empty()) {
-            let mut tag = String::new();
-            escape(word, b"", &mut tag);
-            tags.push(tag);
-            if tags.len() > RESPONSE_TAGS_MAX {
-                return Err(NotStored::Tags);
-            }
+    let mut add = |tag: String| {
+        tags.push(tag);
+        (tags.len() <= RESPONSE_TAGS_MAX).then_some(()).ok_or(NotStored::Tags)
+    };
+    for word in rule.terms.tag_fields.iter().flat_map(|name| words(fields, name)) {
+        let mut tag = String::new();
+        escape(word, b"", &mut tag);
+        add(tag)?;
+    }
+    for (tag, around) in rule.item_tags.iter().zip(around) {
+        let found: Vec<Vec<u8>> = match (&tag.part, body) {
+            (ResponsePart::Header(name), _) => words(fields, name).map(<[u8]>::to_vec).collect(),
+            (ResponsePart::Json(_), None) => Vec::new(),
+            (ResponsePart::Json(pointer), Some(body)) => json::values(body, pointer).ok_or(NotStored::Unreadable)?,
+        };
+        for value in found {
+            add(around.text(&value).ok_or(NotStored::Unreadable)?)?;
         }
     }
     let tags = sorted_set(tags);
@@ -485,19 +795,23 @@ pub fn write_purges(status: u16) -> bool {
 mod tests {
     use super::*;
     use crate::entry::{Freshness, Parts, Ticket};
+    use crate::path::PathTemplate;
     use crate::policy::{Background, Limits, Namespace, PurgeRule};
-    use crate::template::Template;
 
     fn engine() -> Engine {
         let template = |text: &str| Template::parse(text).unwrap();
         let methods = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect();
         let cache = CacheRule::new(template("user:{id}"), DeltaSeconds::saturating(60));
-        let purge = |tags: &[&str]| Action::Purge(PurgeRule { tags: tags.iter().map(|tag| template(tag)).collect() });
+        let purge = |tags: &[&str]| {
+            Action::Purge(PurgeRule { tags: tags.iter().map(|tag| template(tag)).collect(), item_tags: Vec::new() })
+        };
         let rule = |name: &str, path: &str, action| Rule {
             name: name.into(),
             methods: if matches!(action, Action::Cache(_)) { methods(&["GET", "HEAD"]) } else { methods(&["PUT"]) },
             host: None,
-            path: path.into(),
+            path: PathTemplate::parse(path).unwrap(),
+            conditions: Vec::new(),
+            mode: Mode::On,
             action,
         };
         let rules = vec![
@@ -516,7 +830,6 @@ mod tests {
             purge_timeout_ms: 250,
             rules,
         })
-        .unwrap()
     }
 
     fn fields<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Fields<'a> {
@@ -525,7 +838,7 @@ mod tests {
     }
 
     fn bypass(more: &[(&str, &str)], end_of_stream: bool) -> Option<Bypass> {
-        match engine().plan(&fields("GET", "/users/7", more), end_of_stream) {
+        match engine().plan(&Arrived::new(&fields("GET", "/users/7", more), end_of_stream, &|_| None)) {
             Plan::Bypass(reason) => Some(reason),
             _ => None,
         }
@@ -553,7 +866,7 @@ mod tests {
     #[test]
     fn a_head_has_the_key_of_its_get() {
         let engine = engine();
-        let key = |method| match engine.plan(&fields(method, "/users/7", &[]), true) {
+        let key = |method| match engine.plan(&Arrived::new(&fields(method, "/users/7", &[]), true, &|_| None)) {
             Plan::Read(reading) => (reading.wanted.key.as_str().to_owned(), reading.wanted.is_get),
             other => panic!("{other:?}"),
         };
@@ -564,14 +877,17 @@ mod tests {
     /// What a write to `path` purges when it is answered with this status and these lines.
     fn purged(method: &str, path: &str, response: Option<(u16, &[(&str, &str)])>) -> Vec<String> {
         let engine = engine();
-        let Plan::Write(write) = engine.plan(&fields(method, path, &[]), false) else { panic!("{method} {path}") };
+        let Plan::Write(write) = engine.plan(&Arrived::new(&fields(method, path, &[]), false, &|_| None)) else {
+            panic!("{method} {path}")
+        };
         let lines = response.map(|(status, lines)| {
             (
                 status,
                 Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()),
             )
         });
-        engine.purged_by(&write, lines.as_ref().map(|(status, fields)| (*status, fields)))
+        let response = lines.as_ref().map(|(status, fields)| (*status, fields));
+        engine.purged_by(&write, &Outcome { response, request_body: None })
     }
 
     /// The tags without those of URLs, which are hashes.
@@ -626,19 +942,26 @@ mod tests {
         let origin = ("http", "h".to_owned());
         let response =
             fields("GET", "/", &[("cache-groups", "\"b\""), ("surrogate-key", "x y"), ("cache-tag", "y,!z")]);
-        let terms = Terms { tag_fields: vec!["surrogate-key".into(), "cache-tag".into()], ..Terms::default() };
-        assert_eq!(response_tags(&response, &terms, &origin).unwrap(), ["!group:http://h b", "%21z", "x", "y"]);
+        let mut rule = CacheRule::new(Template::parse("k").unwrap(), DeltaSeconds::ZERO);
+        rule.terms.tag_fields = vec!["surrogate-key".into(), "cache-tag".into()];
+        assert_eq!(
+            response_tags(&response, None, &rule, &[], &origin).unwrap(),
+            ["!group:http://h b", "%21z", "x", "y"]
+        );
         let many = (0..200).map(|tag| tag.to_string()).collect::<Vec<_>>().join(" ");
         let response = fields("GET", "/", &[("surrogate-key", &many)]);
-        assert_eq!(response_tags(&response, &terms, &origin), Err(NotStored::Tags));
+        assert_eq!(response_tags(&response, None, &rule, &[], &origin), Err(NotStored::Tags));
     }
 
     #[test]
     fn what_no_rule_speaks_of_is_left_alone() {
         for (method, path) in [("GET", "/other"), ("OPTIONS", "/users/7"), ("OPTIONS", "*"), ("GET", "")] {
-            assert!(matches!(engine().plan(&fields(method, path, &[]), true), Plan::Ignore), "{method} {path}");
+            assert!(
+                matches!(engine().plan(&Arrived::new(&fields(method, path, &[]), true, &|_| None)), Plan::Ignore),
+                "{method} {path}"
+            );
         }
-        assert!(matches!(engine().plan(&Fields::default(), true), Plan::Ignore));
+        assert!(matches!(engine().plan(&Arrived::new(&Fields::default(), true, &|_| None)), Plan::Ignore));
     }
 
     #[test]
@@ -652,8 +975,8 @@ mod tests {
         if let Action::Cache(cache) = &mut policy.rules[0].action {
             cache.terms = terms;
         }
-        let engine = Engine::new(policy).unwrap();
-        match engine.plan(&fields("GET", "/users/7", lines), true) {
+        let engine = Engine::new(policy);
+        match engine.plan(&Arrived::new(&fields("GET", "/users/7", lines), true, &|_| None)) {
             Plan::Read(reading) => reading.wanted,
             other => panic!("{other:?}"),
         }
@@ -775,8 +1098,8 @@ mod tests {
             if let Action::Cache(cache) = &mut policy.rules[0].action {
                 cache.terms = terms;
             }
-            let engine = Engine::new(policy).unwrap();
-            matches!(engine.plan(&fields("GET", "/users/7", &[line]), true), Plan::Read(_))
+            let engine = Engine::new(policy);
+            matches!(engine.plan(&Arrived::new(&fields("GET", "/users/7", &[line]), true, &|_| None)), Plan::Read(_))
         };
         for (cookies, read) in [(Cookies::Respect, false), (Cookies::Ignore, true), (Cookies::Share, true)] {
             assert_eq!(plan(Terms { cookies, ..Terms::default() }, ("cookie", "a=b")), read, "{cookies:?}");

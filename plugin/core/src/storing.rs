@@ -1,10 +1,11 @@
 //! Whether a response may be stored (RFC 9111 §3), and on what terms it may be reused.
 
 use crate::cache_control::CacheControl;
+use crate::condition::json_holds;
 use crate::entry::Freshness;
 use crate::fields::{Fields, Line};
-use crate::freshness::{Response, Source, initial_age_ms, lifetime_ms};
-use crate::policy::{CacheRule, Cookies, DeltaSeconds, OriginControl};
+use crate::freshness::{Response, Source, initial_age_ms, lifetime_ms, rule_ttl};
+use crate::policy::{CacheRule, Cookies, DeltaSeconds, OriginControl, ResponseTests};
 use crate::targeted;
 
 /// Statuses whose meaning we know, and to whose caching requirements this cache conforms (§3, `must-understand`).
@@ -19,12 +20,22 @@ const PARTIAL: [u16; 4] = [206, 304, 412, 416];
 const VARY_MAX: usize = 16;
 
 /// What the request that a response answers has to do with storing it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// It carried `Authorization`.
     pub authorised: bool,
     /// It asked not to be stored, and counts ([`crate::policy::ClientDirectives`]).
     pub no_store: bool,
+    /// How often this worker was asked lately.
+    pub uses: u8,
+    /// By which a lifetime is cut ([`CacheRule::jitter_percent`]): 0 not at all, 255 as far as the rule allows.
+    pub chance: u8,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { authorised: false, no_store: false, uses: u8::MAX, chance: 0 }
+    }
 }
 
 /// Why a response isn't stored.
@@ -54,6 +65,12 @@ pub enum NotStored {
     Endless,
     /// More tags than an entry may have, or one too long.
     Tags,
+    /// What the rule makes tags, a lifetime or a condition of can't be read.
+    Unreadable,
+    /// The rule's `when` or `unless` keeps it out.
+    Condition,
+    /// Not asked for often enough yet (`min_uses`).
+    MinUses,
 }
 
 impl NotStored {
@@ -73,6 +90,9 @@ impl NotStored {
             Self::TooLarge => "too-large",
             Self::Endless => "endless",
             Self::Tags => "tags",
+            Self::Unreadable => "unreadable",
+            Self::Condition => "condition",
+            Self::MinUses => "min-uses",
         }
     }
 }
@@ -94,7 +114,9 @@ pub fn control(fields: &Fields<'_>, rule: &CacheRule) -> (CacheControl, bool) {
     (control, by_target)
 }
 
-/// Whether the response to a GET that met a rule may be stored, and how it may be reused.
+/// Whether the response to a request that met a rule may be stored, and how it may be reused. Where the rule reads the body
+/// ([`CacheRule::reads_response_body`]), this is to be asked again when it is there; until then, what it says counts for
+/// the response.
 ///
 /// # Errors
 ///
@@ -124,7 +146,8 @@ pub fn storable(
     if asked.authorised && !shareable {
         return Err(NotStored::Credentials);
     }
-    let lifetime = lifetime_ms(response, &control, targeted, rule);
+    let ttl = rule_ttl(response, rule);
+    let lifetime = lifetime_ms(response, &control, targeted, rule, ttl.unwrap_or_default());
     let explicit = matches!(lifetime, Some((_, Source::Explicit)));
     let sets_cookie = fields.has("set-cookie") && !control.withheld.iter().any(|name| name == b"set-cookie");
     if sets_cookie && !(explicit && rule.terms.cookies == Cookies::Share) {
@@ -142,6 +165,18 @@ pub fn storable(
     if content_length(fields)?.is_some_and(|length| length > body_bytes_max) {
         return Err(NotStored::TooLarge);
     }
+    let reads_body = rule.reads_response_body();
+    if reads_body && fields.list("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        || ttl.is_none() && matches!(lifetime, Some((_, Source::Rule)))
+    {
+        return Err(NotStored::Unreadable);
+    }
+    if !meets_all(&rule.when, response) || meets_any(&rule.unless, response) {
+        return Err(NotStored::Condition);
+    }
+    if asked.uses < rule.min_uses {
+        return Err(NotStored::MinUses);
+    }
     let has_validator = fields.has("etag") || fields.has("last-modified");
     if control.no_cache && !has_validator {
         return Err(NotStored::NoCache);
@@ -152,26 +187,55 @@ pub fn storable(
         // An error that stands in for another error helps nobody.
         if never_stale || response.status >= 500 { 0 } else { said.unwrap_or(by_rule).as_millis() }
     };
+    let age_ms = initial_age_ms(response);
+    let cut = u64::from(rule.jitter_percent).saturating_mul(asked.chance.into());
+    let cut_ms = lifetime_ms.saturating_sub(age_ms).saturating_mul(cut) / 25_500;
     let freshness = Freshness {
-        age_ms: initial_age_ms(response),
-        lifetime_ms,
+        age_ms,
+        lifetime_ms: lifetime_ms.saturating_sub(cut_ms),
         stale_if_error_ms: window(control.stale_if_error, rule.terms.stale_if_error),
         stale_while_revalidate_ms: window(control.stale_while_revalidate, rule.terms.stale_while_revalidate),
-        took_ms: response.received_ms.saturating_sub(response.requested_ms),
+        took_ms: took_ms(response),
         must_revalidate: never_stale,
         no_cache: control.no_cache,
         shareable,
-        by_rule: source == Source::Rule,
+        by_rule: source.is_rule(),
     };
     // What is stale at once is of use only if it can be validated, or has a window in which it is served stale; and a rule
     // that says "no time at all" means that nothing is stored.
-    let said = source != Source::Rule || control.no_cache;
+    let said = !source.is_rule() || control.no_cache;
     let windows = freshness.stale_if_error_ms.max(freshness.stale_while_revalidate_ms);
     let useful_stale = said && (has_validator || windows > 0);
     if freshness.lifetime_ms <= freshness.age_ms && !useful_stale {
         return Err(NotStored::Stale);
     }
     Ok(freshness)
+}
+
+/// Whether every condition holds, as far as the response has come. Of a body that can't be read, none does.
+fn meets_all(tests: &ResponseTests, response: &Response<'_>) -> bool {
+    let ResponseTests { status, header, json, slower_than_ms } = tests;
+    (status.is_empty() || status.iter().any(|range| range.holds(response.status)))
+        && header.iter().all(|(name, test)| test.holds(response.fields.all(name)))
+        && slower_than_ms.is_none_or(|least| took_ms(response) > least)
+        && response
+            .body
+            .is_none_or(|body| json.iter().all(|(pointer, test)| json_holds(body, pointer, test) == Some(true)))
+}
+
+/// Whether some condition holds, as far as the response has come. Of a body that can't be read, each might.
+fn meets_any(tests: &ResponseTests, response: &Response<'_>) -> bool {
+    let ResponseTests { status, header, json, slower_than_ms } = tests;
+    status.iter().any(|range| range.holds(response.status))
+        || header.iter().any(|(name, test)| test.holds(response.fields.all(name)))
+        || slower_than_ms.is_some_and(|least| took_ms(response) > least)
+        || response
+            .body
+            .is_some_and(|body| json.iter().any(|(pointer, test)| json_holds(body, pointer, test) != Some(false)))
+}
+
+fn took_ms(response: &Response<'_>) -> u64 {
+    response.received_ms.saturating_sub(response.requested_ms)
 }
 
 /// The declared length of the body; an error when it is no number or the lines disagree.
@@ -248,6 +312,9 @@ fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::{Glob, Test};
+    use crate::json::Pointer;
+    use crate::policy::{StatusRange, Ttl};
     use crate::template::Template;
 
     const NOW_MS: u64 = 1_764_000_000_000; // Mon, 24 Nov 2025 16:00:00 GMT
@@ -259,7 +326,7 @@ mod tests {
     fn judge_by(rule: &CacheRule, asked: Asked, status: u16, lines: &[(&str, &str)]) -> Result<Freshness, NotStored> {
         let fields =
             Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
-        let response = Response { status, fields: &fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS };
+        let response = Response { status, fields: &fields, requested_ms: NOW_MS - 40, received_ms: NOW_MS, body: None };
         storable(&response, rule, asked, 1000)
     }
 
@@ -340,7 +407,7 @@ mod tests {
         assert!(judge(200, &[("cache-control", "no-cache"), etag]).unwrap().no_cache);
         assert_eq!(judge(200, &[("cache-control", "max-age=0"), etag]).unwrap().lifetime_ms, 0);
         assert!(judge(200, &[("cache-control", "max-age=0, stale-if-error=5")]).is_ok());
-        let never = CacheRule { ttl: DeltaSeconds::ZERO, ..rule() };
+        let never = CacheRule { ttl: Ttl::Fixed(DeltaSeconds::ZERO), ..rule() };
         assert_eq!(judge_by(&never, Asked::default(), 200, &[etag]), Err(NotStored::Stale));
         assert!(judge_by(&never, Asked::default(), 200, &[etag, ("cache-control", "no-cache")]).is_ok());
     }
@@ -390,6 +457,75 @@ mod tests {
         rule.terms.unheard.private = true;
         assert!(judge(&rule, "private").is_ok());
         assert_eq!(judge(&rule, "private, no-store"), Err(NotStored::NoStore));
+    }
+
+    #[test]
+    fn a_rule_stores_what_meets_all_of_when_and_nothing_of_unless() {
+        let is = |text: &str| Test::Is(vec![Glob::new(text)]);
+        let tests = ResponseTests {
+            status: vec![StatusRange::One(200), StatusRange::One(404)],
+            header: vec![("x-cacheable".into(), is("yes"))],
+            json: vec![(Pointer::parse("/state").unwrap(), is("done"))],
+            slower_than_ms: Some(20),
+        };
+        let judge = |rule: &CacheRule, status, value: &str, took_ms, body: Option<&str>| {
+            let fields = Fields::from_pairs(vec![(b"x-cacheable", value.as_bytes()), (b"cache-control", b"max-age=9")]);
+            let body = body.map(str::as_bytes);
+            let response =
+                Response { status, fields: &fields, requested_ms: NOW_MS - took_ms, received_ms: NOW_MS, body };
+            storable(&response, rule, Asked::default(), 1000).map(drop)
+        };
+        let when = CacheRule { when: tests.clone(), ..rule() };
+        let unless = CacheRule { unless: tests, ..rule() };
+        let done = Some(r#"{"state":"done"}"#);
+        let refused = Err(NotStored::Condition);
+        for (status, value, took_ms, body, by_when, by_unless) in [
+            (200, "yes", 21, done, Ok(()), refused),
+            (404, "yes", 21, done, Ok(()), refused),
+            (200, "yes", 21, None, Ok(()), refused),
+            (410, "yes", 21, done, refused, refused),
+            (200, "no", 21, done, refused, refused),
+            (200, "yes", 20, done, refused, refused),
+            (200, "yes", 21, Some("{}"), refused, refused),
+            (410, "no", 20, Some("{}"), refused, Ok(())),
+            (410, "no", 20, None, refused, Ok(())),
+        ] {
+            assert_eq!(judge(&when, status, value, took_ms, body), by_when, "when {status} {value} {took_ms} {body:?}");
+            assert_eq!(judge(&unless, status, value, took_ms, body), by_unless, "unless {status} {value} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_wait_until_a_response_has_been_asked_for_often_enough() {
+        let rule = CacheRule { min_uses: 3, ..rule() };
+        let judge = |uses| judge_by(&rule, Asked { uses, ..Asked::default() }, 200, &[]).map(drop);
+        assert_eq!(judge(2), Err(NotStored::MinUses));
+        assert_eq!(judge(3), Ok(()));
+    }
+
+    #[test]
+    fn jitter_only_ever_shortens_what_is_left_of_a_lifetime() {
+        let rule = CacheRule { jitter_percent: 50, ..rule() };
+        let lifetime = |chance| {
+            let asked = Asked { chance, ..Asked::default() };
+            let line = [("cache-control", "max-age=100"), ("date", "Mon, 24 Nov 2025 15:59:00 GMT")];
+            judge_by(&rule, asked, 200, &line).unwrap().lifetime_ms
+        };
+        assert_eq!((lifetime(0), lifetime(255)), (100_000, 80_000));
+        assert!((80_000..100_000).contains(&lifetime(100)));
+    }
+
+    #[test]
+    fn what_a_rule_reads_must_be_readable() {
+        let rule = CacheRule { ttl: Ttl::Header { name: "x-ttl".into(), default: DeltaSeconds::ZERO }, ..rule() };
+        let judge = |rule: &CacheRule, lines| judge_by(rule, Asked::default(), 200, lines).map(drop);
+        assert_eq!(judge(&rule, &[("x-ttl", "soon")]), Err(NotStored::Unreadable));
+        assert_eq!(judge(&rule, &[("x-ttl", "soon"), ("cache-control", "max-age=9")]), Ok(()), "the origin decides");
+        assert_eq!(judge(&rule, &[("x-ttl", "5")]), Ok(()));
+        let pointer = Pointer::parse("/ttl").unwrap();
+        let rule = CacheRule { ttl: Ttl::Json { pointer, default: DeltaSeconds::ZERO }, ..rule };
+        assert_eq!(judge(&rule, &[]), Ok(()));
+        assert_eq!(judge(&rule, &[("content-encoding", "gzip")]), Err(NotStored::Unreadable));
     }
 
     /// facts/attacks.md A19.

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use routecache_core::entry::{Entry, Parts, Ticket};
 use routecache_core::fields::Fields;
 use routecache_core::freshness::Response;
+use routecache_core::path::PathTemplate;
 use routecache_core::policy::{
-    Action, CacheRule, ClientDirectives, DeltaSeconds, Limits, Namespace, Policy, Rule, Terms,
+    Action, CacheRule, ClientDirectives, DeltaSeconds, Limits, Mode, Namespace, Policy, Rule, Terms,
 };
-use routecache_core::request::{Engine, Plan, Reuse, Wanted};
+use routecache_core::request::{Arrived, Engine, Plan, Reuse, Wanted};
 use routecache_core::storing::{Asked, storable};
 use routecache_core::template::Template;
 
@@ -229,7 +230,9 @@ fn engine() -> Engine {
         name: "r".into(),
         methods: vec!["GET".into()],
         host: None,
-        path: "/a".into(),
+        path: PathTemplate::parse("/a").unwrap(),
+        conditions: Vec::new(),
+        mode: Mode::On,
         action: Action::Cache(Box::new(cache)),
     };
     let namespace = Namespace { prefix: "p".into(), version: "v".into() };
@@ -243,7 +246,6 @@ fn engine() -> Engine {
         purge_timeout_ms: 250,
         rules: vec![rule],
     })
-    .unwrap()
 }
 
 fn wanted(engine: &Engine, client: &Client, hand: Hand) -> Wanted {
@@ -251,7 +253,7 @@ fn wanted(engine: &Engine, client: &Client, hand: Hand) -> Wanted {
     let line = [(":method", "GET"), (":path", "/a"), (":authority", "h"), (":scheme", "http")];
     let pairs = line.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let more = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    match engine.plan(&Fields::from_pairs(pairs.chain(more).collect()), true) {
+    match engine.plan(&Arrived::new(&Fields::from_pairs(pairs.chain(more).collect()), true, &|_| None)) {
         Plan::Read(reading) => reading.wanted,
         other => panic!("{other:?}"),
     }
@@ -288,8 +290,8 @@ proptest! {
         let engine = engine();
         let lines = origin.write(hand);
         let fields = Fields::from_pairs(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
-        let response = Response { status: origin.status, fields: &fields, requested_ms: NOW_MS, received_ms: NOW_MS };
-        let asked = Asked { authorised: first.authorised, no_store: false };
+        let response = Response { status: origin.status, fields: &fields, requested_ms: NOW_MS, received_ms: NOW_MS, body: None };
+        let asked = Asked { authorised: first.authorised, ..Asked::default() };
         let stored = storable(&response, engine.cache_rule(0).unwrap(), asked, 1000);
         if let Some(why) = origin.forbids_storing(&first) {
             prop_assert!(stored.is_err(), "stored in spite of: {}", why);

@@ -25,19 +25,30 @@ impl Stream {
     /// to `reading`.
     pub(super) fn question(
         &mut self,
-        reading: &Reading<'_, '_>,
+        reading: &Reading<'_>,
         nothing: Nothing,
         now_ms: u64,
     ) -> Option<(Question, bool)> {
         let Nothing { ticket, trusted, candidate, why, detail } = nothing;
         // It carries `Authorization`, and what is stored isn't for everybody.
         let detail = detail.or((why == Forward::Bypass).then_some("credentials"));
-        match reading.tags() {
-            Ok(tags) => {
+        match reading.tags().and_then(|tags| Ok((tags, reading.around()?))) {
+            Ok((tags, around)) => {
+                let uses = match reading.rule().min_uses {
+                    _ if self.is_fetch => u8::MAX,
+                    ..=1 => u8::MAX,
+                    _ => {
+                        let mut worker = self.instance.worker.borrow_mut();
+                        worker.uses.get_or_insert_default().count(reading.wanted.key.hash())
+                    }
+                };
                 let question = Question {
                     wanted: reading.wanted.clone(),
                     ticket,
                     tags,
+                    around,
+                    target: reading.stripped(),
+                    uses,
                     origin: reading.origin(),
                     request: Vec::new(),
                     candidate: candidate.map(|replay| Candidate { replay, asked: false }),

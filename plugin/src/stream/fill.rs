@@ -1,10 +1,12 @@
 //! The response of the origin, on its way into the tiers.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use routecache_core::cache_control::CacheControl;
 use routecache_core::cache_status::CacheStatus;
+use routecache_core::entry::Freshness;
 use routecache_core::fetch::is_error;
 use routecache_core::fields::Fields;
 use routecache_core::freshness::Response;
@@ -18,6 +20,7 @@ use super::{Accepted, Fill, Question, State, Stream};
 use crate::host::{self, Map};
 use crate::keep::{self, keep};
 use crate::lookup::Candidate;
+use crate::random;
 
 impl Stream {
     /// Handles the header of the origin's response: what it says of what is stored, and whether it is stored itself.
@@ -49,7 +52,9 @@ impl Stream {
         tell_client(rule, &fields, status);
         match accepted {
             Some(Ok(accepted)) => {
-                tell(CacheStatus::forwarded(question.why, true, question.detail));
+                // What the body decides can't be told in the header.
+                let detail = question.detail.or(rule.reads_response_body().then_some("body-decides"));
+                tell(CacheStatus::forwarded(question.why, !rule.reads_response_body(), detail));
                 self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
             }
             Some(Err(reason)) => {
@@ -69,12 +74,14 @@ impl Stream {
         status: u16,
     ) -> Option<Result<Accepted, storing::NotStored>> {
         let ticket = question.ticket.filter(|_| question.wanted.is_get)?;
-        let response = Response { status, fields, requested_ms: question.asked_wall_ms, received_ms: host::wall_ms() };
-        let limit = self.instance.policy().limits.body_bytes_max;
-        let freshness = storable(&response, rule, asked(question), limit);
-        Some(
-            freshness.and_then(|freshness| Ok(Accepted { ticket, freshness, tags: all_tags(question, rule, fields)? })),
-        )
+        let response =
+            Response { status, fields, requested_ms: question.asked_wall_ms, received_ms: host::wall_ms(), body: None };
+        let body_bytes_max = self.instance.engine.body_bytes_max(rule);
+        let freshness = storable(&response, rule, asked(question, rule), body_bytes_max);
+        Some(freshness.and_then(|freshness| {
+            let tags = all_tags(question, rule, fields, None)?;
+            Ok(Accepted { ticket, freshness, tags, body_bytes_max, received_wall_ms: response.received_ms })
+        }))
     }
 
     /// Takes in the body of what may be stored.
@@ -92,19 +99,19 @@ impl Stream {
         let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return };
         let fields = Fields::decode(&fill.header).unwrap_or_default();
         let request = Fields::decode(&question.request).unwrap_or_default();
-        let Accepted { ticket, freshness, tags } = &fill.accepted;
         let length = u64::try_from(fill.body.len()).unwrap_or(u64::MAX);
         if storing::content_length(&fields).is_ok_and(|declared| declared.is_some_and(|declared| declared != length)) {
             return;
         }
+        let Some((freshness, tags)) = decided(fill, rule, &fields) else { return };
         let (control, _) = storing::control(&fields, rule);
         let response = keep::Response {
-            ticket: *ticket,
+            ticket: fill.accepted.ticket,
             group: fill.group,
             received_ms: fill.received_ms,
-            freshness: *freshness,
+            freshness,
             status: fill.status,
-            tags,
+            tags: &tags,
             header: &kept_fields(&fields, &control),
             body: &fill.body,
         };
@@ -112,8 +119,31 @@ impl Stream {
     }
 }
 
-pub(super) fn asked(question: &Question) -> Asked {
-    Asked { authorised: question.wanted.authorised, no_store: question.wanted.control.no_store }
+/// How a complete response may be reused, and its tags; `None` where its body keeps it out.
+fn decided<'f>(fill: &'f Fill, rule: &CacheRule, fields: &Fields<'_>) -> Option<(Freshness, Cow<'f, [String]>)> {
+    let Fill { question, accepted, body, .. } = fill;
+    if !rule.reads_response_body() {
+        return Some((accepted.freshness, Cow::Borrowed(&accepted.tags)));
+    }
+    let response = Response {
+        status: fill.status,
+        fields,
+        requested_ms: question.asked_wall_ms,
+        received_ms: accepted.received_wall_ms,
+        body: Some(body),
+    };
+    let freshness = storable(&response, rule, asked(question, rule), accepted.body_bytes_max).ok()?;
+    Some((freshness, all_tags(question, rule, fields, Some(body)).ok()?.into()))
+}
+
+pub(super) fn asked(question: &Question, rule: &CacheRule) -> Asked {
+    let [chance, ..] = if rule.jitter_percent > 0 { random().to_le_bytes() } else { [0; 8] };
+    Asked {
+        authorised: question.wanted.authorised,
+        no_store: question.wanted.control.no_store,
+        uses: question.uses,
+        chance,
+    }
 }
 
 /// The tags that the request decides, and those that the response names.
@@ -121,9 +151,10 @@ pub(super) fn all_tags(
     question: &Question,
     rule: &CacheRule,
     fields: &Fields<'_>,
+    body: Option<&[u8]>,
 ) -> Result<Vec<String>, storing::NotStored> {
     let mut tags = question.tags.clone();
-    tags.extend(response_tags(fields, &rule.terms, &question.origin)?);
+    tags.extend(response_tags(fields, body, rule, &question.around, &question.origin)?);
     Ok(tags)
 }
 

@@ -35,7 +35,15 @@ impl Stream {
             Asked::Answered => return Action::Pause,
             Asked::Nothing => {}
         }
-        if let Some(candidate) = &mut question.candidate {
+        if let Some(target) = &question.target {
+            host::replace_header(Map::Request, ":path", target.as_bytes());
+        }
+        if rule.reads_response_body() {
+            // What is compressed can't be read; a gateway compresses behind this filter.
+            host::remove_header(Map::Request, b"accept-encoding");
+        }
+        // A POST has no conditions (RFC 9110 §13.2.1).
+        if let Some(candidate) = question.candidate.as_mut().filter(|_| !question.wanted.is_post) {
             let header = candidate.replay.entry().header();
             let validators = Validators::of(&header);
             if !validators.is_empty() {

@@ -4,7 +4,9 @@ mod ask;
 mod fetched;
 mod fill;
 mod forward;
+mod gather;
 mod look;
+mod read;
 mod revalidate;
 mod tell;
 mod validate;
@@ -22,9 +24,12 @@ use routecache_core::fields::Fields;
 use routecache_core::key::CacheKey;
 use routecache_core::planted::planted;
 use routecache_core::reply::Replay;
-use routecache_core::request::{Plan, Wanted, Writing};
+use routecache_core::request::{Body, Wanted, Writing};
+use routecache_core::template::Around;
 
+use self::gather::Gathered;
 use self::tell::tell;
+use self::write::Write;
 use crate::host::{self, Buffer, Map};
 use crate::lookup::Candidate;
 use crate::root::Instance;
@@ -56,8 +61,12 @@ enum State {
     Storing(Fill),
     /// The body of a response, in whose place another one goes.
     Replacing(Vec<u8>),
+    /// The body of a read whose key holds it; the request is paused. With its header.
+    Reading { request: Vec<u8>, body: Gathered },
     /// The response header of a write.
-    Writing(Writing),
+    Writing(Write),
+    /// The body of a write's response, which says what it purges.
+    Answered { writing: Writing, body: Gathered },
 }
 
 /// A request that no entry of this gateway answered.
@@ -67,6 +76,12 @@ struct Question {
     ticket: Option<Ticket>,
     /// Those that the request alone decides.
     tags: Vec<String>,
+    /// Those that the response decides too, but for what it says.
+    around: Vec<Around>,
+    /// The target to forward, where it isn't the client's.
+    target: Option<String>,
+    /// How often this worker was asked for it lately.
+    uses: u8,
     /// Whose groups a response may name.
     origin: (&'static str, String),
     /// Its header as the host gave it: `Vary` may ask for any of it.
@@ -94,6 +109,9 @@ struct Accepted {
     ticket: Ticket,
     freshness: Freshness,
     tags: Vec<String>,
+    body_bytes_max: u64,
+    /// When its header arrived, by the wall clock.
+    received_wall_ms: u64,
 }
 
 impl Fill {
@@ -114,38 +132,6 @@ impl Stream {
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
         Self { id, instance, state: State::Passing, is_fetch: false }
     }
-
-    /// Answers a request, or finds out what is to be asked before it can be; and whether the group may be.
-    fn begin(&mut self, fields: &Fields<'_>, end_of_stream: bool) -> (Action, Option<(Question, bool)>) {
-        let instance = Rc::clone(&self.instance);
-        match instance.engine.plan(fields, end_of_stream) {
-            Plan::Read(mut reading) => {
-                if self.is_fetch {
-                    reading.wanted.is_fetched();
-                }
-                let now_ms = host::monotonic_ms();
-                match self.look(&reading.wanted, reading.terms(), fields, now_ms) {
-                    Ok(()) => return (Action::Pause, None),
-                    Err(nothing) => {
-                        // A fetch without a ticket could store nothing.
-                        let worthwhile = !self.is_fetch || nothing.ticket.is_some();
-                        match self.question(&reading, nothing, now_ms).filter(|_| worthwhile) {
-                            Some(asked) => return (Action::Pause, Some(asked)),
-                            None if self.is_fetch => return (self.decline(), None),
-                            None => {}
-                        }
-                    }
-                }
-            }
-            _ if self.is_fetch => return (self.decline(), None),
-            Plan::Ignore => {}
-            Plan::Bypass(reason) => {
-                self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
-            }
-            Plan::Write(write) => self.state = State::Writing(write),
-        }
-        (Action::Continue, None)
-    }
 }
 
 impl Context for Stream {
@@ -163,17 +149,18 @@ impl Context for Stream {
 
     fn on_done(&mut self) -> bool {
         self.instance.worker.borrow_mut().held.remove(&self.id);
+        let waited = self.instance.worker.borrow_mut().bodies.done(self.id);
+        if let (State::Reading { request, .. }, false) = (&mut self.state, waited) {
+            // It went on its way, and nothing has been heard of it since.
+            let request = mem::take(request);
+            self.give_up(&request);
+        }
         // A write whose outcome nobody saw may have happened.
         let state = mem::replace(&mut self.state, State::Passing);
         if let (State::Storing(fill), true) = (&state, planted("partial_stored")) {
             self.store(fill);
         }
-        if let (State::Writing(write), false) = (state, planted("unknown_outcome")) {
-            let tags = self.instance.engine.purged_by(&write, None);
-            if !tags.is_empty() {
-                self.instance.purge(tags, None);
-            }
-        }
+        self.lost(state);
         true
     }
 }
@@ -182,32 +169,59 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let Some(request) = host::header_map(Map::Request) else { return Action::Continue };
         let Some(fields) = Fields::decode(&request) else { return Action::Continue };
-        let (begun, request) = if fields.has(FETCH) {
-            let request = self.unmask(&fields);
-            (self.begin(&Fields::decode(&request).unwrap_or_default(), end_of_stream), request)
-        } else {
-            (self.begin(&fields, end_of_stream), request)
-        };
-        match begun {
-            (_, Some((question, trusted))) => self.ask(Question { request, ..question }, trusted),
-            (action, None) => action,
+        let request = if fields.has(FETCH) { self.unmask(&fields) } else { request };
+        self.begin(request, if end_of_stream { Body::None } else { Body::Coming })
+    }
+
+    fn on_http_request_body(&mut self, len: usize, end_of_stream: bool) -> Action {
+        match mem::replace(&mut self.state, State::Passing) {
+            State::Reading { request, body } => return self.read_on(request, body, len, end_of_stream),
+            State::Writing(mut write) => {
+                write.sees(len, end_of_stream);
+                self.state = State::Writing(write);
+            }
+            waiting @ (State::Asking { .. } | State::Fetching { .. }) => {
+                self.state = waiting;
+                return Action::Pause;
+            }
+            other => self.state = other,
         }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        match mem::replace(&mut self.state, State::Passing) {
+            // What the trailers say is in no key.
+            State::Reading { request, .. } => self.give_up(&request),
+            waiting @ (State::Asking { .. } | State::Fetching { .. }) => {
+                self.state = waiting;
+                return Action::Pause;
+            }
+            other => self.state = other,
+        }
+        Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let unread = if let State::Reading { request, .. } = &mut self.state { Some(mem::take(request)) } else { None };
+        if let Some(request) = unread {
+            self.give_up(&request);
+        }
         match mem::replace(&mut self.state, State::Passing) {
             State::Telling(status) => tell(status),
             State::Filling { question, group } if self.is_fetch => {
                 return self.receive_fetched(question, group, end_of_stream);
             }
             State::Filling { question, group } => return self.receive(question, group, end_of_stream),
-            State::Writing(write) => return self.wrote(&write),
+            State::Writing(write) => return self.wrote(write, end_of_stream),
             State::Replying { replay, sent } => self.look_at_reply(&replay, &sent),
             // The gateway answered by itself while somebody was asked (a timeout, say), or this is our own reply.
             State::Asking { .. }
             | State::Fetching { .. }
             | State::Storing(_)
             | State::Replacing(_)
+            | State::Reading { .. }
+            | State::Answered { .. }
             | State::Passing => {}
         }
         Action::Continue
@@ -227,7 +241,7 @@ impl HttpContext for Stream {
                     host::set_buffer(Buffer::ResponseBody, b"");
                     self.state = State::Replacing(Vec::new());
                 }
-                if u64::try_from(fill.body.len()).is_ok_and(|len| len <= self.instance.policy().limits.body_bytes_max) {
+                if u64::try_from(fill.body.len()).is_ok_and(|len| len <= fill.accepted.body_bytes_max) {
                     if end_of_stream {
                         self.store(&fill);
                     } else {
@@ -240,6 +254,7 @@ impl HttpContext for Stream {
                 host::set_buffer(Buffer::ResponseBody, &body);
                 self.state = State::Replacing(Vec::new());
             }
+            State::Answered { writing, body } => return self.answered(writing, body, len, end_of_stream),
             other => self.state = other,
         }
         Action::Continue
@@ -247,7 +262,9 @@ impl HttpContext for Stream {
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         // A response with trailers isn't stored: they couldn't be replayed.
-        self.state = State::Passing;
-        Action::Continue
+        match mem::replace(&mut self.state, State::Passing) {
+            State::Answered { writing, body } => self.answered(writing, body, usize::MAX, true),
+            _ => Action::Continue,
+        }
     }
 }

@@ -67,9 +67,9 @@ impl Stream {
             fields: &judged,
             requested_ms: question.asked_wall_ms,
             received_ms: host::wall_ms(),
+            body: Some(old.body()),
         };
-        let limit = self.instance.policy().limits.body_bytes_max;
-        let freshness = storable(&response, rule, asked(question), limit);
+        let freshness = storable(&response, rule, asked(question, rule), self.instance.engine.body_bytes_max(rule));
         let kept =
             freshness.is_ok_and(|freshness| self.keep_renewed(question, group, rule, old, (&lines, freshness, now_ms)));
         let freshness = freshness.unwrap_or(Freshness { age_ms: initial_age_ms(&response), ..old.freshness() });
@@ -111,7 +111,9 @@ impl Stream {
     ) -> bool {
         let Some(ticket) = question.ticket else { return false };
         let request = Fields::decode(&question.request).unwrap_or_default();
-        let Ok(tags) = all_tags(question, rule, &Fields::from_pairs(lines.to_vec())) else { return false };
+        let Ok(tags) = all_tags(question, rule, &Fields::from_pairs(lines.to_vec()), Some(old.body())) else {
+            return false;
+        };
         let response = keep::Response {
             ticket,
             group,

@@ -1,31 +1,72 @@
-//! The response of a write.
+//! A write: what its body, its response and its response's body say of what it purges.
 
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fields::Fields;
 use routecache_core::planted::planted;
-use routecache_core::request::Writing;
+use routecache_core::request::{Outcome, REQUEST_BODY_BYTES_MAX, Writing, write_purges};
 
+use super::gather::Gathered;
 use super::tell::{status_of, tell};
 use super::{State, Stream};
-use crate::host::{self, Map};
+use crate::host::{self, Buffer, Map};
 use crate::root::Purged;
+
+/// A write that was forwarded.
+pub(super) struct Write {
+    pub(super) writing: Writing,
+    /// Its own body, where that says what it purges.
+    body: Gathered,
+}
+
+impl Write {
+    pub(super) fn new(writing: Writing, end_of_stream: bool) -> Self {
+        let mut body = Gathered::up_to(if writing.reads_request_body() { REQUEST_BODY_BYTES_MAX } else { 0 });
+        if end_of_stream {
+            body.end();
+        }
+        Self { writing, body }
+    }
+
+    /// A piece of its body passes.
+    pub(super) fn sees(&mut self, len: usize, end_of_stream: bool) {
+        if self.writing.reads_request_body() {
+            self.body.passes(Buffer::RequestBody, len, end_of_stream);
+        }
+    }
+
+    fn outcome<'a>(&'a self, response: Option<(u16, &'a Fields<'a>)>) -> Outcome<'a> {
+        Outcome { response, request_body: self.body.whole() }
+    }
+}
 
 impl Stream {
     /// Handles the response to a write: purges in the gateway at once, and holds it until the group has acknowledged.
-    pub(super) fn wrote(&mut self, write: &Writing) -> Action {
+    pub(super) fn wrote(&mut self, write: Write, end_of_stream: bool) -> Action {
         let header = host::header_map(Map::Response).unwrap_or_default();
         let fields = Fields::decode(&header);
         // The status of a broken connection or a timeout is the gateway's own, and says nothing of what the origin did.
         let known = !outcome_unknown() || planted("unknown_outcome");
         let response = fields.as_ref().filter(|_| known).map(|fields| (status_of(fields), fields));
-        let tags = self.instance.engine.purged_by(write, response);
+        let engine = &self.instance.engine;
+        let mut tags = engine.purged_by(&write.writing, &write.outcome(response));
+        let coded = fields.as_ref().is_some_and(|fields| fields.has("content-encoding"));
+        if write.writing.reads_response_body() && response.is_some_and(|(status, _)| write_purges(status)) {
+            if end_of_stream || coded {
+                tags.extend(engine.purged_by_body(&write.writing, None));
+            } else {
+                let body = Gathered::up_to(REQUEST_BODY_BYTES_MAX);
+                self.state = State::Answered { writing: write.writing.clone(), body };
+            }
+        }
         if planted("purge_after_release") {
-            self.state = State::Writing(write.clone());
+            self.state = State::Writing(write);
             return Action::Continue;
         }
         if tags.is_empty() {
-            if write.meets_rules() {
+            if let Some(reason) = write.writing.bypass() {
+                tell(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
+            } else if write.writing.meets_rules() {
                 tell(CacheStatus::forwarded(Forward::Method, false, None));
             }
             return Action::Continue;
@@ -37,6 +78,36 @@ impl Stream {
         };
         tell(CacheStatus::forwarded(Forward::Method, false, Some(detail)));
         Action::Continue
+    }
+
+    /// The body of a write's response comes. It is held until what it names is purged; its header has gone out, since a host
+    /// shows no body before.
+    pub(super) fn answered(&mut self, writing: Writing, mut body: Gathered, len: usize, end_of_stream: bool) -> Action {
+        body.is_held(Buffer::ResponseBody, len, end_of_stream);
+        if !end_of_stream && !body.is_lost() {
+            self.state = State::Answered { writing, body };
+            return Action::Pause;
+        }
+        let tags = self.instance.engine.purged_by_body(&writing, body.whole());
+        if tags.is_empty() || self.instance.purge(tags, Some(self.id)) != Purged::Held {
+            return Action::Continue;
+        }
+        Action::Pause
+    }
+
+    /// A write whose outcome nobody saw may have happened, and what its response would have said can't be read any more.
+    pub(super) fn lost(&mut self, state: State) {
+        let engine = &self.instance.engine;
+        let tags = match state {
+            State::Writing(write) if !planted("unknown_outcome") => {
+                engine.purged_by(&write.writing, &write.outcome(None))
+            }
+            State::Answered { writing, .. } => engine.purged_by_body(&writing, None),
+            _ => return,
+        };
+        if !tags.is_empty() {
+            self.instance.purge(tags, None);
+        }
     }
 }
 

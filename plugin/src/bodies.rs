@@ -1,0 +1,60 @@
+//! Which streams wait for the body of a request, and whether the host shows bodies at all while a request's header is held.
+//!
+//! Envoy does where it was told so (`allow_on_headers_stop_iteration`); elsewhere the body of a held request never comes. No
+//! host can be asked, so the first request finds out: if nothing of its body has come within a second, it goes on its way,
+//! and for a minute none waits.
+
+use std::collections::HashMap;
+
+/// How long a first body may take to begin, in milliseconds.
+const WAIT_MS: u64 = 1000;
+
+/// How long after it didn't none is waited for, in milliseconds.
+const RETRY_MS: u64 = 60_000;
+
+/// See the module.
+#[derive(Default)]
+pub struct Bodies {
+    /// Streams that wait, and since when, in milliseconds.
+    waiting: HashMap<u32, u64>,
+    /// Whether the host has shown a body.
+    shown: bool,
+    /// No stream waits before this time, in milliseconds.
+    not_before_ms: u64,
+}
+
+impl Bodies {
+    /// Notes that a stream waits; false if it had better not.
+    pub fn wait(&mut self, stream: u32, now_ms: impl Fn() -> u64) -> bool {
+        let now_ms = now_ms();
+        if now_ms < self.not_before_ms {
+            return false;
+        }
+        self.waiting.insert(stream, now_ms);
+        true
+    }
+
+    /// Notes that something of a stream's body has come; whether it was waiting.
+    pub fn came(&mut self, stream: u32) -> bool {
+        let waited = self.waiting.contains_key(&stream);
+        self.shown |= waited;
+        waited
+    }
+
+    /// Notes that a stream doesn't wait any more; whether it did.
+    pub fn done(&mut self, stream: u32) -> bool {
+        self.waiting.remove(&stream).is_some()
+    }
+
+    /// The streams that have waited in vain.
+    pub fn overdue(&mut self, now_ms: u64) -> Vec<u32> {
+        let due = |since_ms: &u64| since_ms.saturating_add(WAIT_MS) <= now_ms;
+        if self.shown || !self.waiting.values().any(due) {
+            return Vec::new();
+        }
+        self.not_before_ms = now_ms.saturating_add(RETRY_MS);
+        let overdue = self.waiting.keys().copied().collect();
+        self.waiting.clear();
+        overdue
+    }
+}
