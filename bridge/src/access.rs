@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ring::hmac;
 use ring::rand::SystemRandom;
 
+use crate::Error;
+
 /// Characters of a secret; fewer could be guessed.
 const SECRET_CHARS_MIN: usize = 16;
 
@@ -75,8 +77,13 @@ impl Grant {
         self.scopes.iter().any(|own| *own == scope || *own == Scope::Admin)
     }
 
+    /// Refuses what is beyond its namespaces.
+    pub(crate) fn check_namespace(&self, namespace: &str) -> Result<(), Error> {
+        if self.covers(namespace) { Ok(()) } else { Err(Error::Forbidden(format!("namespace {namespace:?}"))) }
+    }
+
     /// Whether they are allowed in this namespace.
-    pub(crate) fn covers(&self, namespace: &str) -> bool {
+    fn covers(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|own| match own.strip_suffix('*') {
             Some(prefix) => namespace.starts_with(prefix),
             None => own == namespace,

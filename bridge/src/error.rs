@@ -29,6 +29,18 @@ pub enum Error {
     /// One address asks more often than it may.
     #[error("calls come more often than `--max-rate` allows; try again in a second")]
     TooOften,
+    /// The key holds nothing.
+    #[error("the key holds nothing")]
+    Absent,
+    /// The key holds something already.
+    #[error("the key holds something already")]
+    Present,
+    /// The key holds something else than a number.
+    #[error("the key holds no number, or the sum would be more than 64 bits hold")]
+    NoNumber,
+    /// The store has no room.
+    #[error("the store has no room for it")]
+    Full,
     /// Too many calls at once.
     #[error("{0} calls are under way already; try again, or raise `--max-requests`")]
     Busy(usize),
@@ -52,6 +64,9 @@ impl Error {
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Absent => StatusCode::NOT_FOUND,
+            Self::Present | Self::NoNumber => StatusCode::CONFLICT,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -66,6 +81,10 @@ impl Error {
             Self::NotFound(_) => "not-found",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
+            Self::Absent => "absent",
+            Self::Present => "present",
+            Self::NoNumber => "no-number",
+            Self::Full => "full",
             Self::TooOften => "too-often",
             Self::Busy(_) => "busy",
             Self::Store(_) => "store-unavailable",

@@ -24,6 +24,7 @@ mod leases;
 pub mod limits;
 pub mod mem;
 mod metrics;
+pub mod people;
 mod random;
 mod redis;
 mod server;

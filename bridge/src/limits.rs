@@ -24,6 +24,10 @@ pub const FEED_RECORDS_MAX: usize = 512;
 pub const FEED_BYTES_MAX: usize = 128 << 10;
 /// Purges that a group's log keeps; a gateway that is further behind flushes.
 pub const LOG_RECORDS_MAX: usize = 10_000;
+/// Entries that a dry run looks at.
+pub const LISTED_MAX: u64 = 10_000;
+/// Bytes of a key of the applications' key space.
+pub const NAME_BYTES_MAX: usize = 1024;
 /// Purges by pattern that are remembered; what is older than a forgotten one counts as purged.
 pub const BANS_MAX: usize = 256;
 /// Patterns of one call.
@@ -36,7 +40,8 @@ pub const PROOF_RECORDS_MAX: usize = 1000;
 /// A namespace is part of Redis keys, where `{` and `}` choose the cluster slot, so it has neither.
 pub(crate) fn check_namespace(namespace: &str) -> Result<(), Error> {
     if namespace.len() > NAMESPACE_BYTES_MAX {
-        return Err(too_large("the namespace", namespace.len(), NAMESPACE_BYTES_MAX));
+        let message = format!("the namespace has {} bytes, at most {NAMESPACE_BYTES_MAX} are taken", namespace.len());
+        return Err(Error::Malformed(message));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     if namespace.is_empty() || !namespace.bytes().all(allowed) {
@@ -52,6 +57,17 @@ pub(crate) fn check_key(key: &str) -> Result<(), Error> {
     }
     if key.len() > KEY_BYTES_MAX {
         return Err(too_large("the key", key.len(), KEY_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// A key of the applications' key space, or a glob over them.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::Malformed("the key is empty".to_owned()));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(too_large("the key", name.len(), NAME_BYTES_MAX));
     }
     Ok(())
 }

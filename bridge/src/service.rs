@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, PurgeReply, PurgeRequest, ReleaseReply,
+    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Pattern, PurgeReply, PurgeRequest, ReleaseReply,
     ReleaseRequest, StoreReply, StoreRequest, WaitReply, WaitRequest,
 };
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::leases::Leases;
-use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_namespace, check_tags};
+use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_name, check_namespace, check_tags};
 use crate::metrics::Metrics;
+use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::store::Figures;
 use crate::waiting::Waiting;
 use crate::{Error, KeyOf, Reading, Store, StoreError};
@@ -159,15 +160,58 @@ impl Service {
     ///
     /// A bound of [`crate::limits`], or the store's failure: then it may have been purged or not, so repeat it.
     pub async fn purge(&self, request: &PurgeRequest) -> Result<PurgeReply, Error> {
-        check_namespace(&request.namespace)?;
-        check_tags(&request.tags)?;
         if request.tags.is_empty() {
             return Err(Error::Malformed("the purge names no tag".to_owned()));
         }
-        let reply = self.noted(self.store.purge(request, &[]).await)?;
+        self.purge_all(request, &[]).await
+    }
+
+    /// Purges tags and patterns, one of them at least.
+    pub(crate) async fn purge_all(&self, request: &PurgeRequest, patterns: &[Pattern]) -> Result<PurgeReply, Error> {
+        check_namespace(&request.namespace)?;
+        check_tags(&request.tags)?;
+        let reply = self.noted(self.store.purge(request, patterns).await)?;
         self.metrics.purged(request.tags.len());
         self.waiting.wake(&request.namespace);
         Ok(reply)
+    }
+
+    /// What is held for a key, valid or not.
+    pub(crate) async fn held(&self, of: &KeyOf) -> Result<Option<Held>, Error> {
+        self.noted(self.store.held(of).await)
+    }
+
+    /// Some of a namespace's entries.
+    pub(crate) async fn list(&self, namespace: &str) -> Result<Listing, Error> {
+        check_namespace(namespace)?;
+        self.noted(self.store.list(namespace).await)
+    }
+
+    /// One call to a key of the applications' key space.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: then it may have been done or not.
+    pub async fn key(&self, of: &KeyOf, call: &KeyCall) -> Result<KeyReply, Error> {
+        check_namespace(&of.namespace)?;
+        check_name(&of.key)?;
+        if let KeyCall::Set { ttl_ms: 0, .. } | KeyCall::Add { ttl_ms: 0, .. } | KeyCall::Increment { ttl_ms: 0, .. } =
+            call
+        {
+            return Err(Error::Malformed("`ttl_ms` is 0; delete what isn't to be kept".to_owned()));
+        }
+        self.noted(self.store.key(of, call).await)
+    }
+
+    /// Deletes keys of that space by how they are written.
+    ///
+    /// # Errors
+    ///
+    /// A bound of [`crate::limits`], or the store's failure: then some of them may have been deleted.
+    pub async fn delete_keys(&self, namespace: &str, glob: &str) -> Result<Deleted, Error> {
+        check_namespace(namespace)?;
+        check_name(glob)?;
+        self.noted(self.store.delete_keys(namespace, glob).await)
     }
 
     /// Reads the log after a cursor, holding the answer while there is nothing to tell.

@@ -9,6 +9,8 @@ use bridge_api::{
 };
 use bytes::Bytes;
 
+use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
+
 /// What a store's calls return: a boxed future, so that [`Store`] can be a trait object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -29,6 +31,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// How leases are now, for whoever waits for their end; one answer per key, in order. Nothing is decided by it.
     fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>>;
+
+    /// What is held for a key, valid or not.
+    fn held<'a>(&'a self, of: &'a KeyOf) -> Answer<'a, Option<Held>>;
+
+    /// Some of a namespace's entries, by a bounded scan.
+    fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Listing>;
+
+    /// One call to a key of the applications' key space.
+    fn key<'a>(&'a self, of: &'a KeyOf, call: &'a KeyCall) -> Answer<'a, KeyReply>;
+
+    /// Deletes keys of that space by how they are written, by a bounded scan.
+    fn delete_keys<'a>(&'a self, namespace: &'a str, glob: &'a str) -> Answer<'a, Deleted>;
 
     /// Reads the log after the request's cursor, now; `hold_ms` is somebody else's. Also writes, so that a store that
     /// lost its mastership fails instead.

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod conformance;
 mod demo;
+mod openapi;
 mod simulate;
 mod step;
 mod test;
@@ -23,6 +24,7 @@ cargo xtask test NAME…     only the tests whose names contain one of these, wi
 cargo xtask bench [NAME]   measures; without a name it lists what can be measured
 cargo xtask conformance    the public suite of HTTP cache tests against Envoy with the filter: a score, and what fails
 cargo xtask conformance ID one of its tests, with what went over the wire
+cargo xtask openapi        schemathesis on the bridge: does it do what the document that it serves says?
 cargo xtask simulate       gateways, bridge and origin with every fault, on a virtual clock; a thousand seeds, or
                            --seeds N  --seed FIRST  --seconds N  --quiet  --planted MISTAKE  --list-planted
 cargo xtask help           this text
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         }
         ["bench", name] => bench::run(name),
         ["simulate", options @ ..] => simulate::run(options),
+        ["openapi"] => openapi::run(),
         ["conformance"] => conformance::run(None),
         ["conformance", test] => conformance::run(Some(test)),
         other => Err(Failure::new(

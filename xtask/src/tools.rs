@@ -142,7 +142,11 @@ fn runs(program: &Path) -> Result<(), Failure> {
 }
 
 /// Makes a virtual environment. Debian's Python comes without the module for it.
-fn python_environment(home: &Path) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// When there is no Python, or the module can't be had.
+pub fn python_environment(home: &Path) -> Result<(), Failure> {
     if step::succeeds(Command::new(home.join("bin/python")).args(["-m", "pip", "--version"])) {
         return Ok(());
     }

@@ -26,12 +26,14 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Kind {
     pub name: &'static str,
     pub scope: Scope,
+    /// Another scope that is as good.
+    pub or: Option<Scope>,
     pub held: bool,
 }
 
 impl Kind {
     pub(super) const fn new(name: &'static str, scope: Scope) -> Self {
-        Self { name, scope, held: false }
+        Self { name, scope, or: None, held: false }
     }
 }
 
@@ -61,14 +63,14 @@ impl Surroundings {
         let shared = &*self.0;
         let took = |began: Instant| (!kind.held).then(|| began.elapsed());
         let outcome = async {
-            let grant = granted(&request, kind.scope)?;
+            let grant = granted(&request, &[kind.scope, kind.or.unwrap_or(kind.scope)])?;
             let _place = shared.place()?;
             let body = shared.body(request).await?;
             let (asked, payload) = decode::<Asked>(&body).map_err(|error| {
                 let call = kind.name;
                 Error::Malformed(format!("the body's first line isn't the JSON that `{call}` takes: {error}"))
             })?;
-            covered(&grant, &asked)?;
+            grant.check_namespace(asked.namespace())?;
             if !payload.is_empty() {
                 shared.metrics.came(payload.len());
             }
@@ -91,20 +93,23 @@ impl Surroundings {
     }
 }
 
-/// Whoever asks, if they may make calls of this kind.
-pub(super) fn granted(request: &Request, scope: Scope) -> Result<Arc<Grant>, Error> {
+/// Whoever asks, if they may make calls of one of these kinds.
+pub(super) fn granted(request: &Request, scopes: &[Scope]) -> Result<Arc<Grant>, Error> {
     let grant = request.extensions().get::<Arc<Grant>>().ok_or(Error::Unauthorized)?;
-    if grant.allows(scope) { Ok(Arc::clone(grant)) } else { Err(Error::Forbidden(format!("calls of scope `{scope}`"))) }
-}
-
-fn covered(grant: &Grant, asked: &impl About) -> Result<(), Error> {
-    let namespace = asked.namespace();
-    if grant.covers(namespace) { Ok(()) } else { Err(Error::Forbidden(format!("namespace {namespace:?}"))) }
+    if scopes.iter().any(|scope| grant.allows(*scope)) {
+        return Ok(Arc::clone(grant));
+    }
+    let wanted = scopes.first().map_or_else(String::new, Scope::to_string);
+    Err(Error::Forbidden(format!("calls of scope `{wanted}`")))
 }
 
 pub(super) fn say(reply: &impl Serialize, payload: &[u8]) -> Response {
     let body = Body::from(encode(reply, payload));
     ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], body).into_response()
+}
+
+pub(super) fn say_text(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], Body::from(text)).into_response()
 }
 
 /// An answer that is JSON and nothing else.

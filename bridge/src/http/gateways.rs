@@ -5,20 +5,20 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use bridge_api::{
-    Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, PURGE, PurgeReply, PurgeRequest,
-    RELEASE, ReleaseReply, ReleaseRequest, STORE, StoreReply, StoreRequest, WAIT, WaitReply, WaitRequest,
+    Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, PURGE, RELEASE, ReleaseReply,
+    ReleaseRequest, STORE, StoreReply, StoreRequest, WAIT, WaitReply, WaitRequest,
 };
 use bytes::Bytes;
 
-use super::Surroundings;
 use super::call::{About, CameTo, Kind};
+use super::{Surroundings, people};
 use crate::access::Scope;
 
 pub(super) fn router() -> Router<Surroundings> {
     Router::new()
         .route(LOOKUP, post(lookup))
         .route(STORE, post(store))
-        .route(PURGE, post(purge))
+        .route(PURGE, post(people::purge))
         .route(FEED, post(feed))
         .route(WAIT, post(wait))
         .route(RELEASE, post(release))
@@ -34,11 +34,6 @@ async fn store(State(calls): State<Surroundings>, request: Request) -> Response 
     calls
         .answer(kind, request, async |shared, asked, payload| shared.service.store(asked, payload).await.map(bare))
         .await
-}
-
-async fn purge(State(calls): State<Surroundings>, request: Request) -> Response {
-    let kind = Kind::new("purge", Scope::Filter);
-    calls.answer(kind, request, async |shared, asked, _| shared.service.purge(&asked).await.map(bare)).await
 }
 
 async fn feed(State(calls): State<Surroundings>, request: Request) -> Response {
@@ -70,7 +65,7 @@ macro_rules! about {
         })+
     };
 }
-about!(LookupRequest, StoreRequest, PurgeRequest, FeedRequest, WaitRequest, ReleaseRequest);
+about!(LookupRequest, StoreRequest, FeedRequest, WaitRequest, ReleaseRequest);
 
 impl CameTo for LookupReply {
     fn outcome(&self) -> &'static str {
@@ -90,12 +85,6 @@ impl CameTo for StoreReply {
             Self::Void => "void",
             Self::Full => "full",
         }
-    }
-}
-
-impl CameTo for PurgeReply {
-    fn outcome(&self) -> &'static str {
-        "purged"
     }
 }
 

@@ -36,7 +36,7 @@ async fn ready(State(calls): State<Surroundings>) -> Response {
 
 async fn for_prometheus(State(calls): State<Surroundings>, request: Request) -> Response {
     let shared = &*calls.0;
-    match granted(&request, Scope::Read) {
+    match granted(&request, &[Scope::Read]) {
         Ok(_) => {
             let text = shared.metrics.text(shared.service.figures(), !shared.service.is_failing());
             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
@@ -76,7 +76,7 @@ struct Lookups {
 
 async fn stats(State(calls): State<Surroundings>, request: Request) -> Response {
     let shared = &*calls.0;
-    if let Err(error) = granted(&request, Scope::Read) {
+    if let Err(error) = granted(&request, &[Scope::Read]) {
         return refuse("stats", &error);
     }
     let figures = shared.service.figures();

@@ -4,6 +4,8 @@ mod call;
 mod gateways;
 mod guard;
 mod health;
+mod keys;
+mod people;
 mod rate;
 
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use bridge_api::{MARKER, VERSION};
+use axum::routing::post;
+use bridge_api::{MARKER, PURGE, VERSION};
 use http::header::HeaderValue;
 use tokio::sync::Semaphore;
 
@@ -48,7 +51,10 @@ impl Surroundings {
             calls = calls.merge(gateways::router());
         }
         if role != Role::Gateways {
-            calls = calls.merge(health::figures());
+            calls = calls.merge(health::figures()).merge(people::router()).merge(keys::router());
+        }
+        if role == Role::Admin {
+            calls = calls.route(PURGE, post(people::purge));
         }
         calls
             .layer(from_fn_with_state(self.clone(), guard::guard))

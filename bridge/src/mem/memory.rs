@@ -28,7 +28,7 @@ const GROUPS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Memory {
     groups: HashMap<String, Group>,
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
     log_records_max: usize,
     log_bytes_max: usize,
     uses: u64,

@@ -2,6 +2,7 @@
 
 mod log;
 mod memory;
+mod people;
 mod shelf;
 mod store;
 

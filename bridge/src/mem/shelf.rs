@@ -16,6 +16,7 @@ pub(super) enum Name {
     Entry { namespace: String, key: String },
     Epoch { namespace: String, tag: String },
     Lease { namespace: String, key: String },
+    Key { namespace: String, key: String },
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,14 @@ pub(super) enum Item {
     Entry(Entry),
     Epoch(Id),
     Lease(Leased),
+    Value(Value),
+}
+
+/// What an application keeps under a key.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    pub bytes: Bytes,
+    pub until_ms: u64,
 }
 
 /// Who fetches a key, and until when.
@@ -97,6 +106,11 @@ impl Shelf {
         true
     }
 
+    /// All items, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &Item)> {
+        self.slots.iter().map(|(name, slot)| (&**name, &slot.item))
+    }
+
     pub(super) fn remove(&mut self, name: &Name) {
         if let Some(slot) = self.slots.remove(name) {
             self.by_use.remove(&slot.used);
@@ -112,11 +126,13 @@ impl Shelf {
 fn cost(name: &Name, item: &Item) -> usize {
     let (Name::Entry { namespace, key: text }
     | Name::Epoch { namespace, tag: text }
-    | Name::Lease { namespace, key: text }) = name;
+    | Name::Lease { namespace, key: text }
+    | Name::Key { namespace, key: text }) = name;
     let held = match item {
         Item::Entry(entry) => {
             entry.payload.len() + entry.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum::<usize>()
         }
+        Item::Value(value) => value.bytes.len(),
         Item::Epoch(_) | Item::Lease(_) => 0,
     };
     OVERHEAD + namespace.len() + text.len() + held

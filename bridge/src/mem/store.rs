@@ -11,6 +11,7 @@ use bridge_api::{
 use bytes::Bytes;
 
 use super::Memory;
+use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::random::Random;
 use crate::store::Figures;
 use crate::{Answer, KeyOf, LeaseLook, Reading, Store};
@@ -74,6 +75,26 @@ impl Store for MemStore {
         let (mut memory, now_ms) = self.memory();
         let look = |of: &KeyOf| memory.look_at_lease(&of.namespace, &of.key, now_ms);
         Box::pin(ready(Ok(keys.iter().map(look).collect())))
+    }
+
+    fn held<'a>(&'a self, of: &'a KeyOf) -> Answer<'a, Option<Held>> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.held(&of.namespace, &of.key, now_ms))))
+    }
+
+    fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Listing> {
+        let (memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.list(namespace, now_ms))))
+    }
+
+    fn key<'a>(&'a self, of: &'a KeyOf, call: &'a KeyCall) -> Answer<'a, KeyReply> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.key(&of.namespace, &of.key, call, now_ms))))
+    }
+
+    fn delete_keys<'a>(&'a self, namespace: &'a str, glob: &'a str) -> Answer<'a, Deleted> {
+        let (mut memory, _) = self.memory();
+        Box::pin(ready(Ok(memory.delete_keys(namespace, glob))))
     }
 
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::script::Script;
-use super::target::{Link, StoreTls, Target, UnusableRedis};
+use super::target::{Link, Node, StoreTls, Target, UnusableRedis};
 use crate::StoreError;
 use crate::store::Figures;
 
@@ -95,18 +95,23 @@ impl Connection {
     /// Sends commands as one pipeline and reads all answers. A server that doesn't know our scripts (restarted, failed
     /// over, flushed) refuses them before they do anything, so they are loaded and the pipeline is sent once more.
     pub(super) async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        self.ask_at(&None, pipeline).await
+    }
+
+    /// The same of one node; of whichever has the keys, if none is named.
+    pub(super) async fn ask_at<T: FromRedisValue>(&self, node: &Node, pipeline: &Pipeline) -> Result<T, StoreError> {
         let (link, number) = self.link()?;
         let _trip = Trip::begin(&self.tally);
         let answer = async {
             let mut link = link.get_or_try_init(|| self.target.connect(self.within)).await?.clone();
-            let values = match link.send(pipeline).await {
+            let values = match link.send_to(node, pipeline).await {
                 Err(error) if lacks_script(&error) => {
                     let mut load = Pipeline::new();
                     for script in Script::all() {
                         load.add_command(script.load());
                     }
                     link.send(&load).await?;
-                    link.send(pipeline).await?
+                    link.send_to(node, pipeline).await?
                 }
                 answer => answer?,
             };
@@ -132,6 +137,28 @@ impl Connection {
                 Err(StoreError::Timeout { at: self.at.clone(), within: self.within })
             }
         }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.target.is_cluster()
+    }
+
+    /// Every master, for what no key leads to.
+    pub(super) async fn masters(&self) -> Result<Vec<Node>, StoreError> {
+        if !self.is_cluster() {
+            return Ok(vec![None]);
+        }
+        let mut slots = Pipeline::new();
+        slots.add_command(cmd("CLUSTER")).arg("SLOTS");
+        let (ranges,): (Vec<Vec<Value>>,) = self.ask(&slots).await?;
+        let master = |range: Vec<Value>| {
+            let (host, port, ..) = <(String, u16, Value, Value)>::from_redis_value(range.into_iter().nth(2)?).ok()?;
+            Some((host, port))
+        };
+        let mut masters: Vec<_> = ranges.into_iter().map(master).collect();
+        masters.sort();
+        masters.dedup();
+        Ok(masters)
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

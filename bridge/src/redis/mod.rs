@@ -8,6 +8,7 @@
 //! | `routecache:{<namespace>}:bans` | stream of patterns that were purged, under the ids of the log | a week from the last |
 //! | `routecache:{<namespace>}:probe` | nothing; written by each poll | a week |
 //! | `routecache:<namespace>:entry:<hash of key>` | an entry | its `keep_ms`, a week at most |
+//! | `routecache:<namespace>:key:{<hash>}:<key>` | a value of an application: see `keys.rs` | as it was asked for, a week at most |
 //! | `routecache:lease:{<name of an entry>}` | who fetches it, or `pass` | as it was asked for, an hour at most |
 //!
 //! Lookups write nothing, though they use epochs: an entry lives at most a week from its store, and so do its epochs.
@@ -15,6 +16,7 @@
 mod address;
 mod connection;
 mod entry;
+mod keys;
 mod script;
 mod target;
 
@@ -34,8 +36,10 @@ use self::connection::Connection;
 use self::entry::Head;
 pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
-    FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX, PROOF_RECORDS_MAX,
+    FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
+    PROOF_RECORDS_MAX,
 };
+use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::random::Random;
 use crate::store::Figures;
 use crate::{Answer, KeyOf, LeaseLook, Reading, Store, StoreError};
@@ -266,6 +270,38 @@ impl RedisStore {
         }
     }
 
+    async fn held(&self, of: &KeyOf) -> Result<Option<Held>, StoreError> {
+        let name = entry::name(&of.namespace, &of.key);
+        let mut get = Pipeline::new();
+        get.add_command(script::GET.call(&entry_and_lease(&name), &lease_arguments(None)));
+        let ((value, left_ms, _),): (RawEntry,) = self.connection.ask(&get).await?;
+        let remaining_ms = u64::try_from(left_ms).unwrap_or(0);
+        let entry = value.as_ref().and_then(entry::read).filter(|(head, _)| head.key == of.key);
+        Ok(entry.map(|(Head { ticket, keep_ms, tags, key }, payload)| Held {
+            key,
+            tags,
+            ticket,
+            resident_ms: keep_ms.saturating_sub(remaining_ms),
+            remaining_ms,
+            payload,
+        }))
+    }
+
+    /// Reads the beginning of entries only: that is where their tags are.
+    async fn entries(&self, namespace: &str) -> Result<Listing, StoreError> {
+        let (names, complete) = self.scan(&format!("routecache:{namespace}:entry:"), LISTED_MAX).await?;
+        let mut entries = Vec::new();
+        for some in names.chunks(256) {
+            let mut heads = Pipeline::new();
+            for name in some {
+                heads.add_command(cmd("GETRANGE")).arg(name).arg(0).arg(entry::HEAD_BYTES);
+            }
+            let beginnings: Vec<Bytes> = self.connection.ask(&heads).await?;
+            entries.extend(beginnings.iter().filter_map(entry::head).map(|head| (head.key, head.tags)));
+        }
+        Ok(Listing { entries, complete })
+    }
+
     /// Removes what doesn't decode. If something better has come meanwhile, that goes too: a miss.
     async fn drop_entry(&self, name: &str) -> Result<(), StoreError> {
         tracing::warn!(name, "an entry doesn't decode; removing it");
@@ -407,6 +443,22 @@ impl Store for RedisStore {
 
     fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>> {
         Box::pin(self.look_at(keys))
+    }
+
+    fn held<'a>(&'a self, of: &'a KeyOf) -> Answer<'a, Option<Held>> {
+        Box::pin(self.held(of))
+    }
+
+    fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Listing> {
+        Box::pin(self.entries(namespace))
+    }
+
+    fn key<'a>(&'a self, of: &'a KeyOf, call: &'a KeyCall) -> Answer<'a, KeyReply> {
+        Box::pin(self.call_key(of, call))
+    }
+
+    fn delete_keys<'a>(&'a self, namespace: &'a str, glob: &'a str) -> Answer<'a, Deleted> {
+        Box::pin(self.delete_by(namespace, glob))
     }
 
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {

@@ -27,12 +27,14 @@ script!(GRANT = "lease.lua", "grant.lua");
 script!(RELEASE = "release.lua");
 script!(LOOK = "lease.lua", "look.lua");
 script!(TAIL = "tail.lua");
+script!(KEY = "key.lua");
+script!(POP = "pop.lua");
 script!(BANS = "ids.lua", "bans.lua");
 
 impl Script {
     /// All of them, for a server that has none yet.
-    pub(super) fn all() -> [&'static Self; 11] {
-        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS]
+    pub(super) fn all() -> [&'static Self; 13] {
+        [&LOOKUP, &SETTLE, &PURGE, &FEED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS, &KEY, &POP]
     }
 
     /// Makes the server know it.

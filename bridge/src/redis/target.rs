@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisResult,
@@ -148,7 +149,26 @@ impl Target {
     }
 }
 
+/// A master of a cluster, or the only one there is.
+pub(super) type Node = Option<(String, u16)>;
+
 impl Link {
+    /// Sends all commands to one node.
+    pub(super) async fn send_to(&mut self, node: &Node, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        match (self, node) {
+            (Self::Cluster(cluster), Some((host, port))) => {
+                let route = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+                let mut values = Vec::new();
+                for command in pipeline.cmd_iter() {
+                    let value = cluster.route_command(command.clone(), RoutingInfo::SingleNode(route.clone())).await?;
+                    values.push(value.extract_error()?);
+                }
+                Ok(values)
+            }
+            (link, _) => link.send(pipeline).await,
+        }
+    }
+
     /// Sends all commands and reads all answers. On one server that is one pipeline; in a cluster each command goes to its
     /// own slot, all at once.
     pub(super) async fn send(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {

@@ -8,6 +8,7 @@ use bridge_api::{
     ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
+use routecache_bridge::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use routecache_bridge::{Answer, Figures, KeyOf, LeaseLook, MemStore, Reading, Service, Store};
 use tokio::time::sleep;
 
@@ -123,6 +124,18 @@ impl Store for Slow {
     }
     fn look_at_leases<'a>(&'a self, keys: &'a [KeyOf]) -> Answer<'a, Vec<LeaseLook>> {
         self.0.look_at_leases(keys)
+    }
+    fn held<'a>(&'a self, of: &'a KeyOf) -> Answer<'a, Option<Held>> {
+        self.0.held(of)
+    }
+    fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Listing> {
+        self.0.list(namespace)
+    }
+    fn key<'a>(&'a self, of: &'a KeyOf, call: &'a KeyCall) -> Answer<'a, KeyReply> {
+        self.0.key(of, call)
+    }
+    fn delete_keys<'a>(&'a self, namespace: &'a str, glob: &'a str) -> Answer<'a, Deleted> {
+        self.0.delete_keys(namespace, glob)
     }
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {
         Box::pin(async {

@@ -29,6 +29,11 @@ fn serves(bridge: &BridgeProcess) -> bool {
         && ask(PURGE.0, PURGE.1).contains("position")
         && ask("/v1/lookup", look).contains("miss")
         && ask("/v1/feed", r#"{"namespace":"n","hold_ms":0}"#).contains("first")
+        && ask("/v1/purge", r#"{"namespace":"n","patterns":[{"key":"x*"}]}"#).contains("position")
+        && ask("/v1/lookup", look).contains("miss")
+        && ask("/v1/purge", r#"{"namespace":"n","everything":true,"dry_run":true}"#).contains(r#""complete":true"#)
+        && ask("/v1/keys/n/counter/increment", "").contains(r#"{"value":"#)
+        && ask("/v1/keys/n/counter/pop", "").contains("200 OK")
         && ask("/v1/release", r#"{"namespace":"n","key":"k","holder":"1"}"#).contains("released")
 }
 
