@@ -11,6 +11,8 @@ use crate::failure::Failure;
 use crate::rules::{Environment, load, write};
 use report::Checked;
 
+pub use report::counted;
+
 /// Tells every mistake in files of rules, and what is right and probably not meant
 ///
 /// Each is shown with its place and how to mend it. docs/linting.md has all warnings with examples; a comment such as

@@ -16,6 +16,8 @@ pub enum Failure {
     Several(Vec<Failure>),
     /// A file couldn't be read.
     Unread(PathBuf, io::Error),
+    /// Something that was given can't be used, and why.
+    Unusable(String, String),
     /// A file, or standard output, couldn't be written.
     Unwritten(PathBuf, io::Error),
     /// An address for a bridge that the rules don't name.
@@ -65,6 +67,7 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Self::Unread(path, error) => write!(f, "{}: can't be read: {error}", path.display()),
+            Self::Unusable(what, why) => write!(f, "{what}: {why}"),
             Self::Unwritten(path, error) => write!(f, "{}: can't be written: {error}", path.display()),
             Self::NoBridge(rules) => write!(
                 f,

@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod explain;
 mod failure;
 mod filter;
 mod man;
@@ -28,6 +29,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   routecache check rules.yaml
+  routecache explain rules.yaml GET https://api.example.com/users/7/orders?page=2
   routecache test rules.test.yaml
   routecache serve rules.yaml --upstream http://127.0.0.1:8080
   routecache filter -o routecache.wasm
@@ -36,6 +38,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Explain(Box<explain::Arguments>),
     Test(test::Arguments),
     Render(Box<render::Arguments>),
     Serve(Box<serve::Arguments>),
@@ -48,6 +51,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Render(arguments) => render::run(*arguments),
         Command::Serve(arguments) => serve::run(&arguments),

@@ -17,7 +17,8 @@ pub struct Environment {
     pub variables: Vec<(String, String)>,
 }
 
-fn variable(text: &str) -> Result<(String, String), &'static str> {
+/// `KEY=VALUE`.
+pub fn variable(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write KEY=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

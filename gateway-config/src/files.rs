@@ -25,6 +25,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The rules as YAML, with everything written out that is short for something else.
+    #[cfg(feature = "render")]
+    #[must_use]
+    pub fn expanded(&self) -> String {
+        format!("{}\n", crate::expand::yaml(&self.root))
+    }
+
     /// What is right as rules, and probably isn't meant; `env` as it was for loading.
     #[must_use]
     pub fn lint(&self, env: Environment<'_>) -> Warnings {

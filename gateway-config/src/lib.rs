@@ -21,6 +21,8 @@
 
 mod check;
 mod conditions;
+#[cfg(all(feature = "files", feature = "render"))]
+mod expand;
 #[cfg(feature = "files")]
 mod files;
 mod host;
@@ -30,6 +32,8 @@ pub mod lint;
 mod method;
 mod mistake;
 mod naming;
+#[cfg(feature = "files")]
+mod pieces;
 mod protobuf;
 mod quantity;
 #[cfg(feature = "files")]
@@ -52,6 +56,8 @@ use routecache_core::policy::Policy;
 #[cfg(feature = "files")]
 pub use files::{Loaded, json_of, load_yaml};
 pub use mistake::{Mistake, Mistakes, Wanted, What};
+#[cfg(feature = "files")]
+pub use pieces::values_in;
 pub use tree::Span;
 
 /// Looks up a variable of the VM's environment.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+#[cfg(feature = "files")]
+pub(crate) use emit::text;
 pub use envoy::{EnvoyOptions, envoy};
 
 /// Where a service listens: an IP address or a DNS name, and a port.

@@ -1,6 +1,7 @@
 //! Whether reads and writes agree on tags.
 
 use super::{Lint, RuleAt, Subject, Warning, below, items, text};
+use crate::pieces::{Piece, may_be_equal, pieces};
 use crate::suggest::nearest;
 use crate::tree::{Kind, shorten};
 use crate::walk::At;
@@ -84,14 +85,6 @@ struct Tag<'r, 'a> {
     pieces: Option<Vec<Piece<'a>>>,
     /// As it was written, for messages.
     written: &'a str,
-}
-
-/// A template, apart from what is done to its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Piece<'a> {
-    Char(char),
-    /// Where the value comes from, such as `user_id`.
-    Value(&'a str),
 }
 
 pub(super) fn look(subject: &Subject<'_>, found: &mut Vec<Warning>) {
@@ -204,27 +197,6 @@ fn key_of(rule: &RuleAt<'_>) -> String {
     }
 }
 
-/// Takes a template apart that the checker has found right.
-fn pieces(template: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let mut rest = template;
-    while let Some(char) = rest.chars().next() {
-        let doubled = rest.starts_with("{{") || rest.starts_with("}}");
-        let value = rest.strip_prefix('{').filter(|_| !doubled).and_then(|rest| rest.split_once('}'));
-        rest = match value {
-            Some((inside, after)) => {
-                pieces.push(Piece::Value(inside.split(['|', ':']).next().unwrap_or_default().trim()));
-                after
-            }
-            None => {
-                pieces.push(Piece::Char(char));
-                rest.get(char.len_utf8().saturating_add(usize::from(doubled))..).unwrap_or_default()
-            }
-        };
-    }
-    pieces
-}
-
 /// Templates by the text before their first value, since many rules have many tags.
 #[derive(Default)]
 struct Index<'a> {
@@ -257,63 +229,4 @@ impl<'a> Index<'a> {
 /// The template whatever its values are called.
 fn shape(pieces: &[Piece<'_>]) -> Vec<Option<char>> {
     pieces.iter().map(|piece| if let Piece::Char(char) = piece { Some(*char) } else { None }).collect()
-}
-
-/// Whether two templates can be filled to one text. A value is at least one character, and may be any.
-fn may_be_equal(one: &[Piece<'_>], other: &[Piece<'_>]) -> bool {
-    let begins = |pieces: &[Piece<'_>]| if let Some(Piece::Char(char)) = pieces.first() { Some(*char) } else { None };
-    if let (Some(a), Some(b)) = (begins(one), begins(other))
-        && a != b
-    {
-        return false;
-    }
-    // `row[j]`: whether the templates up to here can be equal, where a value may have begun and may go on.
-    let mut row = vec![false; other.len().saturating_add(1)];
-    if let Some(start) = row.first_mut() {
-        *start = true;
-    }
-    for a in one {
-        let mut next = vec![false; row.len()];
-        for (j, b) in other.iter().enumerate() {
-            let at = |row: &[bool], j: usize| row.get(j).copied().unwrap_or(false);
-            let after = j.saturating_add(1);
-            let reached = match (a, b) {
-                (Piece::Char(a), Piece::Char(b)) => a == b && at(&row, j),
-                // A value takes one more of the other's pieces, or begins with this one.
-                (Piece::Value(_), Piece::Char(_)) => at(&row, j) || at(&next, j),
-                (Piece::Char(_), Piece::Value(_)) => at(&row, j) || at(&row, after),
-                (Piece::Value(_), Piece::Value(_)) => at(&row, j) || at(&next, j) || at(&row, after),
-            };
-            if let Some(cell) = next.get_mut(after) {
-                *cell = reached;
-            }
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_equal_where_values_can_make_them_so() {
-        for (one, other, equal) in [
-            ("user:{a}", "user:{b}", true),
-            ("user:{a}", "user:me", true),
-            ("user:{a}", "users", false),
-            ("user:{a}", "user:", false),
-            ("{a}:list", "user:{b}", true),
-            ("{a}", "anything:{b}:x", true),
-            ("a{x}c", "a{y}bc", true),
-            ("a{x}c", "a{y}d", false),
-            ("a", "b", false),
-            ("{{a}}", "{{a}}", true),
-            ("user:{a|default(1)}:{b}", "user:{c}:x", true),
-        ] {
-            assert_eq!(may_be_equal(&pieces(one), &pieces(other)), equal, "{one} {other}");
-            assert_eq!(may_be_equal(&pieces(other), &pieces(one)), equal, "{other} {one}");
-        }
-    }
 }

@@ -27,7 +27,7 @@ pub(super) fn item(value: &Value) -> String {
 }
 
 /// Text as a scalar: plain where that can't be misread, else in quotes. A JSON string is a YAML one.
-pub(super) fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
     let begins_with_a_letter = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
     let means_something_else = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
