@@ -99,6 +99,12 @@ impl Asked {
         other
     }
 
+    /// The same with another method.
+    pub fn with_method(&self, method: &str) -> Self {
+        let index = self.lines.iter().position(|(name, _)| name == ":method").unwrap_or_default();
+        self.with(index, Some(method.to_owned()))
+    }
+
     /// Its fields, as the core reads them.
     pub fn fields(&self) -> Fields<'_> {
         fields_of(&self.lines)

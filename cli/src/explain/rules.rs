@@ -82,25 +82,26 @@ fn is_met(policy: &Policy, rule: &Rule, asked: &Asked) -> bool {
 
 /// What keeps a rule from a request that it doesn't meet.
 fn missed(policy: &Policy, rule: &Rule, asked: &Asked) -> (Outcome, String) {
-    type Relax = fn(&mut Rule, &str);
-    const ASKS: [Relax; 3] = [
-        |rule, method| rule.methods = vec![method.to_owned()],
-        |rule, _| rule.host = None,
-        |rule, _| rule.conditions.clear(),
-    ];
-    let words = |which: usize| match which {
+    // A request with another method, or a rule that asks for less.
+    let other_method = asked.with_method(rule.methods.first().map_or("", String::as_str));
+    let words = |which: &u8| match which {
         0 => format!("it is for {}", rule.methods.join(", ")),
         1 => format!("it is for the host {}", rule.host.as_deref().unwrap_or_default()),
         _ => "a condition of its `match` doesn't hold".to_owned(),
     };
     // The fewest things that stand in the way: every set of them, the small ones first.
-    let mut sets: Vec<Vec<usize>> = (1..8_u8).map(|set| (0..3).filter(|bit| set >> bit & 1 == 1).collect()).collect();
+    let mut sets: Vec<Vec<u8>> = (1..8_u8).map(|set| (0..3).filter(|bit| set >> bit & 1 == 1).collect()).collect();
     sets.sort_by_key(Vec::len);
     for set in sets {
         let mut relaxed = rule.clone();
-        set.iter().filter_map(|which| ASKS.get(*which)).for_each(|relax| relax(&mut relaxed, asked.line(":method")));
-        if is_met(policy, &relaxed, asked) {
-            return (Outcome::Otherwise, set.into_iter().map(words).collect::<Vec<_>>().join(", and "));
+        if set.contains(&1) {
+            relaxed.host = None;
+        }
+        if set.contains(&2) {
+            relaxed.conditions.clear();
+        }
+        if is_met(policy, &relaxed, if set.contains(&0) { &other_method } else { asked }) {
+            return (Outcome::Otherwise, set.iter().map(words).collect::<Vec<_>>().join(", and "));
         }
     }
     (Outcome::Path, format!("its path is {}", rule.path.source()))

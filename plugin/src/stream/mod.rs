@@ -128,6 +128,12 @@ impl Fill {
 }
 
 impl Stream {
+    /// Whether its response waits for a purge to be acknowledged: what comes of it then mustn't let it go. Envoy shows bodies of held
+    /// headers with `allow_on_headers_stop_iteration`.
+    fn is_held(&self) -> bool {
+        self.instance.worker.borrow().held.contains(&self.id)
+    }
+
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
         Self { id, instance, state: State::Passing, is_fetch: false }
@@ -255,6 +261,7 @@ impl HttpContext for Stream {
                 self.state = State::Replacing(Vec::new());
             }
             State::Answered { writing, body } => return self.answered(writing, body, len, end_of_stream),
+            State::Passing if self.is_held() => return Action::Pause,
             other => self.state = other,
         }
         Action::Continue
@@ -264,6 +271,7 @@ impl HttpContext for Stream {
         // A response with trailers isn't stored: they couldn't be replayed.
         match mem::replace(&mut self.state, State::Passing) {
             State::Answered { writing, body } => self.answered(writing, body, usize::MAX, true),
+            _ if self.is_held() => Action::Pause,
             _ => Action::Continue,
         }
     }
