@@ -13,8 +13,11 @@ use clap::{Args, ValueEnum};
 
 use crate::failure::Failure;
 use crate::rules::{Environment, load, variable, write};
-use message::{Answered, Asked};
+use message::Answered;
 use verdict::explain;
+
+pub use message::Asked;
+pub use rules::answering;
 
 /// Tells what becomes of a request: which rule answers it and why not the others, its key, tags and lifetime, what is stored, and which
 /// writes purge it

@@ -22,6 +22,8 @@ pub enum Failure {
     Unwritten(PathBuf, io::Error),
     /// An address for a bridge that the rules don't name.
     NoBridge(PathBuf),
+    /// Stored responses become unreachable, or writes purge less, and that was told already.
+    Changed,
     /// This command was built on its own.
     NoFilter,
     /// A gateway with these rules, or this filter, doesn't start.
@@ -37,9 +39,13 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1 for mistakes in rules and failed cases, 2 for everything else.
+    /// 1 for mistakes in rules and failed cases, 3 for changes that lose something (`diff --exit-code`), 2 for everything else.
     pub fn exit_code(&self) -> ExitCode {
-        if self.is_mistake() { ExitCode::from(1) } else { ExitCode::from(2) }
+        match self {
+            Self::Changed => ExitCode::from(3),
+            failure if failure.is_mistake() => ExitCode::from(1),
+            _ => ExitCode::from(2),
+        }
     }
 
     fn is_mistake(&self) -> bool {
@@ -80,7 +86,7 @@ impl fmt::Display for Failure {
             Self::NoCase(names) => {
                 write!(f, "no case has a name with `{}`\n    `--list` shows all of them", names.join("` or `"))
             }
-            Self::Told => Ok(()),
+            Self::Told | Self::Changed => Ok(()),
             Self::Denied(count) => {
                 let (s, are) = if *count == 1 { ("", "is") } else { ("s", "are") };
                 write!(f, "{count} warning{s} {are} denied")

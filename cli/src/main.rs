@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod diff;
 mod explain;
 mod failure;
 mod filter;
@@ -39,6 +40,7 @@ Examples:
 enum Command {
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
+    Diff(diff::Arguments),
     Test(test::Arguments),
     Render(Box<render::Arguments>),
     Serve(Box<serve::Arguments>),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Render(arguments) => render::run(*arguments),
         Command::Serve(arguments) => serve::run(&arguments),
