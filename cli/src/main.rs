@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod filter;
 mod man;
+mod progress;
 mod render;
 mod rules;
 mod schema;

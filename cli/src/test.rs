@@ -13,6 +13,7 @@ use clap::Args;
 use proxy_wasm_host_test::scenario::{Case, Suite, Verdict};
 
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::rules::write;
 use rules::Rules;
 
@@ -87,8 +88,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return write(Path::new("-"), lines.as_bytes());
     }
     let mut outcomes = Vec::new();
+    let mut progress = Progress::new();
     for (file, case) in cases {
-        let outcome = run_case(file, case, arguments);
+        let outcome = run_case(file, case, arguments, &mut progress);
+        progress.clear();
         tell(&outcome, arguments)?;
         outcomes.push(outcome);
     }
@@ -106,15 +109,16 @@ fn read(file: &Path, rules: &Rules) -> Result<Suite, Failure> {
     Suite::read(file, &text, rules).map_err(Failure::Scenarios)
 }
 
-fn run_case<'file>(file: &'file Path, case: &Case, arguments: &Arguments) -> Outcome<'file> {
+fn run_case<'file>(file: &'file Path, case: &Case, arguments: &Arguments, progress: &mut Progress) -> Outcome<'file> {
     let began = Instant::now();
     let first = arguments.seed.unwrap_or(case.seed());
     let mut verdict = case.run(first);
-    for seed in (1..arguments.seeds).map(|more| first.wrapping_add(more)) {
+    for more in 1..arguments.seeds {
         if !verdict.passed() {
             break;
         }
-        verdict = case.run(seed);
+        progress.show(more, arguments.seeds, &format!("seeds of {}", case.name()));
+        verdict = case.run(first.wrapping_add(more));
     }
     Outcome { file, verdict, took: began.elapsed() }
 }

@@ -92,3 +92,23 @@ fn the_lifetime_of_epochs_is_the_bridges() {
     let seconds = u64::from(routecache_config::lint::KEPT_SECONDS_MAX);
     assert_eq!(seconds * 1000, routecache_bridge::limits::KEEP_MS_MAX);
 }
+
+/// On a terminal a line tells how far `test` has come, and at the end it is gone; elsewhere there is none.
+#[test]
+fn long_work_shows_how_far_it_has_come() {
+    let program = Path::new(env!("CARGO_BIN_EXE_routecache"));
+    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
+    let filter = target.join("routecache.wasm");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-config/examples");
+    let line = format!("test five-lines.test.yaml --case CASE --seeds 9 --wasm {}", filter.display());
+    let mut on_terminal = Command::new("script");
+    on_terminal.current_dir(&examples).args(["-qec", &format!("{} {line}", program.display()), "/dev/null"]);
+    if let Ok(output) = on_terminal.env("TERM", "xterm").output() {
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains("/9 seeds of "), "{shown}");
+        let after = shown.rsplit("\x1b[K").next().unwrap();
+        assert!(after.contains("passed, 0 failed") && !after.contains("/9 "), "{shown}");
+    }
+    let output = Command::new(program).current_dir(&examples).args(line.split(' ')).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

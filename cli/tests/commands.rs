@@ -80,3 +80,33 @@ fn the_schema_is_the_one_in_docs() {
     let page = routecache(&["schema", "--format", "markdown"]);
     assert_eq!(page, std::fs::read_to_string(docs.join("reference.md")).unwrap());
 }
+
+/// The `console` blocks of docs/cli.md: each command prints what stands below it. `TRYCMD=overwrite` writes what is found.
+#[test]
+fn the_guide_of_the_command_line_is_true() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = root.join("docs/cli.md");
+    let guide = std::fs::read_to_string(&page).unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_routecache"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut found = String::new();
+    let mut rest = guide.as_str();
+    while let Some((before, block)) = rest.split_once("```console\n") {
+        let (block, after) = block.split_once("```\n").unwrap();
+        found.push_str(&format!("{before}```console\n"));
+        for command in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let shell = format!("({command}) 2>&1");
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &shell]).env("PATH", &path).current_dir(root.join("gateway-config/examples"));
+            let printed = sh.output().unwrap().stdout;
+            found.push_str(&format!("$ {command}\n{}", String::from_utf8(printed).unwrap()));
+        }
+        found.push_str("```\n");
+        rest = after;
+    }
+    found.push_str(rest);
+    if std::env::var("TRYCMD").is_ok_and(|value| value == "overwrite") {
+        std::fs::write(&page, &found).unwrap();
+    }
+    assert!(found == guide, "docs/cli.md; this is found:\n{found}");
+}
