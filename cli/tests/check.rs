@@ -100,7 +100,7 @@ fn long_work_shows_how_far_it_has_come() {
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
     let filter = target.join("routecache.wasm");
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-config/examples");
-    let line = format!("test five-lines.test.yaml --case CASE --seeds 9 --wasm {}", filter.display());
+    let line = format!("test five-lines.test.yaml --case fetched --seeds 9 --wasm {}", filter.display());
     let mut on_terminal = Command::new("script");
     on_terminal.current_dir(&examples).args(["-qec", &format!("{} {line}", program.display()), "/dev/null"]);
     if let Ok(output) = on_terminal.env("TERM", "xterm").output() {
