@@ -5,6 +5,7 @@
 //! All `unsafe` of the filter is here.
 #![expect(unsafe_code, reason = "the one place where the ABI is spoken; the rest of the crate forbids it")]
 
+use std::cell::Cell;
 use std::time::Duration;
 
 /// What a host function answers; 0 is success (proxy-wasm ABI 0.2.1, `proxy_status_t`).
@@ -239,9 +240,24 @@ impl Shared {
     }
 }
 
-/// A version that no value has: where the key is absent, the host inserts it whatever the version (facts: hosts §1), so
-/// that this is "insert if absent".
+/// A version that no value has. Where the key is absent, Envoy inserts it whatever the version, so that this is "insert
+/// if absent"; hosts that compare exactly (ngx_wasm_module) take [`NEVER_WRITTEN`] for that (facts: hosts §1).
 const ABSENT: u32 = u32::MAX;
+const NEVER_WRITTEN: u32 = 0;
+
+/// Whether this host compares versions exactly; found out once, by asking it to insert under [`ABSENT`].
+fn compares_exactly() -> bool {
+    const KEY: &str = "routecache/1/versions";
+    thread_local!(static EXACTLY: Cell<Option<bool>> = const { Cell::new(None) });
+    EXACTLY.with(|known| {
+        known.get().unwrap_or_else(|| {
+            // A refusal is this host's way, unless another VM was here before.
+            let exactly = set_version(KEY, b"any", ABSENT) != Swap::Done && shared_get(KEY).value != b"any";
+            known.set(Some(exactly));
+            exactly
+        })
+    })
+}
 
 /// Reads shared data.
 pub fn shared_get(key: &str) -> Shared {
@@ -268,6 +284,11 @@ pub enum Swap {
 
 /// Changes shared data if it still has the version that was read.
 pub fn shared_set(key: &str, value: &[u8], version: u32) -> Swap {
+    let exactly = version == ABSENT && compares_exactly();
+    set_version(key, value, if exactly { NEVER_WRITTEN } else { version })
+}
+
+fn set_version(key: &str, value: &[u8], version: u32) -> Swap {
     // SAFETY: both texts outlive the call; the host only reads them.
     match unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) } {
         OK => Swap::Done,

@@ -6,6 +6,7 @@ use routecache_core::cache_status::Forward;
 use routecache_core::entry::Entry;
 use routecache_core::fields::Fields;
 use routecache_core::key::CacheKey;
+use routecache_core::planted::planted;
 use routecache_core::policy::Terms;
 use routecache_core::purge_table::PurgeTable;
 use routecache_core::reply::Replay;
@@ -50,6 +51,7 @@ pub fn judge(
     }
     match wanted.reuse(key, entry, now_ms) {
         Reuse::No(why) => Found::None(why, None),
+        Reuse::Validate(why) if planted("purged_validated") => Found::None(why, Some(Rc::clone(replay))),
         _ if !purges.admits(entry) => Found::None(Forward::UriMiss, None),
         Reuse::Yes => Found::Answer(Rc::clone(replay)),
         Reuse::Validate(why) => Found::None(why, Some(Rc::clone(replay))),

@@ -74,6 +74,7 @@ impl Instance {
 
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
     pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
+        let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
         planted("feed_loss_ignored") || self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
     }
 
@@ -337,6 +338,7 @@ impl Root {
             known: known.map(bridge::to_api),
             hold_ms,
         };
+        let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
         if let Some(token) = bridge::call(&bridge.cluster, FEED, &request, &[], Duration::from_millis(timeout_ms)) {
             self.calls.insert(token, Call::Feed { started_ms: now_ms, cursor, known });
         }

@@ -10,12 +10,12 @@ use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, MARKER, PURGE, PurgeReply,
     PurgeRequest, STORE, StoreRequest, VERSION, decode, encode,
 };
-use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Upstream};
+use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
 use routecache_bridge::mem::Memory;
 
 use super::chance::Chance;
 use super::history::Purge;
-use super::plan::{Failure, Plan, USERS};
+use super::plan::{Damage, Failure, Plan, USERS};
 use super::planted::Store as Planted;
 
 /// Prefix and version of the rules.
@@ -34,7 +34,19 @@ struct State {
     /// What a deposed master knows, for those gateways that talk to it.
     deposed: HashMap<usize, Memory>,
     cuts: HashMap<usize, Failure>,
-    held: Vec<(CallId, FeedRequest, u64, usize)>,
+    /// Calls that are on their way here, and when they arrive.
+    coming: Vec<(Duration, Call)>,
+    held: Vec<Held>,
+    /// Answers, and deaths, for the world to carry out.
+    deeds: Vec<Deed>,
+    /// Gateways whose poller dies over its next records, after so many turns.
+    doomed: HashMap<usize, u64>,
+    /// A user whose epoch is evicted as soon as it is purged.
+    evicted_next: Option<u64>,
+    /// What becomes of the next entry that a lookup finds.
+    damage: Option<Damage>,
+    /// How far the store's clock is ahead.
+    ahead_ms: u64,
     purges: Vec<Purge>,
     versions: Versions,
     chance: Chance,
@@ -44,8 +56,36 @@ struct State {
     log_records: usize,
     lives: u64,
     planted: Option<Planted>,
+    /// What was stored lately.
+    seen: Vec<Vec<u8>>,
     /// Entries and epochs as a bridge with a planted mistake sees them.
     naive: Naive,
+}
+
+/// A poll that waits for news.
+struct Held {
+    call: CallId,
+    request: FeedRequest,
+    arrived_ms: u64,
+    gateway: usize,
+    thread: Thread,
+}
+
+/// What the world is to do for the group.
+pub enum Deed {
+    /// Answer a call.
+    Answer(CallId, Reply),
+    /// After a while, and so many turns of the gateway's threads, end a worker.
+    End {
+        /// The while.
+        after: Duration,
+        /// Whose worker.
+        gateway: usize,
+        /// Which.
+        worker: usize,
+        /// How many turns.
+        turns: u64,
+    },
 }
 
 /// A store that doesn't prove what it believes.
@@ -53,11 +93,6 @@ struct State {
 struct Naive {
     entries: HashMap<String, (StoreRequest, Vec<u8>, u64)>,
     epochs: HashMap<String, (u64, u64)>,
-}
-
-fn store_ms(now: Duration) -> u64 {
-    // The store's clock: its zero doesn't matter, but an id is never 0.
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 2) + 1_000_000
 }
 
 fn marked<T: serde::Serialize>(head: &T, payload: &[u8]) -> Response {
@@ -73,7 +108,13 @@ impl Group {
             memory,
             deposed: HashMap::new(),
             cuts: HashMap::new(),
+            coming: Vec::new(),
             held: Vec::new(),
+            deeds: Vec::new(),
+            doomed: HashMap::new(),
+            evicted_next: None,
+            damage: None,
+            ahead_ms: 0,
             purges: Vec::new(),
             versions,
             chance: Chance::new(plan.seed ^ 0x6272_6964_6765),
@@ -83,6 +124,7 @@ impl Group {
             log_records: plan.log_records,
             lives: plan.seed,
             planted,
+            seen: Vec::new(),
             naive: Naive::default(),
         })))
     }
@@ -151,16 +193,59 @@ impl Group {
         state.naive.epochs.remove(tag);
     }
 
+    /// The epochs of a user's tags are evicted.
+    pub fn forget_epochs(&self, user: u64) {
+        self.0.borrow_mut().forget_epochs(user);
+    }
+
     /// An entry is evicted.
     pub fn forget_entry(&self, key: &str) {
         self.0.borrow_mut().memory.forget_entry(NAMESPACE, key);
     }
 
-    /// A purge through the bridge's API. Returns the polls that are to be answered, and how.
-    pub fn purge(&self, tags: Vec<String>, now: Duration) -> Vec<(CallId, Reply)> {
+    /// A purge through the bridge's API.
+    pub fn purge(&self, tags: Vec<String>, now: Duration) {
+        self.0.borrow_mut().purge(&PurgeRequest { namespace: NAMESPACE.to_owned(), tags }, None, now);
+    }
+
+    /// A gateway's poller dies over the next records that it gets.
+    pub fn doom(&self, gateway: usize, turns: u64) {
+        self.0.borrow_mut().doomed.insert(gateway, turns);
+    }
+
+    /// A user's epoch is evicted as soon as it is purged.
+    pub fn evict_next(&self, user: u64) {
+        self.0.borrow_mut().evicted_next = Some(user);
+    }
+
+    /// The next entry that a lookup finds is damaged.
+    pub fn damage(&self, damage: Damage) {
+        self.0.borrow_mut().damage = Some(damage);
+    }
+
+    /// The store's clock jumps ahead.
+    pub fn jump(&self, by: Duration) {
+        self.0.borrow_mut().ahead_ms += u64::try_from(by.as_millis()).unwrap_or_default();
+    }
+
+    /// Takes in what arrives by now; says what is to be done for it.
+    pub fn work(&self, now: Duration) -> Vec<Deed> {
         let mut state = self.0.borrow_mut();
-        state.purge(&PurgeRequest { namespace: NAMESPACE.to_owned(), tags }, None, now);
-        state.wake(now)
+        let (due, coming) = std::mem::take(&mut state.coming).into_iter().partition(|(at, _)| *at <= now);
+        state.coming = coming;
+        let due: Vec<(Duration, Call)> = due;
+        for (_, call) in due {
+            if let Some(reply) = state.arrive(&call, now) {
+                state.deeds.push(Deed::Answer(call.id, reply));
+            }
+        }
+        state.wake(now);
+        std::mem::take(&mut state.deeds)
+    }
+
+    /// Bytes that the store holds.
+    pub fn bytes(&self) -> usize {
+        self.0.borrow().memory.bytes()
     }
 
     /// All purges that were ever in the log.
@@ -174,15 +259,21 @@ impl State {
         self.planted == Some(planted)
     }
 
+    fn store_ms(&self, now: Duration) -> u64 {
+        // The store's clock: its zero doesn't matter, but an id is never 0.
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 2) + 1_000_000 + self.ahead_ms
+    }
+
     fn break_polls(&mut self, which: impl Fn(usize) -> bool) -> Vec<CallId> {
-        let (broken, held) = self.held.drain(..).partition(|(_, _, _, gateway)| which(*gateway));
+        let (broken, held) = self.held.drain(..).partition(|held| which(held.gateway));
         self.held = held;
-        let broken: Vec<(CallId, FeedRequest, u64, usize)> = broken;
-        broken.into_iter().map(|(call, ..)| call).collect()
+        let broken: Vec<Held> = broken;
+        broken.into_iter().map(|held| held.call).collect()
     }
 
     fn purge(&mut self, request: &PurgeRequest, gateway: Option<usize>, now: Duration) -> PurgeReply {
-        let reply = self.memory.purge(request, store_ms(now));
+        let now_ms = self.store_ms(now);
+        let reply = self.memory.purge(request, now_ms);
         for tag in &request.tags {
             self.naive.epochs.insert(tag.clone(), (reply.position.ms, reply.position.seq));
         }
@@ -190,24 +281,46 @@ impl State {
             if request.tags.iter().any(|tag| *tag == format!("user:{user}") || tag == "!all") {
                 let version = self.versions.borrow().get(&user).copied().unwrap_or(1);
                 self.purges.push(Purge { at: now, user, version, gateway, lost: None });
+                if self.evicted_next == Some(user) {
+                    self.evicted_next = None;
+                    self.forget_epochs(user);
+                }
             }
         }
         reply
     }
 
-    /// Answers the polls that have news.
-    fn wake(&mut self, now: Duration) -> Vec<(CallId, Reply)> {
-        let mut answers = Vec::new();
-        for (call, request, arrived_ms, gateway) in std::mem::take(&mut self.held) {
-            match self.poll(&request, gateway, arrived_ms, store_ms(now)) {
+    fn forget_epochs(&mut self, user: u64) {
+        for tag in [format!("user:{user}"), format!("owner-{user}")] {
+            self.memory.forget_epoch(NAMESPACE, &tag);
+            self.naive.epochs.remove(&tag);
+        }
+    }
+
+    /// Answers the polls that have news, or were held long enough.
+    fn wake(&mut self, now: Duration) {
+        for held in std::mem::take(&mut self.held) {
+            let (call, now_ms) = (held.call, self.store_ms(now));
+            match self.poll(&held.request, held.gateway, held.arrived_ms, now_ms) {
                 Some(reply) => {
-                    let way = Duration::from_millis(self.chance.below(self.feed_way_ms));
-                    answers.push((call, Reply::from(marked(&reply, b"")).after(way).background()));
+                    let reply = self.fed(&reply, held.gateway, held.thread);
+                    self.deeds.push(Deed::Answer(call, reply));
                 }
-                None => self.held.push((call, request, arrived_ms, gateway)),
+                None => self.held.push(held),
             }
         }
-        answers
+    }
+
+    /// An answer to a poll, on its way.
+    fn fed(&mut self, reply: &FeedReply, gateway: usize, thread: Thread) -> Reply {
+        let after = Duration::from_millis(self.chance.below(self.feed_way_ms / 2 + 1));
+        if !reply.records.is_empty()
+            && let Thread::Worker(worker) = thread
+            && let Some(turns) = self.doomed.remove(&gateway)
+        {
+            self.deeds.push(Deed::End { after, gateway, worker, turns });
+        }
+        Reply::from(marked(reply, b"")).after(after).background()
     }
 
     fn poll(&mut self, request: &FeedRequest, gateway: usize, arrived_ms: u64, now_ms: u64) -> Option<FeedReply> {
@@ -256,8 +369,26 @@ impl State {
                 }
                 marked(&reply, b"")
             }
+            (LookupReply::Hit { .. }, _) => marked(&reply, &self.damaged(payload.to_vec())),
             _ => marked(&reply, &payload),
         }
+    }
+
+    fn damaged(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
+        let last = payload.len().saturating_sub(3);
+        match self.damage.take() {
+            None => {}
+            Some(Damage::Truncated) => payload.truncate(payload.len() / 2),
+            Some(Damage::Flipped) => payload[last] ^= 1,
+            Some(Damage::OtherVersion) => payload[3] ^= 3, // `rce1`, `rce3`, …
+            Some(Damage::Oversized) => payload.resize(payload.len() + (1 << 20), b'x'),
+            Some(Damage::Foreign) => {
+                // Another key's bytes, which are whole.
+                let other = self.seen.iter().rfind(|other| **other != payload);
+                payload = other.cloned().unwrap_or_default();
+            }
+        }
+        payload
     }
 
     fn store(&mut self, mut request: StoreRequest, payload: &[u8], now_ms: u64) -> Response {
@@ -274,67 +405,71 @@ impl State {
             self.naive.epochs.entry(tag.clone()).or_insert(position);
         }
         let reply = self.memory.store(&request, payload.to_vec().into(), now_ms);
+        self.seen.push(payload.to_vec());
+        self.seen.drain(..self.seen.len().saturating_sub(8));
         self.naive.entries.insert(request.key.clone(), (request, payload.to_vec(), now_ms));
         marked(&reply, b"")
     }
 
-    fn answer(&mut self, call: &Call, kept: &mut Kept) -> Reply {
-        let (now, now_ms, gateway) = (call.at, store_ms(call.at), call.gateway);
-        match call.path() {
+    /// Handles a call that has come; none if the answer has to wait.
+    fn arrive(&mut self, call: &Call, now: Duration) -> Option<Reply> {
+        let way = Duration::from_millis(self.chance.below(self.bridge_way_ms / 2 + 1));
+        let (now_ms, gateway) = (self.store_ms(now), call.gateway);
+        let response = match call.path() {
             LOOKUP => {
                 let (request, _) = decode(&call.body).expect("a lookup");
-                self.lookup(&request, gateway, now_ms).into()
+                self.lookup(&request, gateway, now_ms)
             }
             _ if self.deposed.contains_key(&gateway) && !(call.path() == FEED && self.plants(Planted::NoProbe)) => {
-                failed(Failure::Unavailable) // a deposed master takes no writes, and every poll writes
+                return Some(failed(Failure::Unavailable)); // a deposed master takes no writes, and every poll writes
             }
             STORE => {
                 let (request, payload) = decode(&call.body).expect("a store");
-                self.store(request, payload, now_ms).into()
+                self.store(request, payload, now_ms)
             }
             PURGE => {
                 let (request, _) = decode(&call.body).expect("a purge");
-                let reply = self.purge(&request, Some(gateway), now);
-                self.wake(now).into_iter().for_each(|(call, reply)| kept.answer(call, reply));
-                marked(&reply, b"").into()
+                marked(&self.purge(&request, Some(gateway), now), b"")
             }
             FEED => {
                 let (request, _): (FeedRequest, _) = decode(&call.body).expect("a poll");
-                let Some(reply) = self.poll(&request, gateway, now_ms, now_ms) else {
-                    let quiet = self.poll(&request, gateway, now_ms, now_ms + request.hold_ms);
-                    let hold = Duration::from_millis(request.hold_ms);
-                    self.held.push((call.id, request, now_ms, gateway));
-                    return match quiet {
-                        Some(quiet) => Reply::later_or(hold, marked(&quiet, b"")),
-                        None => Reply::later(),
-                    };
+                return match self.poll(&request, gateway, now_ms, now_ms) {
+                    Some(reply) => Some(self.fed(&reply, gateway, call.thread)),
+                    None => {
+                        let (call, thread) = (call.id, call.thread);
+                        self.held.push(Held { call, request, arrived_ms: now_ms, gateway, thread });
+                        None
+                    }
                 };
-                let way = Duration::from_millis(self.chance.below(self.feed_way_ms));
-                Reply::from(marked(&reply, b"")).after(way).background()
             }
             other => panic!("the filter calls {other}"),
-        }
+        };
+        Some(Reply::from(response).after(way))
     }
 }
 
 impl Upstream for Group {
-    fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
+    fn call(&mut self, call: &Call, _: &mut Kept) -> Reply {
         let mut state = self.0.borrow_mut();
-        let way_ms = state.bridge_way_ms;
-        let way = Duration::from_millis(1 + state.chance.below(way_ms));
-        match state.cuts.get(&call.gateway).copied() {
+        let failure = state.cuts.get(&call.gateway).copied();
+        match failure {
             Some(Failure::AnswerLost) => {
                 if call.path() != FEED {
-                    drop(state.answer(call, kept));
+                    drop(state.arrive(call, call.at));
                 }
-                Reply::hang()
+                return Reply::hang();
             }
-            Some(failure) => failed(failure),
-            None => {
-                let reply = state.answer(call, kept);
-                if call.path() == FEED { reply } else { reply.after(way) }
-            }
+            Some(Failure::NoPurges) if call.path() != PURGE => {}
+            Some(failure) => return failed(failure),
+            None => {}
         }
+        let way_ms = if call.path() == FEED { state.feed_way_ms } else { state.bridge_way_ms };
+        let way = Duration::from_millis(state.chance.below(way_ms / 2 + 1));
+        if way.is_zero() {
+            return state.arrive(call, call.at).unwrap_or_else(Reply::later);
+        }
+        state.coming.push((call.at + way, call.clone()));
+        Reply::later()
     }
 }
 
@@ -346,7 +481,7 @@ fn failed(failure: Failure) -> Reply {
         Failure::Resets => Reply::reset(),
         Failure::Stranger => Response::ok("{\"outcome\":\"hit\"}\nwelcome").into(),
         Failure::Garbage => Response::ok(b"\xff\0{]\n\n").header(MARKER, VERSION).into(),
-        Failure::Unavailable => {
+        Failure::Unavailable | Failure::NoPurges => {
             Response::new(503).body("{\"error\":\"store-unavailable\"}").header(MARKER, VERSION).into()
         }
     }

@@ -3,43 +3,104 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A resource: a user, or the orders of one.
+/// What a resource is of its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The user, whose key is the tag.
+    User,
+    /// The user's orders, whose tags the rule names.
+    Orders,
+    /// The user's basket, whose tag only the response names.
+    Basket,
+}
+
+/// Something that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resource {
     /// Whose version it has.
     pub user: u64,
-    /// Whether it is the user's orders.
-    pub orders: bool,
+    /// Which one of the user's.
+    pub kind: Kind,
 }
 
 impl Resource {
     /// Where it is.
     pub fn path(self) -> String {
-        format!("/users/{}{}", self.user, if self.orders { "/orders" } else { "" })
+        let rest = match self.kind {
+            Kind::User => "",
+            Kind::Orders => "/orders",
+            Kind::Basket => "/basket",
+        };
+        format!("/users/{}{rest}", self.user)
     }
 
     /// The resource of a path.
     pub fn of(path: &str) -> Option<Self> {
         let (user, rest) = path.strip_prefix("/users/").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
-        Some(Self { user: user.parse().ok()?, orders: rest == "orders" })
+        let kind = match rest {
+            "" => Kind::User,
+            "orders" => Kind::Orders,
+            "basket" => Kind::Basket,
+            _ => return None,
+        };
+        Some(Self { user: user.parse().ok()?, kind })
     }
 
     /// The one body that this version of it has; its length gives the version away too.
     pub fn body(self, version: u64) -> String {
-        let padding = usize::try_from(version % 7 * 40).unwrap_or_default();
+        let padding = usize::try_from(20 + version % 7 * 40).unwrap_or_default();
         format!("{} v{version} {}.", self.path(), "x".repeat(padding))
     }
+}
+
+/// Bytes that a request for a part asks for, from the first on: those that tell the version.
+pub const PART_BYTES: usize = 24;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All of it.
+    Whole,
+    /// Its header.
+    Head,
+    /// Its first bytes.
+    Part,
+    /// All of it, unless it is what this worker's clients had last.
+    IfChanged,
+    /// All of it, saying who it is.
+    Authorised,
+}
+
+/// A request that reached the origin.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// Which of the client's requests it is.
+    pub request: usize,
+    /// When.
+    pub at: Duration,
+    /// The status of the answer; 0 for none.
+    pub status: u16,
+    /// Whether it was a GET.
+    pub is_get: bool,
+    /// Whether all of the answer was sent.
+    pub whole: bool,
+    /// Whether the answer is for this client alone.
+    pub private: bool,
 }
 
 /// A read, once it has ended.
 #[derive(Clone, Debug)]
 pub struct Read {
+    /// Which of the clients' requests it is.
+    pub request: usize,
     /// Where it was asked.
     pub gateway: usize,
     /// On which worker.
     pub worker: usize,
     /// For what.
     pub resource: Resource,
+    /// In which way.
+    pub ask: Ask,
     /// When it began.
     pub began: Duration,
     /// When it ended.
@@ -52,14 +113,29 @@ pub struct Read {
     pub left: bool,
     /// What came.
     pub body: String,
+    /// The version that a `304` speaks of: that of the client's `If-None-Match`.
+    pub had: Option<u64>,
     /// `Cache-Status`.
     pub told: String,
+    /// `Age`, if there is one.
+    pub age: Option<String>,
+    /// Which of the origin's answers this is (its place among [`History::contacts`]); all lines that say so.
+    pub origin: Vec<usize>,
 }
 
 impl Read {
-    /// The version in the body.
+    /// The version that the client was told of.
     pub fn version(&self) -> Option<u64> {
-        self.body.split_once(" v")?.1.split(' ').next()?.parse().ok()
+        match (self.status, self.ask) {
+            (304, _) => self.had,
+            (_, Ask::Head) => None,
+            _ => self.body.split_once(" v")?.1.split(' ').next()?.parse().ok(),
+        }
+    }
+
+    /// Whether the cache says that it answered without asking the origin.
+    pub fn is_hit(&self) -> bool {
+        self.told.contains("; hit")
     }
 }
 
@@ -84,6 +160,8 @@ pub struct Write {
     pub began: Duration,
     /// The client went away.
     pub left: bool,
+    /// `Cache-Status`.
+    pub told: String,
 }
 
 /// A purge that the group's store has in its log.
@@ -112,6 +190,17 @@ pub struct Death {
     pub worker: Option<usize>,
 }
 
+/// Something that grew, and what it may grow to.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// What.
+    pub what: String,
+    /// How large it is in the end.
+    pub is: usize,
+    /// How large it may be.
+    pub at_most: usize,
+}
+
 /// Everything that a run left behind.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -121,6 +210,20 @@ pub struct History {
     pub quiet: Duration,
     /// See there.
     pub healed: Duration,
+    /// Whether there is a group.
+    pub grouped: bool,
+    /// Freshness lifetime of what is stored, and how long after that it may stand in for an error.
+    pub lifetime: Duration,
+    /// See there.
+    pub stale_if_error: Duration,
+    /// How long an answer may be on its way without anybody counting.
+    pub transit: Duration,
+    /// In the order in which they reached the origin.
+    pub contacts: Vec<Contact>,
+    /// What has a bound.
+    pub bounds: Vec<Bound>,
+    /// When a gateway's shared data were lost, and whose.
+    pub forgot: Vec<(Duration, usize)>,
     /// In the order in which they began.
     pub reads: Vec<Read>,
     /// In the order in which the origin did them.
@@ -142,12 +245,12 @@ impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines: Vec<(Duration, String)> = self.notes.clone();
         for read in &self.reads {
-            let Read { gateway, worker, resource, began, status, .. } = read;
+            let Read { gateway, worker, resource, ask, began, status, .. } = read;
             let version = read.version().map_or_else(|| "nothing".to_owned(), |version| format!("v{version}"));
             let ended = read.ended.saturating_sub(*began).as_secs_f64() * 1000.0;
             let told = &read.told;
             let line = format!(
-                "{gateway}.{worker} reads {} → {status} {version} after {ended:.1} ms  {told}",
+                "{gateway}.{worker} reads {} ({ask:?}) → {status} {version} after {ended:.1} ms  {told}",
                 resource.path()
             );
             lines.push((*began, line));
@@ -168,6 +271,9 @@ impl fmt::Display for History {
         for Death { at, gateway, worker } in &self.deaths {
             let who = worker.map_or(format!("gateway {gateway}"), |worker| format!("worker {gateway}.{worker}"));
             lines.push((*at, format!("{who} dies")));
+        }
+        for (at, gateway) in &self.forgot {
+            lines.push((*at, format!("gateway {gateway} loses its shared data")));
         }
         lines.push((self.quiet, "-- nothing fails from here on".to_owned()));
         lines.push((self.healed, "-- everything must have healed".to_owned()));

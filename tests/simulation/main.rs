@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::simulation::hunt::{Found, Tally, hunt, shrink};
-use e2e::simulation::plan::Plan;
+use e2e::simulation::plan::{Plan, Theme};
 use e2e::simulation::planted::{PLANTS, Place, Plant, named};
 
 struct Options {
@@ -16,6 +16,7 @@ struct Options {
     first: u64,
     plant: Option<&'static Plant>,
     within: Duration,
+    theme: Option<Theme>,
     shrink: bool,
     mixes: bool,
 }
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
 }
 
 fn options(words: &[String]) -> Result<Options, String> {
-    let mut options = Options { seeds: None, first: 1, plant: None, within: Duration::MAX, shrink: true, mixes: true };
+    let (within, theme) = (Duration::MAX, None);
+    let mut options = Options { seeds: None, first: 1, plant: None, within, theme, shrink: true, mixes: true };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -50,6 +52,12 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--seconds" => options.within = Duration::from_secs(number()?),
             "--no-shrink" => options.shrink = false,
             "--quiet" => options.mixes = false,
+            "--theme" => {
+                let name = words.next().map(String::as_str).unwrap_or_default();
+                let named = |theme: &Theme| format!("{theme:?}").eq_ignore_ascii_case(name);
+                let theme = Theme::ALL.into_iter().find(named);
+                options.theme = Some(theme.ok_or_else(|| format!("there is no theme `{name}`"))?);
+            }
             "--planted" => {
                 let name = words.next().map(String::as_str).unwrap_or_default();
                 let plant = named(name)
@@ -70,6 +78,7 @@ fn simulate(options: &Options) -> Result<bool, String> {
         return Err(format!("{} isn't there\n    run: cargo xtask simulate", filter.display()));
     }
     let seeds = options.seeds.unwrap_or_else(|| options.plant.map_or(1000, |plant| plant.seeds).max(300));
+    let theme = options.theme.or(options.plant.and_then(|plant| plant.theme));
     let (start, next) = (Instant::now(), AtomicU64::new(0));
     let (tally, found) = (Mutex::new(Tally::default()), Mutex::new(None::<Found>));
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -83,8 +92,12 @@ fn simulate(options: &Options) -> Result<bool, String> {
                         return;
                     }
                     let seed = options.first.wrapping_add(number);
+                    let plan = Plan::draw(seed);
+                    if theme.is_some_and(|wanted| wanted != plan.theme) {
+                        continue;
+                    }
                     if options.mixes {
-                        println!("{}", Plan::draw(seed).mix());
+                        println!("{}", plan.mix());
                     }
                     let (ran, broken) = hunt([seed], &filter, options.plant, Duration::MAX);
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::chance::Chance;
+use super::history::{Ask, Kind as Of};
 
 /// Users whose versions are read and written; few, so that requests meet.
 pub const USERS: u64 = 2;
@@ -12,6 +13,8 @@ pub const USERS: u64 = 2;
 pub struct Plan {
     /// Decides everything that the steps leave open.
     pub seed: u64,
+    /// What it is about.
+    pub theme: Theme,
     /// Gateways, each with shared data of its own.
     pub gateways: usize,
     /// Workers of each.
@@ -28,6 +31,14 @@ pub struct Plan {
     pub bridge_way_ms: u64,
     /// How long the origin may take at most, in milliseconds.
     pub origin_way_ms: u64,
+    /// Whether there is a group: without one, a gateway hears of every purge itself.
+    pub grouped: bool,
+    /// Whether shared data compare as ngx_wasm_module's do, rather than Envoy's.
+    pub exact: bool,
+    /// Freshness lifetime, in milliseconds.
+    pub lifetime_ms: u64,
+    /// How far the origin's clock is ahead of the gateways', in seconds.
+    pub origin_ahead_s: i64,
     /// Whether the first requests come before the feed was heard.
     pub cold: bool,
     /// What happens, one after the other.
@@ -48,7 +59,7 @@ pub struct Step {
 #[expect(missing_docs, reason = "the fields say what they are")]
 pub enum What {
     /// A client reads.
-    Read { gateway: usize, worker: usize, user: u64, orders: bool },
+    Read { gateway: usize, worker: usize, user: u64, of: Of, ask: Ask },
     /// A client writes.
     Write { gateway: usize, worker: usize, user: u64 },
     /// The client of one of the latest requests goes away.
@@ -56,8 +67,16 @@ pub enum What {
     /// The origin's data change behind the gateways, and whoever did it purges through the bridge's API; some purge so
     /// many tags that a gateway's ring can't hold them.
     WriteBehind { user: u64, tags: usize },
+    /// Many such writes, of which the user's comes last.
+    Burst { user: u64, others: usize },
     /// The store evicts.
     Evict(Evicted),
+    /// It evicts a user's epochs as soon as they have been purged.
+    EvictNext { user: u64 },
+    /// The next entry that the store gives away is damaged.
+    Damage(Damage),
+    /// The store's clock jumps ahead.
+    StoreClock { seconds: u64 },
     /// The store's replica takes over what there is to know.
     Replicate,
     /// The store's replica becomes the store: what came since it last took over is lost.
@@ -70,8 +89,12 @@ pub enum What {
     Depose { gateway: usize, ms: u64 },
     /// A worker's VM dies after so many turns of its gateway's threads, perhaps between two host calls.
     Crash { gateway: usize, worker: usize, turns: u64 },
+    /// The worker that polls for a gateway dies over the next records that it gets, after so many turns.
+    CrashPoller { gateway: usize, turns: u64 },
     /// A gateway's process dies.
     Restart { gateway: usize },
+    /// A gateway's shared data are evicted, as some hosts do.
+    Forget { gateway: usize, part: Part },
     /// A gateway gets rules again; a new lifetime for orders makes their entries those of another rule.
     Reconfigure { gateway: usize, longer: bool },
     /// The wall clock is set.
@@ -80,8 +103,38 @@ pub enum What {
     Race { times: u32 },
     /// For a while, the origin fails.
     Origin { failure: OriginFailure, ms: u64 },
-    /// Nothing happens.
+    /// Nothing happens for two windows.
     Rest,
+    /// Nothing happens for nearly one.
+    Wait,
+}
+
+/// What a gateway's shared data lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The log of purges.
+    Log,
+    /// Its head.
+    Head,
+    /// Both.
+    LogAndHead,
+    /// Everything.
+    All,
+}
+
+/// What becomes of an entry's bytes in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// They end too soon.
+    Truncated,
+    /// One is another.
+    Flipped,
+    /// They say that they are of another version.
+    OtherVersion,
+    /// There are too many.
+    Oversized,
+    /// They are another key's.
+    Foreign,
 }
 
 /// What the store forgets.
@@ -116,6 +169,8 @@ pub enum Failure {
     Unavailable,
     /// It does what it is asked, and its answer is lost.
     AnswerLost,
+    /// It takes no purges, and does everything else.
+    NoPurges,
 }
 
 /// How the origin fails.
@@ -134,11 +189,14 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let theme = chance.of(&Theme::ALL);
-        let crowd = theme == Theme::Crowd;
+        let crowd = matches!(theme, Theme::Crowd | Theme::Alone);
         let (gateways, workers) = match theme {
+            Theme::Alone => (1, 2 + chance.index(4)),
             Theme::Crowd => (1 + chance.index(2), 2 + chance.index(2)),
             Theme::SlowGroup => (3, 1),
-            Theme::FailOver | Theme::Feed => (2, 1 + chance.index(2)),
+            Theme::FailOver | Theme::Feed | Theme::FeedLoss => (2, 1 + chance.index(2)),
+            Theme::DyingPoller => (2, 2),
+            Theme::Pending => (1 + chance.index(2), 2),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
         };
         let mut weigh = |(share, word, _): &Kind| match theme.kinds() {
@@ -148,46 +206,183 @@ impl Plan {
             None => 0,
         };
         let kinds: Vec<u64> = KINDS.iter().map(&mut weigh).collect();
-        let (feed, slow_group) = (theme == Theme::Feed, theme == Theme::SlowGroup);
+        let slow_feed = matches!(theme, Theme::Feed | Theme::FeedLoss | Theme::Pending | Theme::LateStore);
+        let narrow = matches!(theme, Theme::Feed | Theme::FeedLoss | Theme::DyingPoller);
         let mut plan = Self {
             seed,
+            theme,
             gateways,
             workers,
-            window_ms: if feed { 200 } else { chance.of(&[200, 400, 1000]) },
+            window_ms: if narrow { 200 } else { chance.of(&[200, 400, 1000]) },
             log_records: if theme.kinds().is_some() { 1000 } else { chance.of(&[2, 4, 1000, 1000]) },
-            feed_records: if feed { 1 } else { chance.of(&[1, 2, 512, 512]) },
-            feed_way_ms: if feed {
-                48
-            } else if slow_group {
-                1
-            } else {
-                chance.of(&[1, 20, 40])
+            feed_records: if theme == Theme::Feed { 1 } else { chance.of(&[1, 2, 512, 512]) },
+            feed_way_ms: match theme {
+                _ if slow_feed => 48,
+                Theme::SlowGroup => 1,
+                _ => chance.of(&[1, 20, 40]),
             },
-            bridge_way_ms: if crowd {
-                1
-            } else if slow_group {
-                45
-            } else {
-                chance.of(&[1, 10, 45, 100])
+            bridge_way_ms: match theme {
+                Theme::Crowd => 1,
+                Theme::SlowGroup | Theme::Pending => 45,
+                _ => chance.of(&[1, 10, 45, 100]),
             },
-            origin_way_ms: if crowd {
-                1
-            } else if slow_group {
-                5
-            } else {
-                chance.of(&[5, 40, 150])
+            origin_way_ms: match theme {
+                _ if crowd => 1,
+                Theme::SlowGroup => 5,
+                Theme::LateStore => 40,
+                Theme::Ageing => chance.of(&[40, 150]),
+                _ => chance.of(&[5, 40, 150]),
             },
+            grouped: theme != Theme::Alone,
+            exact: theme == Theme::Anything && chance.percent(15),
+            lifetime_ms: match theme {
+                Theme::Ageing => chance.of(&[1000, 2000]),
+                Theme::Anything => chance.of(&[2000, 3_600_000, 3_600_000]),
+                _ => 3_600_000,
+            },
+            origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
             cold: chance.percent(30),
             steps: Vec::new(),
         };
         let writes = if crowd { 60 } else { chance.of(&[10, 20, 40]) };
-        let pace_us = if crowd { 1 } else { chance.of(&[2_000, 20_000, 60_000]) };
+        let pace_us = match theme {
+            _ if crowd => 1,
+            Theme::Ageing => 60_000,
+            _ => chance.of(&[2_000, 20_000, 60_000]),
+        };
         let count = 30 + chance.index(60);
-        plan.steps = (0..count).map(|_| plan.step(&mut chance, &kinds, writes, pace_us)).collect();
+        plan.steps = match theme {
+            Theme::Alone => (0..count / 8).flat_map(|_| plan.race(&mut chance, &kinds)).collect(),
+            Theme::Ageing if chance.percent(50) => (0..count / 8).flat_map(|_| plan.renewal(&mut chance)).collect(),
+            Theme::FeedLoss => (0..count / 8).flat_map(|_| plan.feed_loss(&mut chance)).collect(),
+            Theme::LateStore => (0..count / 6).flat_map(|_| plan.late_store(&mut chance)).collect(),
+            Theme::DyingPoller => (0..count / 8).flat_map(|_| plan.dying_poller(&mut chance)).collect(),
+            Theme::Pending => (0..count / 8).flat_map(|_| plan.pending(&mut chance)).collect(),
+            _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
+        };
         plan
     }
 
-    fn step(&self, chance: &mut Chance, kinds: &[u64], writes: u64, pace_us: u64) -> Step {
+    /// Writes of two users meet on two workers, with reads around them on all.
+    fn race(&self, chance: &mut Chance, kinds: &[u64]) -> Vec<Step> {
+        let at = |after_us: u64, what| Step { after_us, what };
+        let of = chance.of(&KINDS_OF);
+        let read = |worker, user| What::Read { gateway: 0, worker, user, of, ask: Ask::Whole };
+        let everywhere = (0..self.workers).flat_map(|worker| [read(worker, 0), read(worker, 1)]);
+        let mut steps: Vec<Step> = everywhere.clone().map(|what| at(2_000, what)).collect();
+        let mut meeting: Vec<What> = (0..2 + chance.below(4))
+            .map(|number| What::Write { gateway: 0, worker: chance.index(self.workers), user: u64::from(number == 0) })
+            .collect();
+        meeting.extend(everywhere.clone().filter(|_| chance.percent(60)));
+        if chance.percent(15) {
+            meeting.push(self.step(chance, Theme::Alone, kinds, 0, 1).what);
+        }
+        if chance.percent(20) {
+            let part = chance.of(&[Part::Log, Part::Head, Part::LogAndHead, Part::All]);
+            steps.push(at(2_000, What::Forget { gateway: 0, part }));
+        }
+        steps.push(at(2_000, What::Wait));
+        while !meeting.is_empty() {
+            steps.push(at(0, meeting.swap_remove(chance.index(meeting.len()))));
+        }
+        steps.push(at(3_000, read(0, 0)));
+        steps.extend(everywhere.map(|what| at(0, what)));
+        steps
+    }
+
+    /// A gateway loses its feed while a purge is made elsewhere, and is asked around the end of the window.
+    fn feed_loss(&self, chance: &mut Chance) -> Vec<Step> {
+        let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
+        let read = What::Read { gateway, worker, user: 0, of: chance.of(&KINDS_OF), ask: Ask::Whole };
+        let change = match chance.below(3) {
+            0 => What::Burst { user: 0, others: 6 + chance.index(20) },
+            1 => What::WriteBehind { user: 0, tags: 1 },
+            _ => What::Write { gateway: (gateway + 1) % self.gateways, worker: 0, user: 0 },
+        };
+        let failure = chance.of(&[Failure::Hangs, Failure::Resets, Failure::Hangs]);
+        let lost = What::Cut { gateway, failure, ms: self.window_ms + 150 };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(0, What::Rest), at(0, read), at(100 + chance.below(100), read)];
+        let burst = matches!(change, What::Burst { .. });
+        match burst {
+            // The feed lags behind what it has to bring.
+            true => steps.extend([at(20, What::Cut { gateway, failure, ms: 80 }), at(1, change), at(100, What::Wait)]),
+            false => steps.extend([at(chance.below(60), lost), at(chance.below(4), change), at(0, What::Wait)]),
+        }
+        if chance.percent(30) {
+            steps.push(at(0, What::Clock { seconds: chance.of(&[-60, -3600, 60]) }));
+        }
+        steps.extend((0..10).map(|_| at(1 + chance.below(8), read)));
+        steps
+    }
+
+    /// A fill that ends after the purge of what it brings, whose epoch is evicted.
+    fn late_store(&self, chance: &mut Chance) -> Vec<Step> {
+        let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
+        let other = (gateway + 1) % self.gateways;
+        let of = chance.of(&KINDS_OF);
+        let read = |gateway| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        vec![
+            at(300, What::Write { gateway: other, worker, user: 0 }),
+            at(200 + chance.below(100), What::EvictNext { user: 0 }),
+            at(0, read(gateway)),
+            at(chance.below(self.bridge_way_ms + self.origin_way_ms), What::Write { gateway: other, worker, user: 0 }),
+            at(100 + chance.below(100), read(other)),
+            at(self.window_ms, read(other)),
+        ]
+    }
+
+    /// A validation that ends after the purge of what it was about.
+    fn renewal(&self, chance: &mut Chance) -> Vec<Step> {
+        let gateway = chance.index(self.gateways);
+        let of = chance.of(&KINDS_OF);
+        let read = |worker| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let (one, other) = (chance.index(self.workers), chance.index(self.workers));
+        vec![
+            at(300, read(one)),
+            at(self.lifetime_ms + self.origin_way_ms * 2, read(one)),
+            at(chance.below(self.bridge_way_ms + 20), What::Write { gateway, worker: other, user: 0 }),
+            at(self.origin_way_ms * 2 + 60, read(one)),
+            at(10, read(other)),
+        ]
+    }
+
+    /// The worker that polls dies over a purge, and nothing else happens until the window is over.
+    fn dying_poller(&self, chance: &mut Chance) -> Vec<Step> {
+        let gateway = chance.index(self.gateways);
+        let of = chance.of(&KINDS_OF);
+        let read = |worker| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        vec![
+            at(0, What::Rest),
+            at(0, read(0)),
+            at(0, read(1)),
+            at(150, What::CrashPoller { gateway, turns: chance.below(16) }),
+            at(chance.below(50), What::WriteBehind { user: 0, tags: 1 }),
+            at(self.window_ms + 60, read(0)),
+            at(2, read(1)),
+            at(100, read(0)),
+            at(2, read(1)),
+        ]
+    }
+
+    /// A purge that the bridge takes late, while reads of what only the response's tags name are under way.
+    fn pending(&self, chance: &mut Chance) -> Vec<Step> {
+        let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
+        let read = |worker| What::Read { gateway, worker, user: 0, of: Of::Basket, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(0, What::Rest), at(0, read(worker)), at(200, What::Restart { gateway })];
+        if chance.percent(40) {
+            steps.push(at(200, What::Cut { gateway, failure: Failure::NoPurges, ms: 400 + chance.below(900) }));
+        }
+        steps.push(at(300, What::Write { gateway, worker, user: 0 }));
+        steps.extend((0..12).map(|number| at(chance.below(6 + self.origin_way_ms / 4), read(number % self.workers))));
+        steps
+    }
+
+    fn step(&self, chance: &mut Chance, theme: Theme, kinds: &[u64], writes: u64, pace_us: u64) -> Step {
         let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
         // Most of what happens concerns one user, or nothing would ever meet.
         let user = if chance.percent(80) { 0 } else { chance.below(USERS) };
@@ -200,7 +395,15 @@ impl Plan {
         };
         let step = |what| Step { after_us, what };
         if draw < 100 {
-            return step(What::Read { gateway, worker, user, orders: chance.percent(40) });
+            let ask = match chance.below(20) {
+                0 => Ask::Head,
+                1 => Ask::Part,
+                2 => Ask::IfChanged,
+                3 => Ask::Authorised,
+                _ => Ask::Whole,
+            };
+            let ask = if matches!(theme, Theme::Anything | Theme::Ageing) { ask } else { Ask::Whole };
+            return step(What::Read { gateway, worker, user, of: chance.of(&KINDS_OF), ask });
         }
         if draw < 100 + writes {
             return step(What::Write { gateway, worker, user });
@@ -218,7 +421,8 @@ impl Plan {
 
 /// What a run is about. Some mistakes show only where one thing happens often and nothing else gets in its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Theme {
+#[expect(missing_docs, reason = "their steps say what they are")]
+pub enum Theme {
     Anything,
     /// Many requests at the same instant.
     Crowd,
@@ -230,10 +434,23 @@ enum Theme {
     SlowGroup,
     /// Writes whose end nobody sees.
     LostWrites,
+    /// A gateway without a group: what it doesn't record itself, nobody does.
+    Alone,
+    /// A gateway that doesn't hear what was purged.
+    FeedLoss,
+    /// A fill that is stored after the purge, and an epoch that is gone.
+    LateStore,
+    /// The worker that polls dies in the middle of it.
+    DyingPoller,
+    /// A purge that takes long to reach the group.
+    Pending,
+    /// Entries that go stale, are validated, and stand in for errors.
+    Ageing,
 }
 
 impl Theme {
-    const ALL: [Self; 9] = [
+    /// As often as they are drawn.
+    pub const ALL: [Self; 16] = [
         Self::Anything,
         Self::Anything,
         Self::Anything,
@@ -243,6 +460,13 @@ impl Theme {
         Self::Eviction,
         Self::SlowGroup,
         Self::LostWrites,
+        Self::Alone,
+        Self::Alone,
+        Self::FeedLoss,
+        Self::LateStore,
+        Self::DyingPoller,
+        Self::Pending,
+        Self::Ageing,
     ];
 
     /// The faults that it is about; none in particular.
@@ -255,9 +479,15 @@ impl Theme {
             Self::Eviction => &["evict"],
             Self::SlowGroup => &["write behind"],
             Self::LostWrites => &["leave", "origin"],
+            Self::Alone => &["crash", "race"],
+            Self::Ageing => &["origin", "clock", "store clock"],
+            Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
         })
     }
 }
+
+/// Of what is read, as often as it is.
+const KINDS_OF: [Of; 4] = [Of::User, Of::User, Of::Orders, Of::Basket];
 
 /// How many in a hundred runs about anything know a kind of fault, its name, and what it does.
 type Kind = (u64, &'static str, fn(&mut Chance, usize, usize, u64) -> What);
@@ -274,6 +504,21 @@ const KINDS: &[Kind] = &[
         })
     }),
     (40, "fail over", |chance, _, _, _| if chance.percent(50) { What::Replicate } else { What::FailOver }),
+    (25, "damage", |chance, _, _, _| {
+        What::Damage(chance.of(&[
+            Damage::Truncated,
+            Damage::Flipped,
+            Damage::Flipped,
+            Damage::OtherVersion,
+            Damage::Oversized,
+            Damage::Foreign,
+        ]))
+    }),
+    (15, "store clock", |chance, _, _, _| What::StoreClock { seconds: chance.of(&[1, 60, 300]) }),
+    (15, "forget", |chance, gateway, _, _| What::Forget {
+        gateway,
+        part: chance.of(&[Part::Log, Part::Head, Part::LogAndHead, Part::All]),
+    }),
     (15, "restart bridge", |_, _, _, _| What::RestartBridge),
     (45, "cut", |chance, gateway, _, _| What::Cut {
         gateway,
@@ -287,6 +532,7 @@ const KINDS: &[Kind] = &[
             Failure::Unavailable,
             Failure::AnswerLost,
             Failure::AnswerLost,
+            Failure::NoPurges,
         ]),
         ms: chance.of(&[20, 200, 900, 2000]),
     }),
@@ -314,15 +560,18 @@ impl Plan {
     /// What the seed drew, on one line.
     pub fn mix(&self) -> String {
         let Self { seed, gateways, workers, window_ms, log_records, feed_records, .. } = self;
-        let Self { feed_way_ms, bridge_way_ms, origin_way_ms, cold, .. } = self;
+        let Self { feed_way_ms, bridge_way_ms, origin_way_ms, grouped, exact, lifetime_ms, cold, .. } = self;
         let mut kinds: Vec<String> =
             self.steps.iter().map(|step| format!("{:?}", step.what)).map(|what| word(&what).to_owned()).collect();
         kinds.sort();
         kinds.dedup();
         format!(
-            "seed {seed}: {gateways} gateways × {workers} workers, window {window_ms} ms, log of {log_records} records, \
+            "seed {seed} ({:?}): {gateways} gateways × {workers} workers, window {window_ms} ms, log of {log_records} records, \
              {feed_records} to an answer, ways of up to {feed_way_ms} (feed), {bridge_way_ms} (bridge) and \
-             {origin_way_ms} ms (origin){}; {} steps: {}",
+             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}; {} steps: {}",
+            self.theme,
+            if *grouped { "" } else { ", alone" },
+            if *exact { ", nginx" } else { "" },
             if *cold { ", cold" } else { "" },
             self.steps.len(),
             kinds.join(" ")

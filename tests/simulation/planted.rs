@@ -2,6 +2,8 @@
 //! own (feature `planted`) and chosen by the environment of its VMs; those in the store are made by the bridge of the
 //! simulation.
 
+use super::plan::Theme;
+
 /// A mistake of the bridge or its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the list of plants says what they are")]
@@ -32,19 +34,26 @@ pub struct Plant {
     pub place: Place,
     /// What is done wrong.
     pub what: &'static str,
-    /// Within how many seeds it is found, from 1 on; 0 for "unknown".
+    /// Within how many seeds it is found, from 1 on.
     pub seeds: u64,
+    /// The theme in which it shows, where that is a rare thing: then seeds of others are passed over.
+    pub theme: Option<Theme>,
 }
 
 const fn filter(name: &'static str, seeds: u64, what: &'static str) -> Plant {
-    Plant { name, place: Place::Filter, what, seeds }
+    Plant { name, place: Place::Filter, what, seeds, theme: None }
 }
 
 const fn store(name: &'static str, store: Store, seeds: u64, what: &'static str) -> Plant {
-    Plant { name, place: Place::Store(store), what, seeds }
+    Plant { name, place: Place::Store(store), what, seeds, theme: None }
 }
 
-/// Those that are found.
+/// One that takes three workers at a certain point each.
+const fn rare(name: &'static str, seeds: u64, theme: Theme, what: &'static str) -> Plant {
+    Plant { name, place: Place::Filter, what, seeds, theme: Some(theme) }
+}
+
+/// All of them.
 pub const PLANTS: &[Plant] = &[
     filter("ticket_unchecked", 300, "an entry is served whatever was purged since its ticket"),
     filter("fill_ticket_late", 300, "a fill takes its position when it commits"),
@@ -64,6 +73,22 @@ pub const PLANTS: &[Plant] = &[
     filter("unknown_outcome", 1000, "a write whose outcome nobody saw purges nothing"),
     filter("key_uncompared", 300, "keys are told apart by a short hash only"),
     filter("partial_stored", 300, "a body that broke off is stored"),
+    filter("cas_ignored", 300, "shared data is overwritten unread"),
+    rare("head_blind", 8000, Theme::Alone, "the head is written without comparing, from a copy"),
+    filter("seq_not_healed", 300, "a change of nothing publishes only what was heard"),
+    filter("cursor_apart", 300, "the cursor moves in a change before the records"),
+    filter("heard_on_arrival", 300, "the feed counts as heard when its answer arrives"),
+    filter("heard_partial", 300, "the feed counts as heard though the answer was cut"),
+    filter("no_ack_record", 300, "a purge is recorded once, not again when the group acknowledges it"),
+    filter("arrival_unchecked", 300, "what the group answers isn't held against purges that are pending by then"),
+    filter("wall_clock", 300, "the feed's age is counted by the wall clock"),
+    filter("era_zero", 300, "a log that was lost begins again under the same era"),
+    filter("purged_validated", 300, "what was purged is validated, and stands in for errors"),
+    filter("renewed_late", 300, "a renewal takes its position when the origin has answered"),
+    filter("checksum_unread", 300, "bytes are taken for an entry whatever their checksum"),
+    filter("residence_forgotten", 300, "what comes from the group is as old as when it was stored there"),
+    filter("private_stored", 300, "`private` doesn't keep a response out"),
+    store("create_unchecked", Store::CreateUnchecked, 300, "a missing epoch is made as old as the ticket, unproven"),
     store("no_probe", Store::NoProbe, 300, "a deposed master answers polls"),
     store("feed_gap_ignored", Store::FeedGapIgnored, 300, "the bridge says that a feed goes on when it doesn't"),
     store("known_ignored", Store::KnownIgnored, 300, "the bridge doesn't look for what the gateway has seen"),
@@ -71,20 +96,7 @@ pub const PLANTS: &[Plant] = &[
     store("store_under_tail", Store::StoreUnderTail, 300, "an entry is stored under the log's tail of that time"),
 ];
 
-/// Those that no seed has shown yet: `--planted` takes them, but nothing is promised. Most need two things to happen within
-/// a millisecond, and `no_ack_record` an entry with a tag that only its response names.
-pub const UNSEEN: &[Plant] = &[
-    filter("no_ack_record", 0, "a purge is recorded once, not again when the group acknowledges it"),
-    filter("cursor_apart", 0, "the cursor moves in a change before the records"),
-    filter("heard_on_arrival", 0, "the feed counts as heard when its answer arrives"),
-    filter("heard_partial", 0, "the feed counts as heard though the answer was cut"),
-    filter("head_blind", 0, "the head is written without comparing, from a copy"),
-    filter("seq_not_healed", 0, "a change of nothing publishes only what was heard"),
-    filter("cas_ignored", 0, "shared data is overwritten unread"),
-    store("create_unchecked", Store::CreateUnchecked, 0, "a missing epoch is made as old as the ticket, unproven"),
-];
-
 /// The plant of that name.
 pub fn named(name: &str) -> Option<&'static Plant> {
-    PLANTS.iter().chain(UNSEEN).find(|plant| plant.name == name)
+    PLANTS.iter().find(|plant| plant.name == name)
 }

@@ -1,59 +1,119 @@
 //! Runs a plan in host-test, and writes down what happened.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use proxy_wasm_host_test::{
-    Answer, Call, CallId, Ending, FailurePolicy, Reply, Request, RequestId, Response, Status, World,
+    Answer, Call, CallId, Dialect, Ending, FailurePolicy, Reply, Request, RequestId, Response, Status, World,
 };
 use serde_json::{Value, json};
 
 use super::chance::Chance;
-use super::group::{Group, NAMESPACE, Versions};
-use super::history::{Death, History, Read, Resource, Write};
-use super::plan::{Evicted, OriginFailure, Plan, What};
+use super::group::{Deed, Group, NAMESPACE, Versions};
+use super::history::{Ask, Bound, Contact, Death, History, Kind, PART_BYTES, Read, Resource, Write};
+use super::plan::{Evicted, OriginFailure, Part, Plan, Step, What};
 use super::planted::{Place, Plant};
 
 /// How long everything works at the end before it must have healed: several retries and windows.
 const HEALING: Duration = Duration::from_secs(6);
 
+/// How long what is stale may stand in for an error.
+const STALE_IF_ERROR: Duration = Duration::from_secs(2);
+
+/// Bytes of the gateway tier.
+const L1_BYTES: usize = 1 << 20;
+
+/// What a callback may cost. The dearest is the one that reads the rules.
+const FUEL_PER_CALLBACK: u64 = 60_000_000;
+
+/// What a VM may grow to.
+const VM_BYTES: usize = 8 << 20;
+
 fn rules(plan: &Plan, longer: bool) -> Value {
-    json!({
+    let ttl = |ms: u64| format!("{ms}ms");
+    let lifetime = ttl(plan.lifetime_ms);
+    let mut rules = json!({
         "namespace": { "prefix": "shop", "version": "v1" },
-        "bridge": { "cluster": "routecache-bridge", "timeout": "50ms" },
         "consistency": { "window": format!("{}ms", plan.window_ms) },
         // A small table: a simulated gateway lays it out call by call.
-        "limits": { "l1_bytes": "1MiB", "body_bytes_max": "64KiB" },
+        "limits": { "l0_bytes": "256KiB", "l1_bytes": L1_BYTES, "body_bytes_max": "64KiB" },
         "routes": [
-            { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": "1h" } },
+            { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": lifetime } },
             {
                 "name": "orders",
                 "match": { "path": "/users/{id}/orders" },
                 "cache": {
-                    "key": "orders:{id}", "tags": ["user:{id}", "orders"], "ttl": if longer { "2h" } else { "1h" }
+                    "key": "orders:{id}", "tags": ["user:{id}", "orders"],
+                    "ttl": if longer { ttl(plan.lifetime_ms + 1000) } else { ttl(plan.lifetime_ms) }
                 }
             },
-            { "name": "write", "match": { "path": "/users/{id}" }, "purge": { "tags": ["user:{id}"] } }
+            {
+                "name": "basket",
+                "match": { "path": "/users/{id}/basket" },
+                "cache": { "key": "basket:{id}", "tags": [{ "header": "surrogate-key" }], "ttl": lifetime }
+            },
+            {
+                "name": "write", "match": { "path": "/users/{id}" },
+                "purge": { "tags": ["user:{id}", "owner-{id}"] }
+            }
         ]
-    })
+    });
+    for route in rules["routes"].as_array_mut().into_iter().flatten() {
+        if let Some(cache) = route.get_mut("cache") {
+            cache["stale_if_error"] = json!(format!("{}s", STALE_IF_ERROR.as_secs()));
+        }
+    }
+    if plan.grouped {
+        rules["bridge"] = json!({ "cluster": "routecache-bridge", "timeout": "50ms" });
+    }
+    rules
 }
 
-/// What the origin did, by the client's request.
-#[derive(Default)]
+/// What the origin did.
 struct Origin {
     versions: Versions,
+    /// By the client's request.
     writes: HashMap<RequestId, (u64, u64, Duration)>,
     failure: Option<OriginFailure>,
+    contacts: Vec<(RequestId, Contact)>,
+    chance: Chance,
+    way_ms: u64,
+    ahead_s: i64,
 }
 
 impl Origin {
-    fn answer(&mut self, call: &Call, chance: &mut Chance, way_ms: u64) -> Reply {
-        let mut way = || Duration::from_millis(chance.below(way_ms));
+    fn new(plan: &Plan) -> Self {
+        Self {
+            versions: Versions::default(),
+            writes: HashMap::new(),
+            failure: None,
+            contacts: Vec::new(),
+            chance: Chance::new(plan.seed ^ 0x6f72_6967),
+            way_ms: plan.origin_way_ms,
+            ahead_s: plan.origin_ahead_s,
+        }
+    }
+
+    fn way(&mut self) -> Duration {
+        Duration::from_millis(self.chance.below(self.way_ms))
+    }
+
+    fn answer(&mut self, call: &Call) -> Reply {
         let Some(resource) = Resource::of(call.path()) else { return Response::new(404).into() };
+        let Some(request) = call.request else { return Response::new(404).into() };
+        let mut contact = Contact {
+            request: 0,
+            at: call.at,
+            status: 0,
+            is_get: call.method() == "GET",
+            whole: false,
+            private: false,
+        };
         if self.failure == Some(OriginFailure::Refuses) {
+            self.contacts.push((request, Contact { status: 503, ..contact }));
             return Response::new(503).body("later").into();
         }
         let version = {
@@ -61,22 +121,68 @@ impl Origin {
             let version = versions.entry(resource.user).or_insert(1);
             if call.method() == "PUT" {
                 *version += 1;
-                if let Some(request) = call.request {
-                    self.writes.insert(request, (resource.user, *version, call.at));
-                }
+                self.writes.insert(request, (resource.user, *version, call.at));
             }
             *version
         };
         if self.failure == Some(OriginFailure::Resets) {
-            return Reply::reset().after(way());
+            self.contacts.push((request, contact));
+            return Reply::reset().after(self.way());
         }
+        let (number, after) = (self.contacts.len(), self.way());
         let body = resource.body(version);
-        let (first, second) = body.split_at(body.len() / 2);
-        let response = Response::new(200).header("content-type", "text/plain").after(way());
-        if self.failure == Some(OriginFailure::Cuts) {
-            return response.chunk(Duration::ZERO, first).then_reset(way()).into();
+        let tag = format!("\"v{version}\"");
+        let mut response = Response::new(200)
+            .header("content-type", "text/plain")
+            .header("etag", &tag)
+            .header("date", self.date(call.wall))
+            .header("surrogate-key", format!("owner-{}", resource.user))
+            .header("x-origin", number.to_string());
+        (contact.status, contact.whole) = (200, true);
+        if call.method() == "PUT" {
+            self.contacts.push((request, contact));
+            return response.after(after).body("done").into();
         }
-        response.chunk(Duration::ZERO, first).chunk(way(), second).into()
+        if call.header("authorization").is_some() {
+            contact.private = true;
+        } else if self.chance.percent(6) {
+            contact.private = true;
+            response = match self.chance.below(4) {
+                0 => response.header("cache-control", "private"),
+                1 => response.header("cache-control", "max-age=60").header("cache-control", "no-store"),
+                2 => response.header("set-cookie", "session=1"),
+                _ => response.header("vary", "*"),
+            };
+        }
+        let reply = if call.header("if-none-match") == Some(&tag) {
+            contact.status = 304;
+            response.status(304).after(after).into()
+        } else if !contact.is_get {
+            response.header("content-length", body.len().to_string()).after(after).into()
+        } else if call.header("range").is_some() {
+            contact.status = 206;
+            let range = format!("bytes 0-{}/{}", PART_BYTES - 1, body.len());
+            response.status(206).header("content-range", range).after(after).body(&body[..PART_BYTES]).into()
+        } else {
+            let (first, second) = body.split_at(body.len() / 2);
+            let begun = response.after(after).chunk(Duration::ZERO, first);
+            match self.failure {
+                Some(OriginFailure::Cuts) => {
+                    contact.whole = false;
+                    begun.then_reset(self.way()).into()
+                }
+                _ => begun.chunk(self.way(), second).into(),
+            }
+        };
+        self.contacts.push((request, contact));
+        reply
+    }
+
+    /// `Date`, by the origin's own clock.
+    fn date(&self, wall: Duration) -> String {
+        let by = Duration::from_secs(self.ahead_s.unsigned_abs());
+        let at = if self.ahead_s < 0 { wall.saturating_sub(by) } else { wall + by };
+        httpdate::fmt_http_date(std::time::UNIX_EPOCH + at)
     }
 }
 
@@ -87,12 +193,24 @@ struct Running<'a> {
     group: Group,
     origin: Rc<RefCell<Origin>>,
     history: Rc<RefCell<History>>,
-    reads: Vec<(RequestId, Resource)>,
+    /// Nothing arrives at the group any more.
+    over: Rc<Cell<bool>>,
+    /// How many keys each gateway's shared data had at first.
+    keys: Vec<usize>,
+    reads: Vec<Asked>,
     writes: Vec<RequestId>,
     left: Vec<RequestId>,
     /// Which of the faults that last is the latest of its kind, so that an older one's end doesn't end it.
     latest: Rc<RefCell<HashMap<String, u64>>>,
     faults: u64,
+}
+
+/// A read that was sent.
+struct Asked {
+    id: RequestId,
+    resource: Resource,
+    ask: Ask,
+    had: Option<u64>,
 }
 
 /// Runs a plan on this filter, with a mistake if one is planted.
@@ -101,13 +219,14 @@ struct Running<'a> {
 ///
 /// If there is no such filter, or it refuses its rules.
 pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
-    let origin = Rc::new(RefCell::new(Origin::default()));
+    let origin = Rc::new(RefCell::new(Origin::new(plan)));
     let planted = plant.and_then(|plant| match plant.place {
         Place::Store(store) => Some(store),
         Place::Filter => None,
     });
+    let history = Rc::new(RefCell::new(History::default()));
     let group = Group::new(plan, Rc::clone(&origin.borrow().versions), planted);
-    let (answers, mut chance, way_ms) = (Rc::clone(&origin), Chance::new(plan.seed ^ 0x6f72_6967), plan.origin_way_ms);
+    let answers = Rc::clone(&origin);
     let mut builder = World::builder()
         .filter(filter.to_path_buf())
         .configuration(rules(plan, false).to_string())
@@ -117,18 +236,28 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
         .interleave(true)
         .failure_policy(FailurePolicy::Reload)
         .tolerate_violations()
-        .origin(move |call| answers.borrow_mut().answer(call, &mut chance, way_ms))
+        .dialect(if plan.exact { Dialect::NGINX } else { Dialect::ENVOY })
+        .fuel_budget(FUEL_PER_CALLBACK)
+        .memory_budget(VM_BYTES)
+        .origin(move |call| answers.borrow_mut().answer(call))
         .cluster("routecache-bridge", group.clone());
     if let Some(Plant { place: Place::Filter, name, .. }) = plant {
         builder = builder.env("ROUTECACHE_PLANTED", name);
     }
-    let world = builder.build().unwrap_or_else(|error| panic!("seed {}: {error}", plan.seed));
+    let mut world = builder.build().unwrap_or_else(|error| panic!("seed {}: {error}", plan.seed));
+    let over = Rc::new(Cell::new(false));
+    if plan.grouped {
+        pump(&mut world, group.clone(), Rc::clone(&over), Rc::clone(&history));
+    }
+    let keys = (0..plan.gateways).map(|gateway| world.shared_data_of(gateway).len()).collect();
     let mut running = Running {
         plan,
         world,
         group,
         origin,
-        history: Rc::default(),
+        history,
+        over,
+        keys,
         reads: Vec::new(),
         writes: Vec::new(),
         left: Vec::new(),
@@ -148,23 +277,59 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
     running.end()
 }
 
+/// Has the group take in what comes, every millisecond.
+fn pump(world: &mut World, group: Group, over: Rc<Cell<bool>>, history: Rc<RefCell<History>>) {
+    world.after(Duration::from_millis(1), move |world| {
+        for deed in group.work(world.now()) {
+            match deed {
+                Deed::Answer(call, reply) => world.complete(call, reply),
+                Deed::End { after, gateway, worker, turns } => {
+                    let history = Rc::clone(&history);
+                    world.after(after, move |world| end_worker(world, history, gateway, worker, turns));
+                }
+            }
+        }
+        if !over.get() {
+            pump(world, group, over, history);
+        }
+    });
+}
+
+/// Ends a worker's VM after so many turns of its gateway's threads.
+fn end_worker(world: &mut World, history: Rc<RefCell<History>>, gateway: usize, worker: usize, turns: u64) {
+    world.after_turns(gateway, turns, move |world| {
+        let at = world.now();
+        history.borrow_mut().deaths.push(Death { at, gateway, worker: Some(worker) });
+        world.restart_worker_of(gateway, worker);
+    });
+}
+
 impl Running<'_> {
     fn act(&mut self, what: What) {
         let now = self.world.now();
         if !matches!(
             what,
-            What::Read { .. } | What::Write { .. } | What::Rest | What::Crash { .. } | What::Restart { .. }
+            What::Read { .. }
+                | What::Write { .. }
+                | What::Rest
+                | What::Wait
+                | What::Crash { .. }
+                | What::Restart { .. }
+                | What::Forget { .. }
         ) {
             self.note(format!("{what:?}"));
         }
         match what {
-            What::Read { gateway, worker, user, orders } => self.read(gateway, worker, Resource { user, orders }),
+            What::Read { gateway, worker, user, of, ask } => {
+                self.read(gateway, worker, Resource { user, kind: of }, ask);
+            }
             What::Write { gateway, worker, user } => {
-                let path = Resource { user, orders: false }.path();
+                let path = Resource { user, kind: Kind::User }.path();
                 self.writes.push(self.world.send(Request::put(&path).body("x").gateway(gateway).worker(worker)));
             }
             What::Leave { back } => {
-                let mut ids: Vec<RequestId> = self.reads.iter().map(|(id, _)| *id).chain(self.writes.clone()).collect();
+                let mut ids: Vec<RequestId> =
+                    self.reads.iter().map(|asked| asked.id).chain(self.writes.clone()).collect();
                 ids.sort_unstable();
                 let Some(id) = ids.iter().rev().nth(back).copied() else { return };
                 if self.world.finished(id).is_none() {
@@ -173,7 +338,25 @@ impl Running<'_> {
                 }
             }
             What::WriteBehind { user, tags } => self.write_behind(user, tags),
-            What::Evict(Evicted::Epoch(user)) => self.group.forget_epoch(&format!("user:{user}")),
+            What::Burst { user, others } => {
+                (0..others).for_each(|other| self.group.purge(vec![format!("other:{other}")], now));
+                self.write_behind(user, 1);
+            }
+            What::EvictNext { user } => self.group.evict_next(user),
+            What::Damage(damage) => self.group.damage(damage),
+            What::StoreClock { seconds } => self.group.jump(Duration::from_secs(seconds)),
+            What::CrashPoller { gateway, turns } => self.group.doom(gateway, turns),
+            What::Forget { gateway, part } => {
+                self.history.borrow_mut().forgot.push((now, gateway));
+                self.world.forget_shared_data(gateway, |key| match part {
+                    Part::Log => key.ends_with(b"/log"),
+                    Part::Head => key.ends_with(b"/head"),
+                    Part::LogAndHead => key.ends_with(b"/log") || key.ends_with(b"/head"),
+                    Part::All => true,
+                });
+            }
+            What::Wait => self.world.run_for(Duration::from_millis(self.plan.window_ms.saturating_sub(20))),
+            What::Evict(Evicted::Epoch(user)) => self.group.forget_epochs(user),
             What::Evict(Evicted::Orders) => self.group.forget_epoch("orders"),
             What::Evict(Evicted::Entry(user)) => {
                 self.group.forget_entry(&format!("{NAMESPACE} user http GET example.com user:{user} "));
@@ -198,12 +381,7 @@ impl Running<'_> {
                 self.until(format!("depose {gateway}"), ms, move |world| reset(world, group.depose(gateway, false)));
             }
             What::Crash { gateway, worker, turns } => {
-                let history = Rc::clone(&self.history);
-                self.world.after_turns(gateway, turns, move |world| {
-                    let at = world.now();
-                    history.borrow_mut().deaths.push(Death { at, gateway, worker: Some(worker) });
-                    world.restart_worker_of(gateway, worker);
-                });
+                end_worker(&mut self.world, Rc::clone(&self.history), gateway, worker, turns);
             }
             What::Restart { gateway } => {
                 self.history.borrow_mut().deaths.push(Death { at: now, gateway, worker: None });
@@ -232,9 +410,30 @@ impl Running<'_> {
         }
     }
 
-    fn read(&mut self, gateway: usize, worker: usize, resource: Resource) {
-        let id = self.world.send(Request::get(&resource.path()).gateway(gateway).worker(worker));
-        self.reads.push((id, resource));
+    fn read(&mut self, gateway: usize, worker: usize, resource: Resource, ask: Ask) {
+        let path = resource.path();
+        let request = match ask {
+            Ask::Head => Request::head(&path),
+            _ => Request::get(&path),
+        };
+        let had = (ask == Ask::IfChanged).then(|| self.last_seen(resource)).flatten();
+        let request = match (ask, had) {
+            (Ask::Part, _) => request.header("range", format!("bytes=0-{}", PART_BYTES - 1)),
+            (Ask::Authorised, _) => request.header("authorization", "Bearer me"),
+            (_, Some(version)) => request.header("if-none-match", format!("\"v{version}\"")),
+            _ => request,
+        };
+        let id = self.world.send(request.gateway(gateway).worker(worker));
+        self.reads.push(Asked { id, resource, ask, had });
+    }
+
+    /// The version of the last body of this that any client got.
+    fn last_seen(&self, resource: Resource) -> Option<u64> {
+        let same = self.reads.iter().rev().filter(|asked| asked.resource == resource && asked.ask == Ask::Whole);
+        same.filter_map(|asked| self.world.finished(asked.id)).find_map(|answer| {
+            let tag = answer.header("etag")?;
+            tag.trim_matches('"').strip_prefix('v')?.parse().ok()
+        })
     }
 
     fn write_behind(&mut self, user: u64, tags: usize) {
@@ -256,12 +455,11 @@ impl Running<'_> {
             ended: Some(now),
             began: now,
             left: false,
+            told: String::new(),
         });
         let others = (1..tags).map(|number| format!("other:{number}"));
-        let tags = std::iter::once(format!("user:{user}")).chain(others).collect();
-        for (call, reply) in self.group.purge(tags, now) {
-            self.world.complete(call, reply);
-        }
+        let own = [format!("user:{user}"), format!("owner-{user}")];
+        self.group.purge(own.into_iter().chain(others).collect(), now);
     }
 
     /// Has a fault end after a while, unless another one of its kind has begun.
@@ -275,6 +473,19 @@ impl Running<'_> {
                 end(world);
             }
         });
+    }
+
+    /// What the run left in memory, and what it may.
+    fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = Vec::new();
+        for (gateway, keys) in self.keys.iter().enumerate() {
+            let data = self.world.shared_data_of(gateway);
+            let bound = |what: &str, is, at_most| Bound { what: format!("gateway {gateway}: {what}"), is, at_most };
+            bounds.push(bound("keys in shared data", data.len(), *keys));
+            bounds.push(bound("bytes in shared data", data.byte_size(), L1_BYTES + (256 << 10)));
+        }
+        bounds.push(Bound { what: "bytes in the store".to_owned(), is: self.group.bytes(), at_most: 64 << 20 });
+        bounds
     }
 
     fn reset(&mut self, calls: Vec<CallId>) {
@@ -300,24 +511,41 @@ impl Running<'_> {
             for gateway in 0..self.plan.gateways {
                 for worker in 0..self.plan.workers {
                     for user in 0..super::plan::USERS {
-                        self.read(gateway, worker, Resource { user, orders: false });
-                        self.read(gateway, worker, Resource { user, orders: true });
+                        for kind in [Kind::User, Kind::Orders, Kind::Basket] {
+                            self.read(gateway, worker, Resource { user, kind }, Ask::Whole);
+                        }
                     }
                 }
             }
-            self.world.run_for(Duration::from_millis(self.plan.origin_way_ms * 2 + 150));
+            self.world.run_for(Duration::from_millis(self.plan.origin_way_ms * 2 + 250));
         }
+        self.over.set(true);
         self.world.run_until_idle();
         let mut history = self.history.borrow().clone();
         history.window = Duration::from_millis(self.plan.window_ms);
         (history.quiet, history.healed) = (quiet, healed);
         history.purges = self.group.purges();
+        history.grouped = self.plan.grouped;
+        let longer = |step: &Step| matches!(step.what, What::Reconfigure { longer: true, .. });
+        let more_ms = if self.plan.steps.iter().any(longer) { 1000 } else { 0 };
+        history.lifetime = Duration::from_millis(self.plan.lifetime_ms + more_ms);
+        history.stale_if_error = STALE_IF_ERROR;
+        history.transit = Duration::from_millis(self.plan.origin_way_ms * 2 + self.plan.bridge_way_ms + 5);
+        history.bounds = self.bounds();
         let world = &mut self.world;
+        let numbers: HashMap<RequestId, usize> =
+            self.reads.iter().map(|asked| asked.id).chain(self.writes.clone()).zip(0..).collect();
+        let contacts = std::mem::take(&mut self.origin.borrow_mut().contacts);
+        let numbered = |(id, contact): (RequestId, Contact)| Contact {
+            request: numbers.get(&id).copied().unwrap_or(usize::MAX),
+            ..contact
+        };
+        history.contacts = contacts.into_iter().map(numbered).collect();
         let left = |id: &RequestId| self.left.contains(id);
         // Those that never ended are among the violations.
         let answered =
-            |(id, resource): &(RequestId, Resource)| Some(read_of(world.finished(*id)?, *resource, left(id)));
-        history.reads = self.reads.iter().filter_map(answered).collect();
+            |(number, asked): (usize, &Asked)| Some(read_of(world.finished(asked.id)?, number, asked, left(&asked.id)));
+        history.reads = self.reads.iter().enumerate().filter_map(answered).collect();
         for id in &self.writes {
             let Some(answer) = world.finished(*id) else { continue };
             if let Some((user, version, done)) = self.origin.borrow().writes.get(id).copied() {
@@ -331,6 +559,7 @@ impl Running<'_> {
                     ended: Some(answer.ended),
                     began: answer.started,
                     left: left(id),
+                    told: answer.header("cache-status").unwrap_or_default().to_owned(),
                 });
             }
         }
@@ -346,11 +575,15 @@ fn reset(world: &mut World, calls: Vec<CallId>) {
     }
 }
 
-fn read_of(answer: &Answer, resource: Resource, left: bool) -> Read {
+fn read_of(answer: &Answer, request: usize, asked: &Asked, left: bool) -> Read {
+    let numbers = answer.headers.all("x-origin");
     Read {
+        request,
         gateway: answer.gateway,
         worker: answer.worker,
-        resource,
+        resource: asked.resource,
+        ask: asked.ask,
+        had: asked.had,
         began: answer.started,
         ended: answer.ended,
         status: answer.status,
@@ -358,5 +591,7 @@ fn read_of(answer: &Answer, resource: Resource, left: bool) -> Read {
         left: left || answer.ending == Ending::ClientGone,
         body: answer.text(),
         told: answer.header("cache-status").unwrap_or_default().to_owned(),
+        age: answer.header("age").map(str::to_owned),
+        origin: numbers.iter().filter_map(|number| number.parse().ok()).collect(),
     }
 }

