@@ -98,7 +98,7 @@ pub(crate) struct Crash {
 pub(crate) enum Failing {
     /// It traps before it has begun.
     Trap,
-    /// It has next to no fuel.
+    /// It has no fuel.
     NoFuel,
 }
 

@@ -179,7 +179,7 @@ pub enum Fault {
     Restart,
     /// The worker's VM traps the next time that it would run this callback.
     Crash(&'static str),
-    /// The worker's VM has next to no fuel the next time that it runs this callback.
+    /// The worker's VM has no fuel the next time that it runs this callback.
     OutOfFuel(&'static str),
     /// The gateway is given its configuration anew after so many milliseconds, while requests are under way: each VM gets a new root
     /// context beside the old one. With [`WorldBuilder::next_configuration`](crate::WorldBuilder::next_configuration), that one.

@@ -40,6 +40,7 @@ mod run;
 mod steps;
 mod subject;
 mod template;
+mod trouble;
 mod verdict;
 mod walk;
 mod yaml;
@@ -56,7 +57,7 @@ pub use walk::{At, Fields};
 /// Every field of the language, by the kind of map that it stands in: for whoever documents it.
 pub fn vocabulary() -> Vec<(&'static str, Vec<&'static str>)> {
     let methods: Vec<&str> = steps::METHODS.iter().map(|(field, _)| *field).collect();
-    let kinds: [(&str, &[&[&str]]); 12] = [
+    let kinds: [(&str, &[&[&str]]); 13] = [
         ("a file or a case", &[&["cases"], case::SHARED, case::OWN]),
         ("an answer of an upstream", &[&methods, answers::WHICH, answers::SAID]),
         ("a piece of body", &[answers::CHUNK]),
@@ -66,6 +67,7 @@ pub fn vocabulary() -> Vec<(&'static str, Vec<&'static str>)> {
         ("what is expected of a forwarded request or a callout", &[expect::CALL]),
         ("what is expected at the end", &[expect::END]),
         ("what is expected of an upstream", &[expect::TRAFFIC, expect::LOG, expect::METRIC]),
+        ("what is expected of shared data", &[expect::SHARED]),
         ("what is expected of a text", &[matcher::TEXT]),
         ("what is expected of an amount", &[matcher::RANGE]),
         ("what is expected of `Cache-Status`", &[cache_status::CACHE_STATUS]),

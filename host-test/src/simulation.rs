@@ -345,7 +345,7 @@ fn keep_if_wrong(outcome: Outcome, last: &mut Outcome) -> bool {
 }
 
 /// A part of a list, in its order, of which no single element can be left out any more.
-fn smallest<T: Clone>(mut list: Vec<T>, mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
+pub(crate) fn smallest<T: Clone>(mut list: Vec<T>, mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let mut size = list.len();
     while size > 0 {
         let (mut start, mut shrunk) = (0, false);

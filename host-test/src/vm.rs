@@ -329,8 +329,7 @@ impl Vm {
             arguments.iter().take(kind.params().len()).map(|word| Val::I32(word.cast_signed())).collect();
         let mut results = vec![Val::I32(0); kind.results().len()];
         let no_fuel = crash == Some(Failing::NoFuel);
-        const NEXT_TO_NONE: u64 = 50;
-        let fuel_max = if no_fuel { NEXT_TO_NONE } else { self.state().options.fuel_max };
+        let fuel_max = if no_fuel { 0 } else { self.state().options.fuel_max };
         let state = self.state();
         state.current = arguments.first().copied().unwrap_or(0);
         state.callback = name;

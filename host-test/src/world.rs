@@ -414,7 +414,7 @@ impl World {
         self.let_fail(Place { gateway, thread: Thread::Worker(worker) }, callback, Failing::Trap);
     }
 
-    /// Gives a worker's VM next to no fuel the next time that it runs this callback. No law counts that as broken.
+    /// Gives a worker's VM no fuel the next time that it runs this callback. No law counts that as broken.
     pub fn exhaust_fuel(&mut self, gateway: usize, worker: usize, callback: &str) {
         self.let_fail(Place { gateway, thread: Thread::Worker(worker) }, callback, Failing::NoFuel);
     }

@@ -9,7 +9,7 @@ use super::matcher::Text;
 use super::pattern::Pattern;
 use super::steps::METHODS;
 use super::template::Template;
-use super::walk::{At, Fields, all};
+use super::walk::{At, Fields, all, every};
 use crate::{Call, Kept, Reply, Response, Status, Upstream};
 
 /// Which requests are meant, and what they get.
@@ -185,7 +185,7 @@ impl Said {
     fn read(fields: &Fields<'_>, base: &Self, known: &[String]) -> Option<Self> {
         let mut said = base.clone();
         let template = |at: At<'_>| Template::read(at, known);
-        for field in fields.iter() {
+        every(fields.iter(), |field| {
             match field.name() {
                 "status" => said.status = Some(field.status()?),
                 "headers" => said.headers = read_lines(field, template)?,
@@ -205,7 +205,8 @@ impl Said {
                 "fails" => said.fails = Some(field.one_of(&Condition::WORDS[1..])?),
                 _ => {}
             }
-        }
+            Some(())
+        })?;
         if let (Some(_), Some(chunks)) = (&said.body, fields.get("chunks")) {
             chunks.wrong_name("an answer has a body in one piece or in chunks", "leave `body` or `chunks` out");
             return None;
@@ -251,11 +252,12 @@ impl Said {
 /// Header lines: a map from names to values, or to lists of values for several lines.
 pub(super) fn read_lines<T>(at: At<'_>, read: impl Fn(At<'_>) -> Option<T>) -> Option<Vec<(String, T)>> {
     let mut lines = Vec::new();
-    for entry in at.entries()? {
-        for value in entry.one_or_many() {
+    every(at.entries()?, |entry| {
+        every(entry.one_or_many(), |value| {
             lines.push((entry.name().to_owned(), read(value)?));
-        }
-    }
+            Some(())
+        })
+    })?;
     Some(lines)
 }
 
@@ -273,7 +275,7 @@ pub(super) fn read_chunks<T>(at: At<'_>, read: impl Fn(At<'_>) -> Option<T>) -> 
         };
         Some((after, read(body)?))
     };
-    at.items()?.into_iter().map(chunk).collect()
+    all(at.items()?.into_iter().map(chunk))
 }
 
 /// An upstream that gives such answers; a clone is another handle to it.

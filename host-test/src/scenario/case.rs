@@ -11,7 +11,8 @@ use super::expect::{CaseCheck, read_case_checks};
 use super::mistake::{File, Mistakes, Span};
 use super::steps::{Size, Step, Surroundings};
 use super::subject::{Extension, Setting, Subject};
-use super::walk::{At, Fields, Notes, all};
+use super::trouble::Trouble;
+use super::walk::{At, Fields, Notes, all, every};
 use super::yaml;
 use crate::{Dialect, FailurePolicy, LogLevel, WorldBuilder};
 
@@ -29,6 +30,7 @@ pub struct Case {
     pub(super) subject: Subject,
     pub(super) size: Size,
     pub(super) seed: u64,
+    pub(super) trouble: Trouble,
     pub(super) settle: Duration,
     pub(super) settings: Vec<Setting>,
     pub(super) origin: Vec<Answer>,
@@ -54,6 +56,9 @@ pub(super) const SHARED: &[&str] = &[
     "gateways",
     "workers",
     "seed",
+    "date",
+    "faults",
+    "replay",
     "settle",
     "route_timeout",
     "buffer_limit",
@@ -94,7 +99,7 @@ impl Case {
         self.span.line
     }
 
-    /// The seed that it asks for; 0 if it doesn't.
+    /// The seed that it, or its replay, asks for; 0 if none does.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -156,8 +161,9 @@ fn read_case(
         .map_or(Some(Vec::new()), |steps| all(steps.items()?.into_iter().map(|item| Step::read(item, &around))));
     let checks = case.get("expect").map_or(Some(Vec::new()), |at| read_case_checks(at, size));
     let seed = case.get("seed").map_or(Some(0), |seed| seed.number());
+    let trouble = Trouble::read(&case);
     let settle = case.get("settle").map(|settle| settle.duration());
-    let (subject, steps, checks) = (subject?, steps?, checks?);
+    let (subject, steps, checks, (trouble, replayed)) = (subject?, steps?, checks?, trouble?);
     if steps.is_empty() && checks.is_empty() {
         at.wrong("the case does nothing and expects nothing", "write `steps:` and a list of requests");
         return None;
@@ -167,7 +173,8 @@ fn read_case(
         span: at.span(),
         name: name?,
         size,
-        seed: seed?,
+        seed: replayed.unwrap_or(seed?),
+        trouble,
         settle: settle.unwrap_or(Some(subject.settle))?,
         settings: settings?,
         origin: origin?,
@@ -201,11 +208,12 @@ fn read_origin(own: &Fields<'_>, shared: &Fields<'_>) -> Option<Vec<Answer>> {
 /// The same for clusters, by their names.
 fn read_clusters(own: &Fields<'_>, shared: &Fields<'_>) -> Option<BTreeMap<String, Vec<Answer>>> {
     let mut clusters: BTreeMap<String, Vec<Answer>> = BTreeMap::new();
-    for field in own.get("clusters").into_iter().chain(shared.get("clusters")) {
-        for entry in field.entries()? {
+    every(own.get("clusters").into_iter().chain(shared.get("clusters")), |field| {
+        every(field.entries()?, |entry| {
             clusters.entry(entry.name().to_owned()).or_default().extend(Answer::read_list(entry)?);
-        }
-    }
+            Some(())
+        })
+    })?;
     Some(clusters)
 }
 
@@ -213,7 +221,7 @@ fn read_clusters(own: &Fields<'_>, shared: &Fields<'_>) -> Option<BTreeMap<Strin
 fn read_settings(case: &Fields<'_>) -> Option<Vec<Setting>> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut set = |setting: Setting| settings.push(setting);
-    for field in case.iter() {
+    every(case.iter(), |field| {
         match field.name() {
             "env" => {
                 for entry in field.entries()? {
@@ -259,9 +267,14 @@ fn read_settings(case: &Fields<'_>) -> Option<Vec<Setting>> {
                 let bytes = field.count()?;
                 set(Box::new(move |builder| builder.buffer_limit(bytes)));
             }
+            "date" => {
+                let date = field.date()?;
+                set(Box::new(move |builder| builder.wall(date)));
+            }
             _ => {}
         }
-    }
+        Some(())
+    })?;
     Some(settings)
 }
 

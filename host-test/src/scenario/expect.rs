@@ -8,7 +8,7 @@ use super::matcher::{RANGE, Range, TEXT, Text, shown_duration};
 use super::mistake::Span;
 use super::steps::Size;
 use super::verdict::Difference;
-use super::walk::{At, shorten};
+use super::walk::{At, every, shorten};
 use crate::{Answer, Call, Ending, Log, LogLevel, Metric, World};
 
 /// One expectation, and where it stands.
@@ -74,6 +74,11 @@ pub(super) enum CaseRule {
         name: String,
         value: Range<u64>,
     },
+    SharedData {
+        gateway: usize,
+        key: String,
+        text: Text,
+    },
     Refused(Text),
 }
 
@@ -101,7 +106,7 @@ pub(super) const ANSWER: &[&str] = &[
 /// Of a request that reached an upstream.
 pub(super) const CALL: &[&str] = &["method", "path", "headers", "body", "json"];
 /// At the end of a case.
-pub(super) const END: &[&str] = &["origin", "callouts", "logs", "no_logs", "metrics", "refused"];
+pub(super) const END: &[&str] = &["origin", "callouts", "logs", "no_logs", "metrics", "shared_data", "refused"];
 /// Of what an upstream got; besides these, the bounds of the total.
 pub(super) const TRAFFIC: &[&str] = &["total", "paths", "calls"];
 /// Of a line of log, besides its text.
@@ -109,17 +114,20 @@ pub(super) const LOG: &[&str] = &["level", "count"];
 /// Of a metric, besides its bounds.
 pub(super) const METRIC: &[&str] = &["gateway", "is"];
 
+/// Of a shared value, besides a text's conditions.
+pub(super) const SHARED: &[&str] = &["gateway"];
+
 /// What is expected of an answer.
 pub(super) fn read_answer_checks(at: At<'_>) -> Option<Vec<AnswerCheck>> {
     let mut checks = Vec::new();
-    for field in at.fields(&[ANSWER])?.iter() {
+    every(at.fields(&[ANSWER])?.iter(), |field| {
         let mut check = |what: String, rule| checks.push(Check { span: field.span(), what, rule });
         let name = field.name();
         let plain = name.replace('_', " ");
         match name {
             "status" => check(plain, AnswerRule::Status(Range::read(field, At::status)?)),
             "headers" | "trailers" => {
-                for entry in field.entries()? {
+                return every(field.entries()?, |entry| {
                     let text = Text::read(entry)?;
                     let name = entry.name().to_owned();
                     let (what, rule) = match field.name() {
@@ -127,7 +135,8 @@ pub(super) fn read_answer_checks(at: At<'_>) -> Option<Vec<AnswerCheck>> {
                         _ => (format!("trailer `{name}`"), AnswerRule::Trailer(name, text)),
                     };
                     checks.push(Check { span: entry.span(), what, rule });
-                }
+                    Some(())
+                });
             }
             "body" => check(plain, AnswerRule::Body(Text::read(field)?)),
             "json" => check("body as JSON".to_owned(), AnswerRule::Json(field.json())),
@@ -143,7 +152,8 @@ pub(super) fn read_answer_checks(at: At<'_>) -> Option<Vec<AnswerCheck>> {
             }
             _ => read_forwarded(field, &mut checks)?,
         }
-    }
+        Some(())
+    })?;
     Some(checks)
 }
 
@@ -166,57 +176,44 @@ fn read_forwarded(at: At<'_>, checks: &mut Vec<AnswerCheck>) -> Option<()> {
 /// What is expected of a request that an upstream got, with what it is about.
 fn read_call_rules(at: At<'_>) -> Option<Vec<(Span, String, CallRule)>> {
     let mut rules = Vec::new();
-    for field in at.fields(&[CALL])?.iter() {
+    every(at.fields(&[CALL])?.iter(), |field| {
         let rule = match field.name() {
             "method" => CallRule::Method(Text::read(field)?),
             "path" => CallRule::Path(Text::read(field)?),
             "body" => CallRule::Body(Text::read(field)?),
             "json" => CallRule::Json(field.json()),
             _ => {
-                for entry in field.entries()? {
+                return every(field.entries()?, |entry| {
                     let rule = CallRule::Header(entry.name().to_owned(), Text::read(entry)?);
                     rules.push((entry.span(), format!("header `{}`", entry.name()), rule));
-                }
-                continue;
+                    Some(())
+                });
             }
         };
         rules.push((field.span(), field.name().to_owned(), rule));
-    }
+        Some(())
+    })?;
     Some(rules)
 }
 
 /// What is expected at the end of a case.
 pub(super) fn read_case_checks(at: At<'_>, size: Size) -> Option<Vec<CaseCheck>> {
     let mut checks = Vec::new();
-    for field in at.fields(&[END])?.iter() {
+    every(at.fields(&[END])?.iter(), |field| {
+        let mut add = |check: Option<CaseCheck>| check.map(|check| checks.push(check));
         match field.name() {
-            "origin" => read_traffic(field, None, &mut checks)?,
-            "callouts" => {
-                for cluster in field.entries()? {
-                    read_traffic(cluster, Some(cluster.name()), &mut checks)?;
-                }
-            }
-            "logs" => {
-                for item in field.one_or_many() {
-                    checks.push(read_log(item, Range::at_least(1))?);
-                }
-            }
-            "no_logs" => {
-                for item in field.one_or_many() {
-                    checks.push(read_log(item, Range::exactly(0))?);
-                }
-            }
-            "metrics" => {
-                for entry in field.entries()? {
-                    checks.push(read_metric(entry, size)?);
-                }
-            }
+            "origin" => read_traffic(field, None, &mut checks),
+            "callouts" => every(field.entries()?, |cluster| read_traffic(cluster, Some(cluster.name()), &mut checks)),
+            "logs" => every(field.one_or_many(), |item| add(read_log(item, Range::at_least(1)))),
+            "no_logs" => every(field.one_or_many(), |item| add(read_log(item, Range::exactly(0)))),
+            "metrics" => every(field.entries()?, |entry| add(read_metric(entry, size))),
+            "shared_data" => every(field.entries()?, |entry| add(read_shared(entry, size))),
             _ => {
                 let rule = CaseRule::Refused(Text::read(field)?);
-                checks.push(Check { span: field.span(), what: "refusal".to_owned(), rule });
+                add(Some(Check { span: field.span(), what: "refusal".to_owned(), rule }))
             }
         }
-    }
+    })?;
     Some(checks)
 }
 
@@ -230,11 +227,11 @@ fn read_traffic(at: At<'_>, cluster: Option<&str>, checks: &mut Vec<CaseCheck>) 
         check(at.span(), whose, all(Range::exactly(at.count()?)));
         return Some(());
     }
-    for field in at.fields(&[TRAFFIC, RANGE])?.iter() {
+    every(at.fields(&[TRAFFIC, RANGE])?.iter(), |field| {
         match field.name() {
             "total" => check(field.span(), whose.clone(), all(Range::read(field, At::count)?)),
             "paths" => {
-                for entry in field.entries()? {
+                every(field.entries()?, |entry| {
                     let (method, path) = match entry.name().split_once(' ') {
                         Some((method, path)) => (Some(method.to_owned()), path.to_owned()),
                         None => (None, entry.name().to_owned()),
@@ -243,22 +240,24 @@ fn read_traffic(at: At<'_>, cluster: Option<&str>, checks: &mut Vec<CaseCheck>) 
                     let count = Range::read(entry, At::count)?;
                     let rule = CaseRule::Traffic { cluster: cluster.clone(), which, count };
                     check(entry.span(), format!("{whose} for `{}`", entry.name()), rule);
-                }
+                    Some(())
+                })?;
             }
             "calls" => {
-                for (index, item) in field.items()?.into_iter().enumerate() {
+                every(field.items()?.into_iter().enumerate(), |(index, item)| {
                     for (span, what, rule) in read_call_rules(item)? {
                         let rule = CaseRule::Call { cluster: cluster.clone(), index, rule };
                         check(span, format!("{whose}, number {}: {what}", index + 1), rule);
                     }
-                }
+                    Some(())
+                })?;
             }
             _ => {
                 check(at.span(), whose.clone(), all(Range::read_bounds(at, TRAFFIC, At::count)?));
             }
         }
-    }
-    Some(())
+        Some(())
+    })
 }
 
 /// A text that a line contains, or a map of conditions.
@@ -295,6 +294,19 @@ fn read_metric(at: At<'_>, size: Size) -> Option<CaseCheck> {
     };
     let name = at.name().to_owned();
     Some(Check { span: at.span(), what: format!("metric `{name}`"), rule: CaseRule::Metric { gateway, name, value } })
+}
+
+/// A shared value's text in gateway 0, or a map of conditions that may name another one.
+fn read_shared(at: At<'_>, size: Size) -> Option<CaseCheck> {
+    let (gateway, text) = if at.is_map() {
+        let fields = at.fields(&[SHARED, TEXT])?;
+        (size.gateway(fields.get("gateway"))?, Text::read_conditions(at, SHARED)?)
+    } else {
+        (0, Text::read(at)?)
+    };
+    let key = at.name().to_owned();
+    let what = format!("shared data `{key}`");
+    Some(Check { span: at.span(), what, rule: CaseRule::SharedData { gateway, key, text } })
 }
 
 impl<T> Check<T> {
@@ -443,6 +455,11 @@ impl CaseCheck {
                 };
                 let shown = came.map_or_else(|| "no such metric".to_owned(), |came| came.to_string());
                 (!value.holds(came.unwrap_or(0))).then(|| self.differs(value.shown(|value| value.to_string()), shown))
+            }
+            CaseRule::SharedData { gateway, key, text } => {
+                let data = world.shared_data_of(*gateway);
+                let value = data.value(key).map(|value| String::from_utf8_lossy(value).into_owned());
+                self.text(text, value.as_slice())
             }
             CaseRule::Refused(text) => Some(self.differs(text.to_string(), "the configuration was accepted")),
         }

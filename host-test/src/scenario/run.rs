@@ -12,24 +12,46 @@ use super::expect::shown_ending;
 use super::matcher::{Text, shown_duration};
 use super::mistake::Span;
 use super::steps::{Becomes, RequestStep, Step, What, When};
+use super::trouble::{Trouble, fewest};
 use super::verdict::{Difference, Failure, Verdict};
-use crate::{BuildError, Call, Ending, Log, LogLevel, RequestId, Thread, World, WorldBuilder};
+use crate::{BuildError, Call, Ending, Injected, Log, LogLevel, Replay, RequestId, Thread, World, WorldBuilder};
 
 impl Case {
     /// Runs it in a world of its own. The same seed gives the same run.
+    ///
+    /// Where faults are drawn and it fails, it is run again with fewer of them for as long as it does, and the verdict holds the rest.
     pub fn run(&self, seed: u64) -> Verdict {
-        let failures = catch_unwind(AssertUnwindSafe(|| self.failures(seed))).unwrap_or_else(|panic| {
+        let (mut failures, mut injected) = self.attempt(seed, &self.trouble);
+        if !failures.is_empty() && self.trouble.is_drawn() {
+            injected = fewest(injected, |faults| {
+                let (less, _) = self.attempt(seed, &Trouble::Listed(faults.to_vec()));
+                let fails = !less.is_empty();
+                if fails {
+                    failures = less;
+                }
+                fails
+            });
+        }
+        let replay = (!injected.is_empty()).then(|| Replay { seed, requests: Vec::new(), faults: injected });
+        Verdict { case: self.name.clone(), seed, file: Rc::clone(&self.file), span: self.span, failures, replay }
+    }
+
+    /// What isn't as expected, and the faults that were injected.
+    fn attempt(&self, seed: u64, trouble: &Trouble) -> (Vec<Failure>, Vec<Injected>) {
+        let mut injected = Vec::new();
+        let failures = catch_unwind(AssertUnwindSafe(|| self.failures(seed, trouble, &mut injected)));
+        let failures = failures.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let notes = vec![text.unwrap_or("it said nothing").to_owned()];
             vec![Failure { about: "the run broke down".to_owned(), notes, ..Failure::default() }]
         });
-        Verdict { case: self.name.clone(), seed, file: Rc::clone(&self.file), span: self.span, failures }
+        (failures, injected)
     }
 
-    fn failures(&self, seed: u64) -> Vec<Failure> {
+    fn failures(&self, seed: u64, trouble: &Trouble, injected: &mut Vec<Injected>) -> Vec<Failure> {
         let refusal = self.checks.iter().find_map(|check| Some((check, check.refusal()?)));
         let upstreams = self.upstreams();
-        let world = match (self.builder(seed, &upstreams).build(), refusal) {
+        let world = match (self.builder(seed, trouble, &upstreams).build(), refusal) {
             (Ok(world), _) => world,
             (Err(error @ BuildError::Refused { .. }), Some((check, text))) => {
                 let differences: Vec<_> = check.refusal_difference(text, &words(&error)).into_iter().collect();
@@ -51,6 +73,7 @@ impl Case {
             run.perform(step);
         }
         run.settle_down();
+        *injected = run.world.injected_faults();
         run.judge();
         run.failures
     }
@@ -61,7 +84,7 @@ impl Case {
         clusters.chain([(None, Scripted::new(&self.origin))]).collect()
     }
 
-    fn builder(&self, seed: u64, upstreams: &BTreeMap<Option<String>, Scripted>) -> WorldBuilder {
+    fn builder(&self, seed: u64, trouble: &Trouble, upstreams: &BTreeMap<Option<String>, Scripted>) -> WorldBuilder {
         let mut builder = World::builder()
             .filter(self.subject.filter.clone())
             .configuration(&self.subject.configuration)
@@ -70,6 +93,9 @@ impl Case {
             .seed(seed)
             // They are part of the verdict.
             .tolerate_violations();
+        if let Some(faults) = trouble.faults(seed) {
+            builder = builder.faults(faults).quiet();
+        }
         builder = (self.subject.surroundings)(builder);
         for setting in &self.settings {
             builder = setting(builder);
@@ -159,7 +185,14 @@ impl<'case> Run<'case> {
                 };
                 self.failures.extend(judge_reconfiguration(step.span, outcome, refused.as_ref()));
             }
-            What::Crash { gateway, worker, callback } => world.crash(*gateway, *worker, callback),
+            What::Crash { gateway, worker, callback, out_of_fuel: true } => {
+                world.exhaust_fuel(*gateway, *worker, callback);
+            }
+            What::Crash { gateway, worker, callback, out_of_fuel: false } => {
+                world.crash(*gateway, *worker, callback);
+            }
+            What::Stall(time) => world.stall_clock(*time),
+            What::LogLevel(level) => world.set_log_level(*level),
             What::Refuse { function, status, times } => world.refuse(function, *status, *times),
             What::Clock { forwards: true, by } => world.set_wall(world.wall() + *by),
             What::Clock { forwards: false, by } => world.set_wall(world.wall().saturating_sub(*by)),

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::answers::{Condition, read_chunks, read_lines};
+use super::case::LOG_LEVELS;
 use super::expect::{AnswerCheck, read_answer_checks};
 use super::matcher::Text;
 use super::mistake::Span;
 use super::subject::{Extension, read_configuration};
 use super::template::Template;
-use super::walk::{At, Fields, parse_duration};
-use crate::{Request, Status, World};
+use super::walk::{At, Fields, every, parse_duration};
+use crate::{LogLevel, Request, Status, World};
 
 /// The fields that name a method and hold a path.
 pub(super) const METHODS: &[(&str, &str)] = &[
@@ -59,6 +60,8 @@ pub(super) enum What {
         gateway: usize,
         worker: usize,
         callback: String,
+        /// For want of fuel, rather than by a trap at once.
+        out_of_fuel: bool,
     },
     Refuse {
         function: String,
@@ -70,6 +73,9 @@ pub(super) enum What {
         forwards: bool,
         by: Duration,
     },
+    /// The monotonic clock stands still for modules.
+    Stall(Duration),
+    LogLevel(LogLevel),
     ForgetSharedData(usize),
     /// The origin if no cluster is named.
     Upstream {
@@ -177,8 +183,11 @@ pub(super) const EVENTS: &[&str] = &[
     "restart_gateway",
     "reconfigure",
     "crash",
+    "out_of_fuel",
     "refuse",
     "clock",
+    "stall",
+    "log_level",
     "forget_shared_data",
     "origin",
     "clusters",
@@ -203,8 +212,9 @@ impl Step {
     pub(super) fn read(at: At<'_>, around: &Surroundings<'_>) -> Option<Self> {
         let methods: Vec<&str> = METHODS.iter().map(|(field, _)| *field).collect();
         let fields = at.fields(&[&methods, REQUEST, EVENTS, TIMES, around.extension.step_fields()])?;
-        let when = read_when(&fields)?;
-        let name = fields.get("name").map_or(Some(None), |name| Some(Some(name.text()?.to_owned())))?;
+        // Each is read before any is missed, so that all mistakes are told.
+        let when = read_when(&fields);
+        let name = fields.get("name").map_or(Some(None), |name| Some(Some(name.text()?.to_owned())));
         let is_event =
             |field: &At<'_>| EVENTS.contains(&field.name()) || around.extension.step_fields().contains(&field.name());
         let events: Vec<At<'_>> = fields.iter().filter(is_event).collect();
@@ -224,7 +234,7 @@ impl Step {
                 return None;
             }
         };
-        Some(Self { span: at.span(), name, when, what })
+        Some(Self { span: at.span(), name: name?, when: when?, what })
     }
 }
 
@@ -262,33 +272,33 @@ fn read_request(at: At<'_>, fields: &Fields<'_>, size: Size) -> Option<RequestSt
     let mut request = Request::new(&method, "/");
     let mut disconnect = None;
     let mut checks = Vec::new();
-    for field in fields.iter() {
+    let read = every(fields.iter(), |field| {
+        let sent = request.clone();
         match field.name() {
-            "host" => request = request.host(field.text()?),
+            "host" => request = sent.host(field.text()?),
             "headers" => {
-                for (name, value) in read_lines(field, own_text)? {
-                    request = request.header(name, value);
-                }
+                let lines = read_lines(field, own_text)?.into_iter();
+                request = lines.fold(sent, |request, (name, value)| request.header(name, value));
             }
             "trailers" => {
-                for (name, value) in read_lines(field, own_text)? {
-                    request = request.trailer(name, value);
-                }
+                let lines = read_lines(field, own_text)?.into_iter();
+                request = lines.fold(sent, |request, (name, value)| request.trailer(name, value));
             }
-            "body" => request = request.body(field.text()?),
-            "json" => request = request.body(field.json().to_string()),
+            "body" => request = sent.body(field.text()?),
+            "json" => request = sent.body(field.json().to_string()),
             "chunks" => {
-                for (after, chunk) in read_chunks(field, own_text)? {
-                    request = request.chunk(after, chunk);
-                }
+                let chunks = read_chunks(field, own_text)?.into_iter();
+                request = chunks.fold(sent, |request, (after, chunk)| request.chunk(after, chunk));
             }
             "unfinished" => request.unfinished = field.yes_or_no()?,
             "disconnect" => disconnect = Some(field.duration()?),
             "expect" => checks = read_answer_checks(field)?,
             _ => {}
         }
-    }
-    let (gateway, worker) = (size.gateway(fields.get("gateway"))?, size.worker(fields.get("worker"))?);
+        Some(())
+    });
+    let (gateway, worker) = (size.gateway(fields.get("gateway")), size.worker(fields.get("worker")));
+    let (Some(()), Some(gateway), Some(worker)) = (read, gateway, worker) else { return None };
     Some(RequestStep { method, path, request, gateway, worker, repeat, clients, disconnect, checks })
 }
 
@@ -344,14 +354,17 @@ fn read_event(event: At<'_>, around: &Surroundings<'_>) -> Option<What> {
         "restart_gateway" => What::RestartGateway(size.gateway(Some(event))?),
         "forget_shared_data" => What::ForgetSharedData(size.gateway(Some(event))?),
         "reconfigure" => read_reconfigure(event, around)?,
-        "crash" => {
+        "stall" => What::Stall(event.duration()?),
+        "log_level" => What::LogLevel(event.one_of(LOG_LEVELS)?),
+        "crash" | "out_of_fuel" => {
             let fields = event.fields(&[WORKER, CRASH])?;
             let (gateway, worker) = (size.gateway(fields.get("gateway"))?, size.worker(fields.get("worker"))?);
             let Some(callback) = fields.get("callback") else {
                 event.wrong("no callback is named", "write `callback: proxy_on_response_headers`, for example");
                 return None;
             };
-            What::Crash { gateway, worker, callback: callback.text()?.to_owned() }
+            let out_of_fuel = event.name() == "out_of_fuel";
+            What::Crash { gateway, worker, callback: callback.text()?.to_owned(), out_of_fuel }
         }
         "refuse" => read_refusal(event)?,
         "clock" => {

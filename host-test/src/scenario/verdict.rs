@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::mistake::{File, Span};
+use crate::Replay;
 
 /// What became of one run of a case; its `Display` is the report of a failure.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Verdict {
     pub(super) file: Rc<File>,
     pub(super) span: Span,
     pub(super) failures: Vec<Failure>,
+    /// What had gone wrong by itself, if anything had: a file of it is a `replay` for the case.
+    pub replay: Option<Replay>,
 }
 
 /// Something that isn't as expected.
@@ -75,6 +78,10 @@ impl fmt::Display for Verdict {
                     write!(f, "\n      {indent}{line}")?;
                 }
             }
+        }
+        if let (Some(replay), false) = (&self.replay, self.passed()) {
+            write!(f, "\n  these faults do it; in a file, they are a `replay` of the case:")?;
+            replay.to_yaml().lines().try_for_each(|line| write!(f, "\n    {line}"))?;
         }
         Ok(())
     }

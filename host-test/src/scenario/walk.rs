@@ -168,6 +168,15 @@ impl<'a> At<'a> {
         duration
     }
 
+    /// A time of day, in UTC, since 1970: `2026-02-28T23:59:00Z`.
+    pub(super) fn date(&self) -> Option<Duration> {
+        let date = self.scalar().and_then(parse_date);
+        if date.is_none() {
+            self.wanted("a date and time", "both in UTC, such as `2026-02-28T23:59:00Z`");
+        }
+        date
+    }
+
     /// The items of the list here.
     pub fn items(&self) -> Option<Vec<Self>> {
         let Kind::List(items) = &self.node.kind else {
@@ -272,6 +281,13 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Does something with each. Every one is tried, so that every mistake is noted.
+pub(super) fn every<T>(items: impl IntoIterator<Item = T>, mut work: impl FnMut(T) -> Option<()>) -> Option<()> {
+    // Not `all`, which would stop at the first.
+    let failed = items.into_iter().filter_map(|item| work(item).is_none().then_some(())).count();
+    (failed == 0).then_some(())
+}
+
 /// All of them, if each could be read. Every one is tried, so that every mistake is noted.
 pub(super) fn all<T>(read: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     let tried: Vec<Option<T>> = read.collect();
@@ -295,6 +311,31 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(ms))
 }
 
+/// RFC 3339, in UTC and without fractions, from 1970 on.
+fn parse_date(text: &str) -> Option<Duration> {
+    let digits = |range: std::ops::Range<usize>| {
+        let digits = text.get(range).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u64>().ok())
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
+    if text.len() != 20 || marks.iter().any(|(at, mark)| text.as_bytes()[*at] != *mark) {
+        return None;
+    }
+    let (year, month, day) = (digits(0..4)?, digits(5..7)?, digits(8..10)?);
+    let (hour, minute, second) = (digits(11..13)?, digits(14..16)?, digits(17..19)?);
+    let leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    let days = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = *days.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
+    if year < 1970 || !(1..=length).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let before = days.iter().take(usize::try_from(month - 1).ok()?).sum::<u64>();
+    // Leap years before this one, less those before 1970.
+    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
+    let days = (year - 1970) * 365 + leaps(year - 1) - leaps(1969) + before + day - 1;
+    Some(Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
+}
+
 fn to_json(node: &Node) -> serde_json::Value {
     match &node.kind {
         Kind::Scalar { text, plain: false } => text.as_str().into(),
@@ -314,4 +355,26 @@ pub(super) fn shorten(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     let line: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(CHARS_MAX).collect();
     if line.chars().count() < text.chars().count() { format!("{line}…") } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_date;
+
+    #[test]
+    fn dates_are_read_in_utc() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400)),
+            ("2026-01-01T00:00:00Z", Some(1_767_225_600)),
+            ("2026-12-31T23:59:59Z", Some(1_798_761_599)),
+            ("2026-02-29T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("1969-12-31T00:00:00Z", None),
+            ("2026-01-01 00:00:00Z", None),
+            ("2026-01-01", None),
+        ] {
+            assert_eq!(parse_date(text).map(|date| date.as_secs()), seconds, "{text}");
+        }
+    }
 }

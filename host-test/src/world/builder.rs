@@ -131,6 +131,7 @@ pub struct WorldBuilder {
     kept_callbacks: usize,
     tolerant: bool,
     faults: Option<Faults>,
+    quiet: bool,
 }
 
 impl Default for WorldBuilder {
@@ -155,6 +156,7 @@ impl Default for WorldBuilder {
             kept_callbacks: 10_000,
             tolerant: false,
             faults: None,
+            quiet: false,
         }
     }
 }
@@ -360,6 +362,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Keeps the mix to itself: whoever asks for this tells what was injected.
+    #[cfg(feature = "scenario")]
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// What one callback should cost at most, in fuel: more breaks a [law](crate::Law). By default a thousand million.
     pub fn fuel_budget(mut self, fuel: u64) -> Self {
         self.options.fuel_budget = fuel;
@@ -397,7 +406,7 @@ impl WorldBuilder {
     ///
     /// [`BuildError`] says what went wrong; with the filter's own words if it refused its configuration.
     pub fn build(self) -> Result<World, BuildError> {
-        if let Some(faults) = &self.faults {
+        if let Some(faults) = self.faults.as_ref().filter(|_| !self.quiet) {
             eprintln!("faults of seed {}: {faults}", self.seed);
         }
         let filter = Filter::load(&self.filter.ok_or(BuildError::NoFilter)?.read()?)?;

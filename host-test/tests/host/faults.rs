@@ -243,7 +243,7 @@ fn a_trap_that_a_fault_caused_breaks_no_law() {
         "(local $i i32) (loop $again (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 50)))) (i32.const 0)",
     )];
     let (said, status) = told(&busy, Site::Request, Fault::OutOfFuel("proxy_on_response_headers"));
-    assert!(said[0].contains("used up its fuel") && status == 503, "{said:?}");
+    assert!(said[0].contains("has no fuel") && status == 503, "{said:?}");
 }
 
 #[test]
