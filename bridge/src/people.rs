@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX, TAGS_MAX};
+use crate::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX, TAGS_MAX, check_key, check_namespace, check_tags};
 use crate::{Error, KeyOf, Service};
 
 /// Parameters of a URL that is purged: a rule's key may hold any of them, so each selection has a tag.
@@ -193,6 +193,7 @@ impl Service {
     ///
     /// A bound of [`crate::limits`], or the store's failure: then it may have been purged or not, so repeat it.
     pub async fn order(&self, order: &PurgeOrder) -> Result<Ordered, Error> {
+        check_tags(&order.tags)?;
         check_patterns(&order.patterns)?;
         let mut tags = order.tags.clone();
         let mut patterns = order.patterns.clone();
@@ -211,8 +212,8 @@ impl Service {
         for key in &order.keys {
             // Gateways purge by tags, and an entry's URL has one; of what nobody holds only the pattern is left.
             let (namespace, key) = (order.namespace.clone(), key.clone());
-            crate::limits::check_namespace(&namespace)?;
-            crate::limits::check_key(&key)?;
+            check_namespace(&namespace)?;
+            check_key(&key)?;
             let of = KeyOf { namespace, key };
             let held = self.held(&of).await?;
             match held.and_then(|held| held.tags.into_iter().find(|tag| tag.starts_with("!url:"))) {

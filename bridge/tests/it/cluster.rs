@@ -69,7 +69,7 @@ impl Cluster {
                 let (from, to) = range.split_once('-').unwrap_or((range, range));
                 matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&slot))
             };
-            if words[8..].iter().any(|range| holds(range)) {
+            if words[8..].iter().any(holds) {
                 let port = words[1].split(['@', ':']).nth(1).unwrap();
                 let index = self.nodes.iter().position(|node| node.port.to_string() == port).unwrap();
                 return Some((index, words[0].to_owned()));
