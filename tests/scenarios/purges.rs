@@ -53,6 +53,21 @@ fn another_gateway_drops_what_was_purged_within_the_window() {
     }
 }
 
+/// With Envoy's `allow_on_headers_stop_iteration` the body of a response comes while its header is held, and must wait as well.
+#[test]
+fn the_response_to_a_write_is_held_however_the_host_shows_its_body() {
+    for shown in [false, true] {
+        let (builder, _, _) = world(&rules());
+        let mut world = builder.body_callbacks_while_headers_paused(shown).build().expect("a world");
+        settle(&mut world);
+        let write = world.fetch(Request::put("/users/7").body("x"));
+        assert_eq!(status(&write), "fwd=method; detail=purged", "{shown}");
+        assert_eq!(write.text(), "v2");
+        let (asked, released) = (world.callouts().last().expect("a purge").at, world.now());
+        assert!(released >= asked + ms(1), "the bridge needs a millisecond");
+    }
+}
+
 #[test]
 fn a_write_that_failed_purges_nothing() {
     for error in [400, 404, 409, 500, 503] {

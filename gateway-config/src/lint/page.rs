@@ -33,10 +33,8 @@ pub fn markdown() -> String {
     let mut page = HEAD.to_owned();
     for lint in LINTS {
         let _ = write!(page, "\n## {}\n\n{}\n\n{}\n", lint.name, lint.about, lint.why);
-        if !lint.example.is_empty() {
-            let (example, mended) = (lint.example.trim(), lint.mended.trim());
-            let _ = write!(page, "\n```yaml\n{example}\n```\n\nMended:\n\n```yaml\n{mended}\n```\n");
-        }
+        let (example, mended) = (lint.example.trim(), lint.mended.trim());
+        let _ = write!(page, "\n```yaml\n{example}\n```\n\nMended:\n\n```yaml\n{mended}\n```\n");
     }
     page
 }

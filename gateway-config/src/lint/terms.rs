@@ -24,7 +24,8 @@ routes:
 "#,
     mended: r#"
 routes:
-  - { name: me, match: { path: /me }, cache: { vary: [accept-language] } }
+  - { name: me, match: { path: /me }, cache: { identity: { header: authorization }, tags: [me] } }
+  - { name: me-write, match: { path: /me }, purge: { tags: [me] } }
 "#,
 };
 
@@ -34,8 +35,15 @@ pub(super) const IDENTITY_WITHOUT_TAGS: Lint = Lint {
     about: "A rule with `identity` and without `tags`.",
     why: "The key's template is then the tag, and it doesn't hold the identity: a write of one client purges what all clients \
           have stored, and nothing purges one client's alone.",
-    example: "",
-    mended: "",
+    example: r#"
+routes:
+  - { name: orders, match: { path: "/users/{id}/orders" }, cache: { identity: { header: authorization } } }
+"#,
+    mended: r#"
+routes:
+  - { name: orders, match: { path: "/users/{id}/orders" }, cache: { identity: { header: authorization }, tags: ["user:{id}"] } }
+  - { name: write, match: { path: "/users/{id}/orders" }, purge: { tags: ["user:{id}"] } }
+"#,
 };
 
 /// See its `about`.
