@@ -65,13 +65,14 @@ pub struct Warnings {
 }
 
 /// Every kind, in the order of the page.
-pub const LINTS: [&Lint; 17] = [
+pub const LINTS: [&Lint; 18] = [
     &tags::TAG_NEVER_PURGED,
     &tags::PURGE_TAG_UNREAD,
     &tags::TAG_NOT_IN_KEY,
     &tags::BARE_TAG,
     &matching::SHADOWED_RULE,
     &matching::OVERLAPPING_RULES,
+    &matching::LITERAL_PATTERN,
     &terms::AUTHORIZATION_WITHOUT_IDENTITY,
     &terms::IDENTITY_WITHOUT_TAGS,
     &terms::PERSONAL_PATH_SHARED,

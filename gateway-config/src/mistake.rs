@@ -250,6 +250,10 @@ impl Mistake {
     /// How to mend it, in one line.
     #[must_use]
     pub fn mend(&self) -> String {
+        #[cfg(feature = "files")]
+        if let (What::WrongKind { .. }, Some(example)) = (&self.what, crate::reference::example_at(&self.path)) {
+            return format!("write it like `{example}`");
+        }
         visible(&self.what.mend())
     }
 }
@@ -415,7 +419,10 @@ impl What {
             Self::Nothing => "write at least one rule below `routes`",
             Self::WrongKind { wanted, .. } => wanted.mend(),
             Self::UnknownField { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
-            Self::UnknownField { below: Some(below), .. } => return format!("it belongs below `{below}`").into(),
+            Self::UnknownField { below: Some(below), .. } => {
+                let quote = if below.contains('`') { "" } else { "`" };
+                return format!("it belongs below {quote}{below}{quote}").into();
+            }
             Self::UnknownField { known: [], .. } => "leave it out",
             Self::UnknownField { known, .. } => return format!("the fields here are {}", listed(known)).into(),
             Self::NotSupportedYet(_) => "leave it out for now",

@@ -79,6 +79,15 @@ pub(crate) enum Shape {
     Any(&'static [Shape]),
 }
 
+/// The example of the field to which a way such as `routes[3].cache.query` leads.
+pub(crate) fn example_at(path: &str) -> Option<&'static str> {
+    let digits = |char: char| char.is_ascii_digit();
+    let way: String = path.split('[').map(|part| part.trim_start_matches(digits)).collect::<Vec<_>>().join("[");
+    let (parent, name) = way.rsplit_once('.').unwrap_or(("", &way));
+    let map = fields::ROOT.all().into_iter().find(|map| map.path == parent)?;
+    map.fields.iter().find(|field| field.name == name).map(|field| field.example)
+}
+
 impl Field {
     /// A field that may be left out.
     const fn new(name: &'static str, shape: Shape, about: &'static str, example: &'static str) -> Self {

@@ -137,6 +137,9 @@ impl<'a> At<'a> {
             } else {
                 let below = words.place_of(name);
                 let similar = nearest(name, words.all()).filter(|_| below.is_none());
+                #[cfg(feature = "files")]
+                let similar = similar
+                    .or_else(|| crate::suggest::synonym(name).filter(|ours| words.all().any(|word| word == *ours)));
                 What::UnknownField { field: shorten(name), similar, below, known: words.now }
             };
             found.add_name(entry, what);

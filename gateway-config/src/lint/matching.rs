@@ -41,6 +41,22 @@ routes:
 "#,
 };
 
+/// See its `about`.
+pub(super) const LITERAL_PATTERN: Lint = Lint {
+    name: "literal-pattern",
+    about: "A path with something that other languages take for a pattern, and this one for text.",
+    why: "`/users/:id`, `/users/<id>`, `/users/*` and `/users/(.*)` match just those letters here. A capture is `{id}`, the rest of a path \
+          `{*rest}`.",
+    example: r#"
+routes:
+  - { name: user, match: { path: "/users/:id" }, cache: {} }
+"#,
+    mended: r#"
+routes:
+  - { name: user, match: { path: "/users/{id}" }, cache: {} }
+"#,
+};
+
 /// Values for captures: a number and a word, since a rule may want either.
 const VALUES: [&str; 2] = ["1", "x-1"];
 
@@ -48,6 +64,7 @@ const VALUES: [&str; 2] = ["1", "x-1"];
 const RULES_MAX: usize = 2000;
 
 pub(super) fn look(subject: &Subject<'_>, found: &mut Vec<Warning>) {
+    subject.rules.iter().for_each(|rule| literal_pattern(rule, found));
     let all = All { policy: subject.policy, router: Router::new(&subject.policy.rules) };
     let cached: Vec<_> = subject
         .rules
@@ -74,6 +91,34 @@ pub(super) fn look(subject: &Subject<'_>, found: &mut Vec<Warning>) {
                 overlapping(one, other, &all, found);
             }
         }
+    }
+}
+
+fn literal_pattern(rule: &RuleAt<'_>, found: &mut Vec<Warning>) {
+    let Some(at) = rule.get("match.path") else { return };
+    let Some(path) = super::text(&at) else { return };
+    let mended = |segment: &str| -> Option<String> {
+        if segment.contains('{') {
+            return None;
+        }
+        let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+        match segment {
+            "*" | "**" | "(.*)" | ".*" => Some("{*rest}` or `{name}".to_owned()),
+            _ if segment.starts_with([':', '$']) && segment.len() > 1 => Some(format!("{{{}}}", letters(segment))),
+            _ if segment.starts_with('<') && segment.ends_with('>') => Some(format!("{{{}}}", letters(segment))),
+            _ if segment.contains(['*', '(', '^', '+', '\\']) => Some("{name}".to_owned()),
+            _ => None,
+        }
+    };
+    let segment = path.split('/').find_map(|segment| mended(segment).map(|mended| (segment, mended)));
+    if let Some((segment, mended)) = segment {
+        let message = format!("`{segment}` in its path is matched letter by letter");
+        found.push(rule.warn(
+            &LITERAL_PATTERN,
+            &at,
+            message,
+            format!("write `{mended}` if it stands for something else"),
+        ));
     }
 }
 

@@ -268,7 +268,7 @@ fn buckets_of_the_file(subject: &Subject<'_>, root: &At<'_>, found: &mut Vec<War
         if STANDARD.contains(&at.name) {
             continue;
         }
-        if let Some(near) = nearest_swap(at.name, &STANDARD) {
+        if let Some(near) = nearest(&at.name.to_ascii_lowercase(), STANDARD) {
             let message = format!("`{}` is a bucket of its own, beside `{near}`", shorten(at.name));
             found.push(warning_of_name(&MISSPELT_BUCKET, &at, message, format!("did you mean `{near}`?")));
         } else if !words.contains(&at.name) {
@@ -287,16 +287,4 @@ fn warning_of_name(lint: &'static Lint, at: &At<'_>, message: String, mend: impl
 fn all_words<'a>(at: &At<'a>, words: &mut Vec<&'a str>) {
     words.extend(text(at));
     entries(at).iter().chain(&items(at)).for_each(|at| all_words(at, words));
-}
-
-/// The word of which this is a slip of the fingers: a letter too many, too few or wrong, or two in the wrong order.
-fn nearest_swap(word: &str, known: &[&'static str]) -> Option<&'static str> {
-    let lower = word.to_ascii_lowercase();
-    let sorted = |text: &str| {
-        let mut letters: Vec<_> = text.chars().collect();
-        letters.sort_unstable();
-        letters
-    };
-    let anagram = known.iter().copied().find(|known| sorted(known) == sorted(&lower));
-    anagram.or_else(|| nearest(&lower, known.iter().copied()))
 }
