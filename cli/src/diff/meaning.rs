@@ -218,7 +218,7 @@ fn purges(old: &Policy, new: &Policy, changes: &mut Vec<Change>) {
             let (was, is) = (purged(&before, &asked), purged(&after, &asked));
             for (effect, tags) in [(Effect::PurgesLess, missing(&was, &is)), (Effect::PurgesMore, missing(&is, &was))] {
                 let path = asked.line(":path").to_owned();
-                match told.iter_mut().find(|(of, to, _, known)| (*of, &*to, &*known) == (effect, &path, &tags)) {
+                match told.iter_mut().find(|(of, to, _, known)| (*of, to, known) == (effect, &path, &tags)) {
                     Some((_, _, methods, _)) => methods.push(method),
                     None if tags.is_empty() => {}
                     None => told.push((effect, path, vec![method], tags)),
