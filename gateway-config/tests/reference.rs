@@ -123,3 +123,60 @@ fn an_editor_marks_each_slip() {
         assert!(!validator.is_valid(&json_of(&text).unwrap()), "{slip}");
     }
 }
+
+/// Whatever a page shows as rules, readers copy.
+#[test]
+fn the_rules_in_every_page_are_valid() {
+    let root = folder().join("..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.chain([root.join("README.md"), root.join("bridge/README.md"), root.join("host-test/README.md")]);
+    let mut count = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```yaml").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+            let rules = block.split_once('\n').map_or("", |(_, rules)| rules);
+            let is_whole = rules.lines().any(|line| line.starts_with("routes:") || line.starts_with("resources:"));
+            if !is_whole {
+                continue;
+            }
+            count += 1;
+            if let Err(mistakes) = load_yaml(rules, &page.to_string_lossy(), &|_| None) {
+                panic!("{mistakes}\n{rules}");
+            }
+        }
+    }
+    assert!(count > 30, "the test sees the blocks: {count}");
+}
+
+/// The table of placeholders: each can be in a key, and in a tag where the table says so.
+#[test]
+fn the_placeholders_that_are_told_work_where_they_are_told_to() {
+    let page = markdown();
+    let table = page.split("| placeholder |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut count = 0;
+    for row in table.lines().filter(|line| line.starts_with("| `{")) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        for placeholder in cells[0].split('`').filter(|text| text.starts_with('{') && *text != "{}") {
+            let path = if placeholder == "{user_id}" { "/a/{user_id}" } else { "/a" };
+            let methods = if placeholder.starts_with("{body") { "[POST]" } else { "[GET]" };
+            let cookies = if placeholder.starts_with("{cookie") { "ignore" } else { "respect" };
+            let rules = |key: &str, tag: &str| {
+                let cache = format!("cache: {{ key: \"k:{key}\", tags: [\"t:{tag}\"], cookies: {cookies} }}");
+                format!("routes: [{{ name: a, match: {{ methods: {methods}, path: {path:?} }}, {cache} }}]")
+            };
+            let valid = |rules: &str| load_yaml(rules, "rules.yaml", &|_| None).is_ok();
+            assert!(valid(&rules(placeholder, "x")), "{placeholder} in a key");
+            assert_eq!(valid(&rules(placeholder, placeholder)), cells[2].starts_with("yes"), "{placeholder} in a tag");
+            count += 1;
+        }
+    }
+    let formatters = page.split("| formatter |").nth(1).unwrap().split("\n\n").next().unwrap();
+    for row in formatters.lines().filter(|line| line.starts_with("| `")) {
+        let formatter = row.split('`').nth(1).unwrap().replace("(n)", "(4)");
+        let rules =
+            format!("routes: [{{ name: a, match: {{ path: /a }}, cache: {{ key: \"k:{{query.q|{formatter}}}\" }} }}]");
+        assert!(load_yaml(&rules, "rules.yaml", &|_| None).is_ok(), "{formatter}");
+        count += 1;
+    }
+    assert!(count >= 16, "the test sees the tables: {count}");
+}
