@@ -62,7 +62,9 @@ fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: 
     let conditions = matching.as_ref().map(|fields| conditions::of_request(fields, found)).unwrap_or_default();
     let json = matching.as_ref().and_then(|fields| fields.get("json"));
     let methods = matching.as_ref().and_then(|fields| fields.get("methods"));
-    let mode = fields.get("mode").and_then(|at| mode(at, found)).unwrap_or(Mode::On);
+    let failover = fields.get("mode").filter(|at| matches!(&at.node.kind, Kind::Text(text) if text == "failover"));
+    let mode = fields.get("mode").filter(|_| failover.is_none());
+    let mode = mode.and_then(|at| self::mode(at, found)).unwrap_or(Mode::On);
     let (methods, action, mode) = match (fields.get("cache"), fields.get("purge")) {
         (Some(at), None) => {
             let methods = method::of_cache(methods, found);
@@ -70,12 +72,19 @@ fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: 
             if let Some(json) = json.filter(|_| !posts) {
                 found.add_name(json, What::BodyOfGet(json.said()));
             }
-            let action = cache(at, path.as_ref(), posts, defaults, found).map(|rule| Action::Cache(Box::new(rule)));
+            let cache = cache(at, path.as_ref(), posts, defaults, found);
+            let action = cache.map(|mut rule| {
+                rule.terms.failover = failover.is_some();
+                Action::Cache(Box::new(rule))
+            });
             (methods, action, if defaults.mode == Mode::Off { Mode::Off } else { mode })
         }
         (None, Some(at)) => {
             if let Some(json) = json {
                 found.add_name(json, What::NotSupportedYet("json".to_owned()));
+            }
+            if let Some(at) = failover {
+                found.add(at, What::NotSupportedYet(at.said()));
             }
             let methods = method::of_purge(methods, found);
             (methods, purge(at, path.as_ref(), found).map(Action::Purge), mode)

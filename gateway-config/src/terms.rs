@@ -73,6 +73,8 @@ pub(crate) fn read(
             .map_or(DeltaSeconds::ZERO, |at| buckets.ttl(Some(at), found)),
         early: fields.get("early").map(|at| early(at, buckets, found)).unwrap_or_default(),
         revalidate_after: fields.get("revalidate_after").map(|at| buckets.ttl(Some(at), found)),
+        sliding: fields.get("sliding").and_then(|at| on_off(at, found)).unwrap_or(false),
+        failover: false,
         client_directives: client_directives(fields.get("client_directives"), found).unwrap_or(by_default),
         client_cache_control: fields
             .get("client_cache_control")

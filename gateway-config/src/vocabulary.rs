@@ -99,6 +99,7 @@ pub(crate) const CACHE: Words = Words {
         "stale_while_revalidate",
         "early",
         "revalidate_after",
+        "sliding",
         "client_directives",
         "client_cache_control",
         "range_miss",
@@ -111,7 +112,7 @@ pub(crate) const CACHE: Words = Words {
         "bypass",
         "body_bytes_max",
     ],
-    later: &["sliding", "lock", "lock_wait", "protect_origin", "origin", "no_vary_search"],
+    later: &["lock", "lock_wait", "protect_origin", "origin", "no_vary_search"],
     below: &[
         ("query", &QUERY),
         ("identity", &IDENTITY),

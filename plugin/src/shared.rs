@@ -4,6 +4,7 @@
 use routecache_core::entry::Entry;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
+use routecache_core::key::hash_of;
 use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
 use routecache_core::refresh::Leases;
@@ -208,6 +209,21 @@ impl Shared {
                 Swap::Refused => return,
             }
         }
+    }
+
+    /// Puts an entry of the same size in the place of one that the tier holds, if it still does; else what it holds instead.
+    pub fn exchange(&self, old: &Entry, new: &Entry) -> Option<Entry> {
+        let hash = hash_of(old.key());
+        let segment = self.layout.segment(hash);
+        let slot = Index::find(self.layout, &host::shared_get(&self.index_key(segment)).value, hash)?;
+        let key = self.slot_key(segment, slot.number);
+        let found = host::shared_get(&key);
+        let held = gateway_tier::entry_in(&slot, &found.value)?;
+        if held.received_ms() != old.received_ms() || held.bytes().len() != new.bytes().len() {
+            return Some(held);
+        }
+        host::shared_set(&key, &gateway_tier::slot_bytes(&slot, Some(new)), found.version); // a lost race is no loss
+        None
     }
 
     fn write(&self, segment: u16, slot: &Slot, entry: Option<&Entry>) {

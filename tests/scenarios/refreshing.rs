@@ -475,3 +475,89 @@ fn chance_refreshes_one_client_before_the_end_where_the_rule_asks_for_it() {
     world.run_until_idle();
     assert_eq!(asked(&world), 2);
 }
+
+#[test]
+fn sliding_makes_what_is_used_fresh_again_on_every_worker_and_nothing_else() {
+    let mut count = 0;
+    let mut world = stage(&alone(&json!({ "sliding": true, "ttl": "10s" })), move |_: &Call| {
+        count += 1;
+        Response::ok(format!("v{count}"))
+    });
+    user(&mut world);
+    for second in 1..30 {
+        wait_s(&mut world, 1);
+        let hit = get(&mut world, second % 2, "/users/7");
+        assert_eq!((hit.text().as_str(), hit.header("age")), ("v1", Some(second.to_string().as_str())));
+    }
+    wait_s(&mut world, 11);
+    assert_eq!(user(&mut world).text(), "v2", "unused for longer than its lifetime");
+    // A purge ends it all the same, and what the origin says of a lifetime isn't stretched.
+    world.fetch(Request::put("/users/7").body("x"));
+    assert_ne!(user(&mut world).text(), "v2");
+    let mut world = stage(&alone(&json!({ "sliding": true })), counting(""));
+    user(&mut world);
+    wait_s(&mut world, 6);
+    user(&mut world);
+    wait_s(&mut world, 6);
+    assert_eq!(user(&mut world).text(), "v2");
+}
+
+#[test]
+fn revalidate_after_bounds_how_long_sliding_keeps_what_is_used() {
+    let mut world = stage(&alone(&json!({ "sliding": true, "ttl": "10s", "revalidate_after": "25s" })), unsaid);
+    user(&mut world);
+    for _ in 0..30 {
+        wait_s(&mut world, 1);
+        user(&mut world);
+    }
+    assert_eq!(asked(&world), 2);
+}
+
+/// An origin that leaves the lifetime to the rule.
+fn unsaid(call: &Call) -> Response {
+    let answer = if call.header("if-none-match").is_some() { Response::new(304) } else { Response::ok("v1") };
+    answer.header("etag", "\"a\"").after(ms(30))
+}
+
+#[test]
+fn in_failover_mode_the_cache_answers_only_when_the_origin_fails_and_never_past_the_limit() {
+    let failures: [(Reply, u16); 6] = [
+        (Response::new(500).body("x").into(), 500),
+        (Response::new(503).into(), 503),
+        (Reply::reset(), 503),
+        (Reply::connect_failure(), 503),
+        (Reply::hang(), 504),
+        (Response::new(404).body("gone").into(), 0),
+    ];
+    for rules in [rules(), rules_alone()] {
+        for (failure, code) in &failures {
+            let (mut count, failing) = (0, failure.clone());
+            let mut rules = with(rules.clone(), &json!({ "stale_if_error": "1m" }));
+            rules["routes"][0]["mode"] = json!("failover");
+            let mut world = stage(&rules, move |_: &Call| {
+                count += 1;
+                let answer =
+                    Response::ok(format!("v{count}")).header("etag", "\"a\"").header("cache-control", "max-age=10");
+                if count < 4 { Reply::from(answer) } else { failing.clone() }
+            });
+            for version in 1..4 {
+                let answer = user(&mut world);
+                assert_eq!(answer.text(), format!("v{version}"), "the origin answers, fresh as the entry is");
+                assert_eq!(status(&answer), "fwd=bypass; stored; detail=failover");
+            }
+            assert!(world.origin_requests().iter().all(|call| call.header("if-none-match").is_none()));
+            for worker in [0, 1] {
+                let answer = get(&mut world, worker, "/users/7");
+                world.run_until_idle();
+                if *code == 0 {
+                    assert_eq!(answer.status, 404);
+                } else {
+                    assert_eq!(answer.text(), "v3", "{failure:?}");
+                    assert_eq!(status(&answer), format!("fwd=bypass; fwd-status={code}; detail=failover"));
+                }
+            }
+            wait_s(&mut world, 71);
+            assert_ne!(user(&mut world).text(), "v3", "{failure:?}");
+        }
+    }
+}

@@ -325,10 +325,11 @@ const ROUTE_MAP: Map = Map {
         .needed(),
         Field::new(
             "mode",
-            MODE,
+            Shape::Any(&[Shape::Word(&["failover"]), MODE]),
             "`off`: a purge rule doesn't purge; what a cache rule would answer goes to the origin, and less specific rules don't \
-             answer it either.",
-            "mode: off",
+             answer it either. `failover`: a cache rule answers only when the origin fails (5xx, a broken connection, a timeout), \
+             with what is fresh or within `stale_if_error`.",
+            "mode: failover",
         )
         .default("on"),
         Field::new(
@@ -514,6 +515,14 @@ const CACHE_MAP: Map = Map {
             "revalidate_after: 2m",
         )
         .otherwise("never while it is fresh"),
+        Field::new(
+            "sliding",
+            Shape::OnOff,
+            "Whether a hit renews a lifetime that the rule gave (the origin's isn't stretched). What is used stays, until it is \
+             purged; `revalidate_after` bounds that.",
+            "sliding: on",
+        )
+        .default("off"),
         Field::new(
             "client_directives",
             DIRECTIVES,

@@ -1,7 +1,7 @@
 //! A stored response: [`Entry`], one run of bytes that every tier keeps as it is.
 //!
 //! ```text
-//! "rce2" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took fingerprint flags status │ key tags header body
+//! "rce2" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took sliding fingerprint flags status │ key tags header body
 //! ```
 //!
 //! The last byte of the mark is the format's version: an entry of another version doesn't decode, and what doesn't
@@ -65,28 +65,25 @@ pub struct Freshness {
     pub stale_while_revalidate_ms: u64,
     /// How long the origin took to answer, in milliseconds.
     pub took_ms: u64,
+    /// How long a use makes it fresh again, in milliseconds; 0 if uses don't.
+    pub sliding_ms: u64,
     /// It is never served stale (§5.2.2.2, §5.2.2.8, §5.2.2.10).
     pub must_revalidate: bool,
     /// It is never reused without validation (§5.2.2.4).
     pub no_cache: bool,
     /// It may answer requests with `Authorization` (§3.5).
     pub shareable: bool,
-    /// The rule gave its lifetime, not the origin.
-    pub by_rule: bool,
 }
 
 impl Freshness {
     fn flags(self) -> u8 {
-        u8::from(self.must_revalidate)
-            | u8::from(self.no_cache) << 1
-            | u8::from(self.shareable) << 2
-            | u8::from(self.by_rule) << 3
+        u8::from(self.must_revalidate) | u8::from(self.no_cache) << 1 | u8::from(self.shareable) << 2
     }
 
     /// The same of what the origin doesn't stand by any more: good for nothing but to be asked about.
     #[must_use]
     pub fn outdated(self) -> Self {
-        Self { lifetime_ms: 0, stale_if_error_ms: 0, stale_while_revalidate_ms: 0, ..self }
+        Self { lifetime_ms: 0, stale_if_error_ms: 0, stale_while_revalidate_ms: 0, sliding_ms: 0, ..self }
     }
 }
 
@@ -148,6 +145,7 @@ impl Entry {
             parts.freshness.stale_if_error_ms,
             parts.freshness.stale_while_revalidate_ms,
             parts.freshness.took_ms,
+            parts.freshness.sliding_ms,
             parts.fingerprint,
         ] {
             out.extend(number.to_le_bytes());
@@ -184,7 +182,7 @@ impl Entry {
         let (position, era) = (reader.u64()?, reader.u64()?);
         let received_ms = reader.u64()?;
         let (age_ms, lifetime_ms, stale_if_error_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let (stale_while_revalidate_ms, took_ms) = (reader.u64()?, reader.u64()?);
+        let (stale_while_revalidate_ms, took_ms, sliding_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let fingerprint = reader.u64()?;
         let flags = reader.u8()?;
         let freshness = Freshness {
@@ -193,10 +191,10 @@ impl Entry {
             stale_if_error_ms,
             stale_while_revalidate_ms,
             took_ms,
+            sliding_ms,
             must_revalidate: flags & 1 != 0,
             no_cache: flags & 2 != 0,
             shareable: flags & 4 != 0,
-            by_rule: flags & 8 != 0,
         };
         let status = reader.u16()?;
         let key = reader.range()?;
@@ -352,10 +350,37 @@ impl Entry {
         self.fresh_ms(now_ms) == 0 && self.stale_ms(now_ms) < self.freshness.stale_if_error_ms
     }
 
+    /// Whether it may stand in at `now_ms` where the cache answers only for an origin that fails.
+    #[must_use]
+    pub fn may_fail_over(&self, now_ms: u64) -> bool {
+        !self.freshness.no_cache && (self.fresh_ms(now_ms) > 0 || self.may_replace_error(now_ms))
+    }
+
     /// Whether it may be served at `now_ms` while it is asked about behind the client (RFC 5861 §3).
     #[must_use]
     pub fn may_be_refreshed_behind(&self, now_ms: u64) -> bool {
         self.stale_ms(now_ms) < self.freshness.stale_while_revalidate_ms
+    }
+
+    /// The same, made fresh again by a use at `now_ms`; `None` if uses don't do that, or the last one was hardly ago.
+    #[must_use]
+    pub fn slid(&self, now_ms: u64) -> Option<Self> {
+        /// A use counts when so much of the lifetime is over, so that it isn't written at every use.
+        const SHARE: u64 = 8;
+        let (sliding_ms, fresh_ms) = (self.freshness.sliding_ms, self.fresh_ms(now_ms));
+        (sliding_ms.saturating_sub(fresh_ms) > sliding_ms / SHARE && fresh_ms > 0).then_some(())?;
+        let lifetime_ms = self.age_ms(now_ms).saturating_add(sliding_ms);
+        Self::new(&Parts {
+            ticket: self.ticket,
+            received_ms: self.received_ms,
+            freshness: Freshness { lifetime_ms, ..self.freshness },
+            fingerprint: self.fingerprint,
+            status: self.status,
+            key: self.key(),
+            tags: &self.tags,
+            header: &self.header().iter().collect::<Vec<_>>(),
+            body: self.body(),
+        })
     }
 
     /// How long it is worth keeping from `now_ms` on, in milliseconds.
@@ -393,7 +418,7 @@ mod tests {
                 stale_while_revalidate_ms: 3000,
                 took_ms: 40,
                 shareable: true,
-                by_rule: true,
+                sliding_ms: 60_000,
                 ..Freshness::default()
             },
             fingerprint: 9,
@@ -468,6 +493,37 @@ mod tests {
         let entry = entry();
         for (now_ms, allowed) in [(1000, true), (59_000, true), (61_999, true), (62_000, false)] {
             assert_eq!(entry.may_be_refreshed_behind(now_ms), allowed, "{now_ms}");
+        }
+    }
+
+    #[test]
+    fn a_use_makes_an_entry_fresh_again_where_uses_do_and_keeps_its_age() {
+        let entry = entry(); // 2 s old of 60 when it came, at 1 s
+        assert_eq!(entry.slid(6000), None, "hardly used up");
+        let slid = entry.slid(41_000).unwrap();
+        assert_eq!((slid.fresh_ms(41_000), slid.age_ms(41_000), slid.received_ms()), (60_000, 42_000, 1000));
+        assert_eq!(slid.bytes().len(), entry.bytes().len());
+        assert_eq!(entry.slid(59_000), None, "stale");
+        let fixed = Entry::new(&Parts {
+            ticket: entry.ticket(),
+            received_ms: 1000,
+            freshness: Freshness { sliding_ms: 0, ..entry.freshness() },
+            fingerprint: 9,
+            status: 200,
+            key: "the key",
+            tags: &[],
+            header: &[],
+            body: b"",
+        });
+        assert_eq!(fixed.unwrap().slid(41_000), None);
+    }
+
+    /// What `mode: failover` serves.
+    #[test]
+    fn an_entry_stands_in_for_a_failing_origin_while_it_is_fresh_or_within_its_window() {
+        let entry = entry();
+        for (now_ms, allowed) in [(1000, true), (59_000, true), (63_999, true), (64_000, false)] {
+            assert_eq!(entry.may_fail_over(now_ms), allowed, "{now_ms}");
         }
     }
 

@@ -343,6 +343,10 @@ pub struct Terms {
     pub early: Early,
     /// How long after it was stored a response is refreshed, however fresh it is.
     pub revalidate_after: Option<DeltaSeconds>,
+    /// Whether a use renews a lifetime that the rule gave.
+    pub sliding: bool,
+    /// Whether the cache answers only when the origin fails.
+    pub failover: bool,
     /// Whether the request's `Cache-Control` and `Pragma` count (RFC 9111 §5.2.1).
     pub client_directives: ClientDirectives,
     /// What browsers are told.
@@ -373,6 +377,8 @@ impl Default for Terms {
             stale_while_revalidate: DeltaSeconds::ZERO,
             early: Early::default(),
             revalidate_after: None,
+            sliding: false,
+            failover: false,
             client_directives: ClientDirectives::Distrust,
             client_cache_control: ClientCacheControl::Keep,
             range_miss: RangeMiss::Forward,

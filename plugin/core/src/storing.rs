@@ -200,7 +200,8 @@ pub fn storable(
         must_revalidate: never_stale,
         no_cache: control.no_cache,
         shareable,
-        by_rule: source.is_rule(),
+        // What the origin says of a lifetime isn't ours to stretch.
+        sliding_ms: if rule.terms.sliding && source.is_rule() { lifetime_ms.saturating_sub(age_ms) } else { 0 },
     };
     // What is stale at once is of use only if it can be validated, or has a window in which it is served stale; and a rule
     // that says "no time at all" means that nothing is stored.

@@ -14,7 +14,7 @@ use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 
-use super::look::{Nothing, details, newer, ttl_s};
+use super::look::{FAILOVER, Nothing, details, newer, ttl_s};
 use super::{Question, State, Stream};
 use crate::bridge;
 use crate::host::{self, Direction};
@@ -32,6 +32,8 @@ impl Stream {
         let Nothing { ticket, trusted, candidate, why, detail } = nothing;
         // It carries `Authorization`, and what is stored isn't for everybody.
         let detail = detail.or((why == Forward::Bypass).then_some("credentials"));
+        let failover = reading.terms().failover && !self.is_fetch && trusted;
+        let (why, detail) = if failover { (Forward::Bypass, Some(FAILOVER)) } else { (why, detail) };
         match reading.tags().and_then(|tags| Ok((tags, reading.around()?))) {
             Ok((tags, around)) => {
                 let uses = match reading.rule().min_uses {
@@ -145,6 +147,10 @@ impl Stream {
         let group = match bridge::read::<LookupReply>(&body) {
             Some((LookupReply::Hit { ticket, tags, resident_ms }, payload)) => {
                 match self.judge(&question, rule, key, (&tags, resident_ms, payload)) {
+                    Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch => {
+                        let held = question.candidate.take().map(|candidate| candidate.replay);
+                        question.candidate = newer(held, Some(replay)).map(|replay| Candidate { replay, asked: false });
+                    }
                     Some(Found::Answer(replay)) => {
                         let request = Fields::decode(&question.request).unwrap_or_default();
                         let now_ms = host::monotonic_ms();
@@ -164,7 +170,9 @@ impl Stream {
                         }
                     }
                     Some(Found::None(why, candidate)) => {
-                        question.why = why;
+                        if !rule.terms.failover {
+                            question.why = why;
+                        }
                         let held = question.candidate.take().map(|candidate| candidate.replay);
                         question.candidate = newer(held, candidate).map(|replay| Candidate { replay, asked: false });
                     }

@@ -15,6 +15,7 @@ use routecache_core::reply::speaks_of_caching;
 use routecache_core::request::response_tags;
 use routecache_core::storing::{self, Asked, kept_fields, storable};
 
+use super::look::FAILOVER;
 use super::tell::{from_origin, shown, status_of, tell};
 use super::{Accepted, Fill, Question, State, Stream};
 use crate::host::{self, Map};
@@ -40,8 +41,14 @@ impl Stream {
             if status == 304 && asked && from_origin {
                 return self.validated(&question, group, rule, &replay, &fields, end_of_stream);
             }
-            if is_error(status) && self.may_stand_in(&replay) {
-                let told = shown(&question, status, replay.entry(), false, Some("stale-if-error"));
+            if is_error(status) && self.may_stand_in(rule, &replay) {
+                let told = shown(
+                    &question,
+                    status,
+                    replay.entry(),
+                    false,
+                    Some(if rule.terms.failover { FAILOVER } else { "stale-if-error" }),
+                );
                 return self.answer_instead(&question, rule, &replay, &told, end_of_stream);
             }
             if status == 200 && !question.wanted.is_get && from_origin {

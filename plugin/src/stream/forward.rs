@@ -27,6 +27,11 @@ impl Stream {
                 return Action::Pause;
             }
         }
+        if rule.terms.failover && !self.is_fetch {
+            // What the client wants is the origin's answer to its own request.
+            self.state = State::Filling { question, group };
+            return Action::Continue;
+        }
         match self.revalidate(&question, rule) {
             Asked::Origin(token) => {
                 self.state = State::Fetching { question, group, token };

@@ -20,6 +20,9 @@ use crate::lookup::{Found, search};
 use crate::random;
 use crate::worker::Job;
 
+/// What is said where the cache answers only for an origin that fails.
+pub(super) const FAILOVER: &str = "failover";
+
 /// How long a worker leaves a key alone that it wanted to refresh, and that another one may be at: after that it looks into
 /// the gateway tier again.
 pub const REFRESH_ELSEWHERE_MS: u64 = 100;
@@ -52,6 +55,11 @@ impl Stream {
         now_ms: u64,
     ) -> Result<(), Nothing> {
         let (replay, tier, ticket) = self.find(wanted, terms, request, now_ms)?;
+        if terms.failover && !self.is_fetch {
+            // It is for when the origin fails.
+            let (ticket, candidate) = (Some(ticket), Some(replay));
+            return Err(Nothing { ticket, trusted: true, candidate, why: Forward::Bypass, detail: Some(FAILOVER) });
+        }
         let status = CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: tier.word() };
         if !self.reply(&replay, terms, request, &status, details(tier), now_ms) {
             return Err(Nothing {
@@ -65,7 +73,20 @@ impl Stream {
         if self.is_due(wanted, terms, &replay, now_ms) {
             self.refresh(wanted, request, &replay, now_ms);
         }
+        if let Some(slid) = replay.entry().slid(now_ms) {
+            self.slide(terms, &replay, slid);
+        }
         Ok(())
+    }
+
+    /// Keeps what a use has made fresh again, or whatever came into its place meanwhile.
+    fn slide(&self, terms: &Terms, replay: &Replay, slid: Entry) {
+        let instance = &*self.instance;
+        let kept = match instance.shared.exchange(replay.entry(), &slid) {
+            Some(held) if held.received_ms() > slid.received_ms() => Replay::new(held, terms),
+            _ => replay.renewed(slid, terms),
+        };
+        instance.worker.borrow_mut().hold(hash_of(replay.entry().key()), Rc::new(kept));
     }
 
     /// Finds in this gateway's tiers what answers a read. What is to be refreshed, or was fetched just now, may have been by

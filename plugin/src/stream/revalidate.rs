@@ -97,7 +97,7 @@ impl Stream {
     fn stand_in(&mut self, question: &Question, rule: &CacheRule, failed: Outcome) -> bool {
         let Some(candidate) = question.candidate.clone() else { return false };
         let replay = &candidate.replay;
-        if !(failed.status == 0 || is_error(failed.status)) || !self.may_stand_in(replay) {
+        if !(failed.status == 0 || is_error(failed.status)) || !self.may_stand_in(rule, replay) {
             return false;
         }
         let request = Fields::decode(&question.request).unwrap_or_default();

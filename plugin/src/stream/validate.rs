@@ -131,11 +131,12 @@ impl Stream {
 
     /// Whether what is stored may stand in for an error (RFC 5861 §4): within its window, and while no purge has reached
     /// it.
-    pub(super) fn may_stand_in(&self, replay: &Replay) -> bool {
+    pub(super) fn may_stand_in(&self, rule: &CacheRule, replay: &Replay) -> bool {
         let mut worker = self.instance.worker.borrow_mut();
         let known = worker.follow(&self.instance.shared).is_some();
-        let admitted = worker.purges.admits(replay.entry()) || planted("purged_validated");
-        known && replay.entry().may_replace_error(host::monotonic_ms()) && admitted
+        let (entry, now_ms) = (replay.entry(), host::monotonic_ms());
+        let in_time = if rule.terms.failover { entry.may_fail_over(now_ms) } else { entry.may_replace_error(now_ms) };
+        known && in_time && (worker.purges.admits(entry) || planted("purged_validated"))
     }
 
     /// Answers with what is stored, in place of the response whose header is here. In place if a body is still to come, or
