@@ -31,6 +31,10 @@ const BACKGROUND_CONCURRENCY_DEFAULT: usize = 16;
 const BACKGROUND_TIMEOUT: Range = Range { low: (1, "`1ms`"), high: (300_000, "`5m`") };
 const BACKGROUND_TIMEOUT_DEFAULT_MS: u32 = 15_000;
 
+/// What writes may ask of the origin.
+const RECACHE_CONCURRENCY: Range = Range { low: (1, "`1`"), high: (256, "`256`") };
+const RECACHE_RATE: Range = Range { low: (1, "`1`"), high: (10_000, "`10000`") };
+
 /// The worker tier lives in a VM's memory, of which hosts give at most 1 GiB.
 const L0_BYTES: Range = Range { low: (64 << 10, "`64KiB`"), high: (512 << 20, "`512MiB`") };
 
@@ -163,6 +167,14 @@ fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
         l0_bytes: size("l0_bytes", &L0_BYTES, default.l0_bytes),
         l1_bytes: size("l1_bytes", &L1_BYTES, default.l1_bytes),
         body_bytes_max: size("body_bytes_max", &BODY_BYTES, default.body_bytes_max),
+        recache_concurrency: fields
+            .get("recache_concurrency")
+            .and_then(|at| usize::try_from(at.number(&RECACHE_CONCURRENCY, found)?).ok())
+            .unwrap_or(default.recache_concurrency),
+        recache_rate: fields
+            .get("recache_rate")
+            .and_then(|at| u32::try_from(at.number(&RECACHE_RATE, found)?).ok())
+            .unwrap_or(default.recache_rate),
     };
     if found.mistakes.len() == mistakes_before && limits.body_bytes_max > limits.l1_bytes / 4 {
         // Either may be a default; whichever was written is shown.

@@ -36,6 +36,7 @@ mod naming;
 mod pieces;
 mod protobuf;
 mod quantity;
+mod recache;
 #[cfg(feature = "files")]
 pub mod reference;
 #[cfg(feature = "render")]

@@ -176,6 +176,25 @@ pub enum What {
     },
     /// A path that can't be its own key.
     PathAsKey(TemplateMistake),
+    /// A rule to recache that isn't there, or caches nothing.
+    NoSuchRoute {
+        name: String,
+        similar: Option<String>,
+    },
+    /// A capture that another rule's path doesn't have.
+    NoCaptureOf {
+        name: String,
+        route: String,
+        similar: Option<String>,
+        captures: String,
+    },
+    /// A path to recache that would stay unfilled.
+    CaptureNotGiven {
+        name: String,
+        route: String,
+    },
+    RecacheWithoutPurge,
+    RecacheWithoutBackground,
     NoSuchCapture {
         name: String,
         similar: Option<String>,
@@ -376,6 +395,17 @@ impl fmt::Display for What {
             Self::Path(mistake) => mistake.fmt(f),
             Self::Template { template, mistake } => write!(f, "`{template}`: {mistake}"),
             Self::PathAsKey(mistake) => write!(f, "without `key` the path is the key, and it can't be: {mistake}"),
+            Self::NoSuchRoute { name, .. } => write!(f, "`{name}` is no rule that caches"),
+            Self::NoCaptureOf { name, route, .. } => {
+                write!(f, "`{name}` is neither a capture of `{route}`'s path nor a query parameter")
+            }
+            Self::CaptureNotGiven { name, route } => {
+                write!(f, "the path of `{route}` needs `{{{name}}}`, and nothing gives it")
+            }
+            Self::RecacheWithoutPurge => {
+                f.write_str("`recache` reads again what the rule purges, and it purges nothing")
+            }
+            Self::RecacheWithoutBackground => f.write_str("nothing can be read again with `background: off`"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
             Self::CaptureLeftOut { name, key } => {
                 write!(f, "the key `{key}` leaves out `{{{name}}}`, so different paths would share one response")
@@ -479,6 +509,20 @@ impl What {
             Self::Path(mistake) => mistake.mend(),
             Self::Template { mistake, .. } => mistake.mend(),
             Self::PathAsKey(_) => "write a `key`, such as `\"user:{user_id}\"`",
+            Self::NoSuchRoute { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::NoSuchRoute { .. } => "write the `name` of a rule with `cache`",
+            Self::NoCaptureOf { similar: Some(similar), .. } => return format!("did you mean `{similar}`?").into(),
+            Self::NoCaptureOf { captures, .. } if captures.is_empty() => {
+                "its path captures nothing; a query parameter is written as `query.page`"
+            }
+            Self::NoCaptureOf { captures, .. } => {
+                return format!("its path captures {captures}; a query parameter is written as `query.page`").into();
+            }
+            Self::CaptureNotGiven { name, .. } => {
+                return format!("add it to `include`, `rename` or `set`, such as `include: [{name}]`").into();
+            }
+            Self::RecacheWithoutPurge => "add `purge`, or put `recache` into the rule that has it",
+            Self::RecacheWithoutBackground => "leave `background: off` out, or `recache`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {
                 return format!("did you mean `{{{similar}}}`?").into();
             }

@@ -16,7 +16,7 @@ use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
 use crate::vocabulary::{CACHE, IDENTITY, MATCH, QUERY, REQUEST_TESTS, ROUTE, ROUTE_PURGE};
 use crate::walk::{At, Fields, Found};
-use crate::{conditions, host, method, terms};
+use crate::{conditions, host, method, recache, terms};
 
 /// Each is compared with each parameter of a request.
 const NAMES_MAX: usize = 64;
@@ -39,18 +39,44 @@ pub(crate) fn all(fields: &Fields<'_>, defaults: &Defaults<'_>, found: &mut Foun
         found.add(routes, What::NoRoutes);
     }
     let mut names = BTreeMap::new();
-    let rules = items.iter().filter_map(|item| {
-        let rule = rule(item, defaults, &mut names, found);
+    let (mut rules, mut recaching) = (Vec::new(), Vec::new());
+    for item in &items {
+        let read = rule(item, defaults, &mut names, found);
         found.rule = None;
-        rule
-    });
-    rules.collect()
+        if let Some((rule, recache)) = read {
+            recaching.extend(recache.map(|at| (rules.len(), at)));
+            rules.push(rule);
+        }
+    }
+    let off = |at: &At<'_>| {
+        matches!(&at.node.kind, Kind::Bool(false)) || matches!(&at.node.kind, Kind::Text(text) if text == "off")
+    };
+    for (own, at) in recaching {
+        let Some(rule) = rules.get(own) else { continue };
+        found.rule = Some(rule.name.clone());
+        if fields.get("background").is_some_and(off) {
+            found.add_name(&at, What::RecacheWithoutBackground);
+        }
+        let recaches = recache::all(&at, rule, &rules, found);
+        match rules.get_mut(own).map(|rule| &mut rule.action) {
+            Some(Action::Purge(purge)) => purge.recache = recaches,
+            _ => found.add_name(&at, What::RecacheWithoutPurge),
+        }
+    }
+    found.rule = None;
+    rules
 }
 
 /// Names and where they were given first.
 type Names<'a> = BTreeMap<&'a str, String>;
 
-fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: &mut Found) -> Option<Rule> {
+/// A rule, and what it asks to be read again.
+fn rule<'a>(
+    at: &At<'a>,
+    defaults: &Defaults<'_>,
+    names: &mut Names<'a>,
+    found: &mut Found,
+) -> Option<(Rule, Option<At<'a>>)> {
     // Known before anything is said about the rule.
     found.rule = name_in(at).map(shorten);
     let fields = at.fields(&ROUTE, found)?;
@@ -98,7 +124,8 @@ fn rule<'a>(at: &At<'a>, defaults: &Defaults<'_>, names: &mut Names<'a>, found: 
             return None;
         }
     };
-    Some(Rule { name: name?, methods, host, path: path?.template, conditions, mode, action: action? })
+    let rule = Rule { name: name?, methods, host, path: path?.template, conditions, mode, action: action? };
+    Some((rule, fields.get("recache").cloned()))
 }
 
 /// `on` or `off`; `shadow` is a word of the language too.
@@ -270,7 +297,7 @@ fn purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Purg
     let fields = at.fields(&ROUTE_PURGE, found)?;
     let tags = fields.need("tags", "tags: [\"user:{user_id}\"]", found)?;
     let (tags, item_tags) = naming::tags_of_purge(tags, path, found)?;
-    Some(PurgeRule { tags, item_tags })
+    Some(PurgeRule { tags, item_tags, recache: Vec::new() })
 }
 
 fn query(at: &At<'_>, found: &mut Found) -> Option<(QuerySelection, bool)> {

@@ -58,8 +58,11 @@ pub(crate) const NAMESPACE: Words = Words { now: &["prefix", "version"], later: 
 pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout"], later: &["token_env"], below: &[] };
 
 /// `limits`.
-pub(crate) const LIMITS: Words =
-    Words { now: &["l0_bytes", "l1_bytes", "body_bytes_max"], later: &["recache_concurrency"], below: &[] };
+pub(crate) const LIMITS: Words = Words {
+    now: &["l0_bytes", "l1_bytes", "body_bytes_max", "recache_concurrency", "recache_rate"],
+    later: &[],
+    below: &[],
+};
 
 /// `consistency`.
 pub(crate) const CONSISTENCY: Words = Words { now: &["window"], later: &["on_feed_loss"], below: &[] };
@@ -72,10 +75,13 @@ pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "t
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {
-    now: &["name", "match", "mode", "cache", "purge"],
-    later: &["recache"],
-    below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE)],
+    now: &["name", "match", "mode", "cache", "purge", "recache"],
+    later: &[],
+    below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE), ("an item of `recache`", &RECACHE)],
 };
+
+/// An item of `recache`.
+pub(crate) const RECACHE: Words = Words { now: &["route", "include", "rename", "set"], later: &[], below: &[] };
 
 /// `match`.
 pub(crate) const MATCH: Words =

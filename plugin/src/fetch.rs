@@ -15,8 +15,9 @@ const MISSING_MS: u64 = 30_000;
 
 /// What is to be fetched.
 pub struct Fetch {
-    /// The hash of the entry's key.
-    pub key: u64,
+    /// The hash of the key of an entry that is to be refreshed, by one worker at a time; none for what a write asks for, which
+    /// is newer than whatever is under way.
+    pub key: Option<u64>,
     /// The request's header, without the mark ([`routecache_core::fetch::header_of`]).
     pub header: Vec<u8>,
     /// Whether the client came by https.

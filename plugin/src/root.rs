@@ -139,13 +139,17 @@ pub struct Root {
     calls: HashMap<u32, Call>,
     /// What is to be fetched as soon as fewer fetches are under way.
     fetches: VecDeque<Fetch>,
+    /// What writes ask for, likewise.
+    recaches: VecDeque<Fetch>,
+    /// The second in which reads of that kind began last, and how many did.
+    recached: (u64, u32),
     /// Tells this context from others that might poll the feed.
     name: u64,
 }
 
 /// A call that is under way: to the bridge, or back to the gateway.
 enum Call {
-    Fetch { key: u64 },
+    Fetch { key: Option<u64> },
     Store,
     Purge { operation: u64, tags: Vec<String>, stream: Option<u32> },
     Feed { started_ms: u64, cursor: Option<GroupPosition>, known: Option<GroupPosition> },
@@ -154,7 +158,15 @@ enum Call {
 impl Root {
     /// A root context without configuration.
     pub fn new(id: u32) -> Self {
-        Self { id, instance: None, calls: HashMap::new(), fetches: VecDeque::new(), name: random() }
+        Self {
+            id,
+            instance: None,
+            calls: HashMap::new(),
+            fetches: VecDeque::new(),
+            recaches: VecDeque::new(),
+            recached: (0, 0),
+            name: random(),
+        }
     }
 
     fn configure(&mut self, configuration: &[u8]) -> Result<(), String> {
@@ -185,53 +197,101 @@ impl Root {
                 (Job::Purge { operation, tags, stream }, Some(bridge)) => {
                     self.send_purge(instance, bridge, operation, tags, stream);
                 }
-                (Job::Fetch(fetch), _) if self.fetches.len() < FETCHES_WAITING_MAX => self.fetches.push_back(fetch),
-                (Job::Fetch(_), _) => metrics::count("routecache_fetches_dropped"),
+                (Job::Fetch(fetch), _) => self.line_up(fetch),
                 (Job::Store { .. } | Job::Purge { .. }, None) => {} // of rules that had one
             }
         }
         self.start_fetches(instance);
     }
 
-    /// Sends as many fetches as may be under way. For each key one worker of the gateway does, at a time.
-    fn start_fetches(&mut self, instance: &Instance) {
-        let Some(background) = &instance.policy().background else { return };
-        let under_way = self.calls.values().filter(|call| matches!(call, Call::Fetch { .. })).count();
-        let mut free = background.concurrency.saturating_sub(under_way);
-        while free > 0 {
-            let Some(Fetch { key, header, https }) = self.fetches.pop_front() else { return };
-            let now_ms = host::monotonic_ms();
-            let until_ms = now_ms.saturating_add(background.timeout_ms.into());
-            let taken = instance.shared.refreshing(key, |leases| leases.take(key, now_ms, until_ms));
-            if taken != Some(Ok(())) {
-                continue;
-            }
-            let Some(token) = fetch::send(instance, &header, https) else {
-                instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
-                instance.worker.borrow_mut().attempts.fail(key, now_ms);
-                continue;
-            };
-            instance.worker.borrow_mut().attempts.wait(key, now_ms, until_ms);
-            self.calls.insert(token, Call::Fetch { key });
-            free = free.saturating_sub(1);
+    /// Has something fetched in its turn.
+    fn line_up(&mut self, fetch: Fetch) {
+        let line = if fetch.key.is_some() { &mut self.fetches } else { &mut self.recaches };
+        // What waits to be read again needs to be read once.
+        let waits = fetch.key.is_none() && line.iter().any(|waiting| waiting.header == fetch.header);
+        if line.len() >= FETCHES_WAITING_MAX {
+            metrics::count("routecache_fetches_dropped");
+        } else if !waits {
+            line.push_back(fetch);
         }
     }
 
-    /// Remembers what became of a fetch, and sends the next.
-    fn fetched(&mut self, instance: &Instance, key: u64, header_count: usize) {
-        let kind = fetch::outcome(header_count).ok().map(|outcome| outcome.kind);
-        instance.count_fetch(kind);
+    /// Sends as many fetches as may be under way.
+    fn start_fetches(&mut self, instance: &Instance) {
+        let Some(background) = &instance.policy().background else { return };
+        let limits = instance.policy().limits;
+        while self.fetches_under_way(false) < background.concurrency {
+            let Some(fetch) = self.fetches.pop_front() else { break };
+            self.start_refresh(instance, fetch, background.timeout_ms);
+        }
+        let second = host::monotonic_ms() / 1000;
+        if self.recached.0 != second {
+            self.recached = (second, 0);
+        }
+        while self.fetches_under_way(true) < limits.recache_concurrency && self.recached.1 < limits.recache_rate {
+            let Some(Fetch { header, https, .. }) = self.recaches.pop_front() else { break };
+            self.recached.1 = self.recached.1.saturating_add(1);
+            match fetch::send(instance, &header, https) {
+                Some(token) => drop(self.calls.insert(token, Call::Fetch { key: None })),
+                None => instance.count_fetch(None),
+            }
+        }
+    }
+
+    fn fetches_under_way(&self, recaches: bool) -> usize {
+        let calls = self.calls.values();
+        calls.filter(|call| matches!(call, Call::Fetch { key } if key.is_none() == recaches)).count()
+    }
+
+    /// Refreshes an entry, unless another worker of the gateway is at it.
+    fn start_refresh(&mut self, instance: &Instance, fetch: Fetch, timeout_ms: u32) {
+        let Fetch { key: Some(key), header, https } = fetch else { return };
         let now_ms = host::monotonic_ms();
-        let mut worker = instance.worker.borrow_mut();
-        if matches!(kind, Some(Kind::Stored | Kind::Uncacheable)) {
+        let until_ms = now_ms.saturating_add(timeout_ms.into());
+        let taken = instance.shared.refreshing(key, |leases| leases.take(key, now_ms, until_ms));
+        if taken != Some(Ok(())) {
+            return;
+        }
+        let Some(token) = fetch::send(instance, &header, https) else {
+            instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
+            instance.worker.borrow_mut().attempts.fail(key, now_ms);
+            return;
+        };
+        instance.worker.borrow_mut().attempts.wait(key, now_ms, until_ms);
+        self.calls.insert(token, Call::Fetch { key: Some(key) });
+    }
+
+    /// Remembers what became of a fetch, and sends the next.
+    fn fetched(&mut self, instance: &Instance, key: Option<u64>, header_count: usize) {
+        let outcome = fetch::outcome(header_count);
+        let kind = outcome.ok().map(|outcome| outcome.kind);
+        instance.count_fetch(kind);
+        match (key, kind) {
+            (Some(key), kind) => self.refreshed(instance, key, matches!(kind, Some(Kind::Stored | Kind::Uncacheable))),
+            (None, Some(Kind::Stored)) => metrics::count("routecache_recaches_stored"),
+            (None, kind) => {
+                metrics::count("routecache_recaches_failed");
+                let status = outcome.map_or_else(|status| status, |outcome| outcome.status);
+                let word = kind.map_or("lost", Kind::word);
+                host::log(
+                    Level::Warn,
+                    &format!("routecache: what a write asked to be read again is {word} ({status})"),
+                );
+            }
+        }
+        self.start_fetches(instance);
+    }
+
+    fn refreshed(&self, instance: &Instance, key: u64, done: bool) {
+        let now_ms = host::monotonic_ms();
+        let attempts = &mut instance.worker.borrow_mut().attempts;
+        if done {
             instance.shared.refreshing(key, |leases| leases.give_back(key));
-            worker.attempts.succeed(key);
+            attempts.succeed(key);
         } else {
             instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
-            worker.attempts.fail(key, now_ms);
+            attempts.fail(key, now_ms);
         }
-        drop(worker);
-        self.start_fetches(instance);
     }
 
     fn send_purge(
@@ -400,6 +460,7 @@ impl Context for Root {
             worker.forget_queue();
             // This context's calls end with it. A purge among them may be that of a stream under the new rules, which is
             // held for its answer; so the next context sends it again.
+            self.recaches.drain(..).for_each(|fetch| worker.hand_over(Job::Fetch(fetch)));
             for (_, call) in self.calls.drain() {
                 if let Call::Purge { operation, tags, stream } = call {
                     worker.hand_over(Job::Purge { operation, tags, stream });

@@ -25,6 +25,7 @@ impl Stage {
         let origin = Origin::start().await?;
         let mut rules = rules_without_bridge();
         rules["routes"][0]["cache"]["stale_if_error"] = "1m".into();
+        rules["routes"][2]["recache"] = json!([{ "route": "user", "include": ["user_id"] }]);
         let filters_before = vec![
             filter("cors", "cors.v3.Cors", json!({})),
             filter(
@@ -264,5 +265,31 @@ async fn a_refresh_behind_the_client_passes_route_and_filters_as_a_request_does(
         }
     }
     assert_eq!(stage.origin.requests("GET", "/api/users/1") - heard, 1);
+    Ok(())
+}
+
+/// On a route that rewrites path and host, and as nobody.
+#[tokio::test]
+async fn what_a_write_purged_is_read_again_behind_it_the_way_of_any_request() -> Result<()> {
+    let mut stage = Stage::set().await?;
+    let answer = |version: &str| user().header("x-version", version).header("cache-control", "max-age=60");
+    stage.origin.script("GET", "/api/users/1", answer("1"));
+    stage.origin.script("PUT", "/api/users/1", Answer::empty(StatusCode::NO_CONTENT));
+    let before = stage.get(0, "/users/1").await?;
+    stage.origin.script("GET", "/api/users/1", answer("2"));
+    let write = Request::new(Method::PUT, "/users/1").header("cookie", "a=b").header("authorization", "Bearer x");
+    let written = stage.workers[0].send(write).await?;
+    assert_eq!(written.cache_status().detail.as_deref(), Some("purged"));
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(stage.origin.requests("GET", "/api/users/1"), 2);
+    for worker in [0, 1] {
+        let hit = stage.get(worker, "/users/1").await?;
+        assert!(hit.cache_status().hit, "{}", hit.header("cache-status"));
+        assert!(hit.header("x-version").contains('2'), "{}", hit.header("x-version"));
+        for name in ["access-control-allow-origin", "content-encoding", "x-route"] {
+            assert_eq!(hit.header(name), before.header(name), "{name}");
+        }
+    }
+    assert_eq!(stage.origin.requests("GET", "/api/users/1"), 2);
     Ok(())
 }

@@ -561,3 +561,99 @@ fn in_failover_mode_the_cache_answers_only_when_the_origin_fails_and_never_past_
         }
     }
 }
+
+/// Rules by which a write to a user has its orders read again, each page.
+fn recaching(mut rules: Value) -> Value {
+    rules["routes"][2]["recache"] = json!([
+        { "route": "user", "include": ["id"] },
+        { "route": "orders", "include": ["id"], "set": { "query.page": [1, 2] } }
+    ]);
+    rules
+}
+
+#[test]
+fn what_a_write_purged_is_read_again_behind_it_for_the_next_reader_and_as_nobody() {
+    for rules in [rules(), rules_alone()] {
+        let mut version = 1;
+        let mut world = stage(&recaching(rules), move |call: &Call| {
+            version += u32::from(call.method() == "PUT");
+            Response::ok(format!("v{version} of {}", call.path())).after(ms(40))
+        });
+        get(&mut world, 0, "/users/7");
+        let write = Request::put("/users/7")
+            .body("x")
+            .header("cookie", "session=1")
+            .header("authorization", "Bearer x")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("x-forwarded-proto", "https");
+        let written = world.fetch(write);
+        assert!(written.took() <= ms(42), "nobody waits for it: {:?}", written.took());
+        world.run_until_idle();
+        let calls = world.origin_requests()[2..].to_vec();
+        let mut paths: Vec<&str> = calls.iter().map(Call::path).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["/users/7", "/users/7/orders?page=1", "/users/7/orders?page=2"]);
+        for call in &calls {
+            for name in ["cookie", "authorization", "x-forwarded-for"] {
+                assert_eq!(call.header(name), None, "{name}");
+            }
+            assert_eq!((call.method(), call.header("x-forwarded-proto")), ("GET", Some("https")));
+        }
+        for (worker, path) in [(0, "/users/7"), (1, "/users/7/orders?page=1"), (0, "/users/7/orders?page=2")] {
+            let answer = world.fetch(Request::get(path).worker(worker).header("x-forwarded-proto", "https"));
+            assert_eq!((answer.text(), status(&answer).split(';').next()), (format!("v2 of {path}"), Some("hit")));
+        }
+        assert_eq!(world.metric("routecache_recaches_stored"), 3);
+    }
+}
+
+#[test]
+fn a_write_that_failed_has_nothing_read_again() {
+    let mut world = stage(&recaching(rules_alone()), |call: &Call| {
+        Response::new(if call.method() == "PUT" { 409 } else { 200 }).body("x")
+    });
+    world.fetch(Request::put("/users/7").body("x"));
+    world.run_until_idle();
+    assert_eq!(asked(&world), 1);
+}
+
+/// C1, and no write is read again for ever: of writes in a row, the last one's reads stay.
+#[test]
+fn of_many_writes_in_a_row_the_last_ones_state_is_what_is_read() {
+    let mut version = 0;
+    let mut world = stage(&recaching(rules_alone()), move |call: &Call| {
+        version += u32::from(call.method() == "PUT");
+        Response::ok(format!("v{version}")).after(ms(40))
+    });
+    for _ in 0..20 {
+        world.send(Request::put("/users/7").body("x"));
+        world.run_for(ms(7));
+    }
+    world.run_until_idle();
+    let reads = asked(&world) - 20;
+    assert!(reads < 60, "what waits already isn't asked for twice: {reads}");
+    for path in ["/users/7", "/users/7/orders?page=1", "/users/7/orders?page=2"] {
+        let answer = get(&mut world, 0, path);
+        assert_eq!(answer.text(), "v20", "{path}");
+        assert!(status(&answer).starts_with("hit"), "{path}");
+    }
+}
+
+#[test]
+fn reads_after_writes_are_bounded_at_a_time_and_in_a_second() {
+    let mut rules = recaching(rules_alone());
+    rules["limits"]["recache_concurrency"] = json!(2);
+    rules["limits"]["recache_rate"] = json!(5);
+    let mut world =
+        stage(&rules, |call: &Call| Response::ok("x").after(ms(if call.method() == "PUT" { 1 } else { 100 })));
+    for user in 0..10 {
+        world.fetch(Request::put(&format!("/users/{user}")).body("x"));
+    }
+    let reads = |world: &World| asked(world) - 10;
+    world.run_for(ms(10));
+    assert_eq!(reads(&world), 2);
+    world.run_for(ms(900));
+    assert!(reads(&world) <= 10, "{}", reads(&world));
+    world.run_for(ms(8000));
+    assert_eq!(reads(&world), 30, "all in time");
+}

@@ -2,14 +2,16 @@
 
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
-    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, REQUEST_TESTS,
-    RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL,
+    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
+    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
 const TEMPLATE: Shape = Shape::Text("a template", "^.{1,1024}$");
 const TAG_TEMPLATE: Shape = Shape::Text("a template", "^[^!].{0,1023}$");
 const FIELD_NAME: Shape = Shape::Text("the name of a header field", "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$");
+const VALUE: Shape = Shape::Text("a value", "");
+const WHOLE: Shape = Shape::Number("0", "9007199254740992");
 const PARAMETER: Shape = Shape::Text("the name of a query parameter, in which `*` stands for anything", "");
 const POINTER: Shape = Shape::Text("a JSON pointer, in which `*` stands for every member", "^/");
 const ITEM_TEMPLATE: Shape = Shape::Text("a template with `{}`, where each value goes", "\\{\\}");
@@ -268,6 +270,20 @@ const LIMITS_MAP: Map = Map {
             "body_bytes_max: 2MiB",
         )
         .default("1MiB"),
+        Field::new(
+            "recache_concurrency",
+            Shape::Number("1", "256"),
+            "How many reads that `recache` asks for may be under way at a time in each worker; the others wait.",
+            "recache_concurrency: 8",
+        )
+        .default("4"),
+        Field::new(
+            "recache_rate",
+            Shape::Number("1", "10000"),
+            "How many of them may begin in a second in each worker.",
+            "recache_rate: 10",
+        )
+        .default("50"),
     ],
 };
 
@@ -344,6 +360,54 @@ const ROUTE_MAP: Map = Map {
             "What they purge when they succeed.",
             "purge: { tags: [users] }",
         ),
+        Field::new(
+            "recache",
+            Shape::List(&Shape::Map(&RECACHE_MAP), 0, 64),
+            "What is read again behind the writer's response, so that the next reader finds it. Only beside `purge`. The reads go \
+             through the gateway's own listener (`background`) and carry nothing of who wrote: no cookie, no credential.",
+            "recache: [{ route: order-list, include: [user_id] }]",
+        )
+        .default("[]"),
+    ],
+};
+
+const RECACHE_MAP: Map = Map {
+    path: "routes[].recache[]",
+    about: "A read of another rule. Names are captures of a path, or query parameters as `query.page`. Where the write lacks a \
+            value, that read is left out.",
+    words: &RECACHE,
+    one_of: &[],
+    fields: &[
+        Field::new("route", NAME, "The name of the cache rule.", "route: menu").needed(),
+        Field::new(
+            "include",
+            Shape::List(&Shape::Text("a capture or `query.…`", ""), 0, usize::MAX),
+            "Values of the write that have the same name in the other rule.",
+            "include: [query.page]",
+        )
+        .otherwise("none"),
+        Field::new(
+            "rename",
+            Shape::Named(
+                "a capture of this path, or `query.…`",
+                "",
+                &Shape::Text("a capture of the other path, or `query.…`", ""),
+            ),
+            "The same for values that have another name there.",
+            "rename: { query.size: query.page_size }",
+        )
+        .default("{}"),
+        Field::new(
+            "set",
+            Shape::Named(
+                "a capture of the other path, or `query.…`",
+                "",
+                &Shape::Any(&[VALUE, WHOLE, Shape::List(&Shape::Any(&[VALUE, WHOLE]), 1, 64)]),
+            ),
+            "Values of its own. Of several values each makes a read.",
+            "set: { query.page: [\"1\", \"2\"] }",
+        )
+        .default("{}"),
     ],
 };
 

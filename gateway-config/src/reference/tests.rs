@@ -32,6 +32,8 @@ routes:
   - name: user-write
     match: { path: "/users/{user_id}" }
     purge: { tags: [users] }
+    recache: [{ route: menu }]
+  - { name: menu, match: { path: /menu }, cache: {} }
 resources:
   user:
     id: user_id
@@ -56,6 +58,8 @@ fn file(map: &Map, field: &Field, value: Option<Value>) -> Value {
         place = match name.strip_suffix("[]") {
             Some(list) => {
                 let next = names.get(number + 1).map(|next| next.trim_end_matches("[]"));
+                // Only beside `purge`.
+                let next = next.or((field.name == "recache").then_some("purge"));
                 let items = place[list].as_array_mut().unwrap().iter_mut();
                 items.into_iter().find(|item| next.is_none_or(|next| item.get(next).is_some())).expect(map.path)
             }

@@ -12,7 +12,7 @@ use crate::fields::{Fields, Line, encode};
 pub const FETCH: &str = "routecache-fetch";
 
 /// Tells who has forwarded a request already (RFC 8586).
-const CDN_LOOP: &str = "cdn-loop";
+pub(crate) const CDN_LOOP: &str = "cdn-loop";
 
 /// What marks a request as a fetch of this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

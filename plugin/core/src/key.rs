@@ -306,9 +306,7 @@ impl Values for RequestValues<'_> {
         let Facts { target, fields, body, property } = self.facts;
         let raw = match source {
             Source::Capture(name) => self.found.capture(name)?,
-            Source::Query(name) => {
-                pairs(target.query?).find(|(known, _)| is_named(known, name)).map(|(_, value)| value)?
-            }
+            Source::Query(name) => query_value(target.query?, name)?,
             Source::Host => host_of(target.authority),
             Source::Method => target.method,
             Source::Header(name) => return selecting_value(fields, name, &[]).map(Cow::Owned),
@@ -326,6 +324,11 @@ impl Values for RequestValues<'_> {
         };
         Some(if self.decoded { percent_decode(raw) } else { Cow::Borrowed(raw.as_bytes()) })
     }
+}
+
+/// The value of a query's first parameter of that name, as it stands.
+pub(crate) fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    pairs(query).find(|(known, _)| is_named(known, name)).map(|(_, value)| value)
 }
 
 /// The `name=value` pairs of a query as they stand. Only `&` separates: what other separators mean is the origin's

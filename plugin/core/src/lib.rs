@@ -7,7 +7,7 @@
 //! (§3: [`storing`], [`cache_control`], [`targeted`]), freshness (§4.2: [`freshness`]), selecting fields (§4.1: [`vary`]),
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
-//! [`refresh`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
+//! [`refresh`], [`recache`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
 //! [`eviction`]); what a purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that
 //! ([`cache_status`]).
 #![cfg_attr(
@@ -48,6 +48,7 @@ pub mod policy;
 pub mod property;
 pub mod purge_table;
 pub mod ranges;
+pub mod recache;
 pub mod refresh;
 pub mod reply;
 pub mod request;

@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::condition::{Condition, Glob, Subject, Test};
 use crate::json::Pointer;
 use crate::path::PathTemplate;
+use crate::recache::Recache;
 use crate::template::Template;
 
 /// A count of whole seconds: the `delta-seconds` of RFC 9111 §1.2.2.
@@ -114,11 +115,21 @@ pub struct Limits {
     pub l1_bytes: u64,
     /// The longest response body that is stored.
     pub body_bytes_max: u64,
+    /// How many reads that writes ask for may be under way at a time in each worker.
+    pub recache_concurrency: usize,
+    /// How many of them may begin in a second in each worker.
+    pub recache_rate: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { l0_bytes: 8 << 20, l1_bytes: 64 << 20, body_bytes_max: 1 << 20 }
+        Self {
+            l0_bytes: 8 << 20,
+            l1_bytes: 64 << 20,
+            body_bytes_max: 1 << 20,
+            recache_concurrency: 4,
+            recache_rate: 50,
+        }
     }
 }
 
@@ -511,6 +522,8 @@ pub struct PurgeRule {
     pub tags: Vec<Template>,
     /// Made of what its bodies and its response say.
     pub item_tags: Vec<ItemTag<WritePart>>,
+    /// What is read again behind the writer.
+    pub recache: Vec<Recache>,
 }
 
 impl Rule {

@@ -16,6 +16,7 @@ use crate::policy::{
     WritePart,
 };
 use crate::property::Properties;
+use crate::recache::{READS_MAX, Read};
 use crate::storing::NotStored;
 use crate::template::{Around, NoValue, Placeholder, Source, Template, escape};
 
@@ -313,6 +314,8 @@ pub struct Writing {
     tags: Vec<String>,
     /// What they say of its bodies and its response.
     later: Vec<Later>,
+    /// What is to be read again.
+    recaches: Vec<Read>,
     scheme: &'static str,
     method: String,
     authority: String,
@@ -343,6 +346,18 @@ impl Writing {
     #[must_use]
     pub fn bypass(&self) -> Option<&Bypass> {
         self.bypass.as_ref()
+    }
+
+    /// Whether its client came by https.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// What is to be read again behind the writer, if it succeeds.
+    #[must_use]
+    pub fn recaches(&self) -> &[Read] {
+        &self.recaches
     }
 
     /// Whether its own body says what it purges.
@@ -479,7 +494,8 @@ impl Engine {
         let (path, query) = (asked.path.to_owned(), asked.query.map(str::to_owned));
         let (scheme, method, authority) = (asked.scheme, asked.method.to_owned(), asked.authority.clone());
         let (tags, later) = (Vec::new(), Vec::new());
-        let mut write = Writing { tags, later, scheme, method, authority, path, query, bypass };
+        let recaches = Vec::new();
+        let mut write = Writing { tags, later, recaches, scheme, method, authority, path, query, bypass };
         let facts = asked.facts(arrived);
         self.add_purges(purges, &facts, &mut write);
         let normal = normal_path(asked.path);
@@ -703,6 +719,15 @@ impl Engine {
                 tags.extend(tag.map_or_else(|_| self.may_mean(template.start()), |tag| vec![tag]));
             }
             write.tags = tags.0;
+            for recache in &purge.recache {
+                let Some(rule) = self.policy.rules.get(recache.rule) else { continue };
+                let read = recache.read(&rule.path, rule.host.as_deref(), &facts.target, found);
+                if let Some(read) =
+                    read.filter(|read| write.recaches.len() < READS_MAX && !write.recaches.contains(read))
+                {
+                    write.recaches.push(read);
+                }
+            }
             for tag in &purge.item_tags {
                 let around = key::around(tag, facts, found).ok();
                 let start = tag.template.start().to_owned();
@@ -803,7 +828,7 @@ mod tests {
         let methods = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect();
         let cache = CacheRule::new(template("user:{id}"), DeltaSeconds::saturating(60));
         let purge = |tags: &[&str]| {
-            Action::Purge(PurgeRule { tags: tags.iter().map(|tag| template(tag)).collect(), item_tags: Vec::new() })
+            Action::Purge(PurgeRule { tags: tags.iter().map(|tag| template(tag)).collect(), ..PurgeRule::default() })
         };
         let rule = |name: &str, path: &str, action| Rule {
             name: name.into(),

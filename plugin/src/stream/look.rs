@@ -161,7 +161,7 @@ impl Stream {
         let key = hash_of(replay.entry().key());
         let mut worker = self.instance.worker.borrow_mut();
         worker.attempts.wait(key, now_ms, now_ms.saturating_add(REFRESH_ELSEWHERE_MS));
-        worker.leave(Job::Fetch(Fetch { key, header: header_of(request, true), https: wanted.https }));
+        worker.leave(Job::Fetch(Fetch { key: Some(key), header: header_of(request, true), https: wanted.https }));
     }
 
     /// Answers the current stream from an entry. False if the host refused.

@@ -30,9 +30,11 @@ use routecache_core::template::Around;
 use self::gather::Gathered;
 use self::tell::tell;
 use self::write::Write;
+use crate::fetch::Fetch;
 use crate::host::{self, Buffer, Map};
 use crate::lookup::Candidate;
 use crate::root::Instance;
+use crate::worker::Job;
 
 /// See the module.
 pub struct Stream {
@@ -41,6 +43,8 @@ pub struct Stream {
     state: State,
     /// It is a fetch of the filter's own.
     is_fetch: bool,
+    /// What is to be read again when its response is out.
+    recaches: Vec<Fetch>,
 }
 
 /// What this exchange waits for.
@@ -136,7 +140,7 @@ impl Stream {
 
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
-        Self { id, instance, state: State::Passing, is_fetch: false }
+        Self { id, instance, state: State::Passing, is_fetch: false, recaches: Vec::new() }
     }
 }
 
@@ -155,6 +159,9 @@ impl Context for Stream {
 
     fn on_done(&mut self) -> bool {
         self.instance.worker.borrow_mut().held.remove(&self.id);
+        for fetch in mem::take(&mut self.recaches) {
+            self.instance.worker.borrow_mut().leave(Job::Fetch(fetch));
+        }
         let waited = self.instance.worker.borrow_mut().bodies.done(self.id);
         if let (State::Reading { request, .. }, false) = (&mut self.state, waited) {
             // It went on its way, and nothing has been heard of it since.

@@ -4,11 +4,13 @@ use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fields::Fields;
 use routecache_core::planted::planted;
+use routecache_core::recache::Read;
 use routecache_core::request::{Outcome, REQUEST_BODY_BYTES_MAX, Writing, write_purges};
 
 use super::gather::Gathered;
 use super::tell::{status_of, tell};
 use super::{State, Stream};
+use crate::fetch::Fetch;
 use crate::host::{self, Buffer, Map};
 use crate::root::Purged;
 
@@ -58,6 +60,10 @@ impl Stream {
                 let body = Gathered::up_to(REQUEST_BODY_BYTES_MAX);
                 self.state = State::Answered { writing: write.writing.clone(), body };
             }
+        }
+        if response.is_some_and(|(status, _)| write_purges(status)) {
+            let read = |read: &Read| Fetch { key: None, header: read.header(), https: write.writing.is_https() };
+            self.recaches = write.writing.recaches().iter().map(read).collect();
         }
         if planted("purge_after_release") {
             self.state = State::Writing(write);
