@@ -345,3 +345,35 @@ fn what_other_caches_have_said_stays_in_front() {
         assert_eq!(answer.headers.all("cache-status"), ["cdn; hit; ttl=5", ours]);
     }
 }
+
+/// A connection that becomes another protocol's, and gRPC in any rule's way: passed on as they are, never stored.
+#[test]
+fn upgrades_and_grpc_are_left_alone() {
+    let mut rules = merged(rules_alone(), &json!({ "key": "user:{id}:{body}", "tags": ["user:{id}"] }));
+    rules["routes"][0]["match"]["methods"] = json!(["GET", "POST"]);
+    let (mut world, heard) = stage(&rules, |call, _| match call.header("upgrade") {
+        Some(_) => Response::new(101).header("upgrade", "websocket").chunk(ms(5), "frame").chunk(ms(5), "frame"),
+        None => Response::grpc("message"),
+    });
+    for _ in 0..2 {
+        let answer = get(&mut world, &[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert_eq!((answer.status, answer.text().as_str()), (101, "frameframe"));
+        assert_eq!(status(&answer), "fwd=bypass; detail=upgrade");
+    }
+    // A call by POST is an unsafe request, and what answers its URL is purged (RFC 9111 §4.4).
+    for (method, told) in [("POST", "fwd=method; detail=purged"), ("GET", "fwd=bypass; detail=grpc")] {
+        for _ in 0..2 {
+            let call = Request::new(method, "/users/7").header("content-type", "application/grpc").body("message");
+            let answer = world.fetch(call);
+            assert_eq!((answer.status, answer.trailers.get("grpc-status")), (200, Some("0")), "{method}");
+            assert_eq!(status(&answer), told, "{method}");
+        }
+    }
+    assert_eq!(heard.borrow().len(), 6);
+    assert!(heard.borrow()[2..].iter().all(|call| call.body.ends_with(b"message")));
+    // What speaks gRPC in answer to a plain request has trailers, and isn't stored either.
+    for _ in 0..2 {
+        get(&mut world, &[]);
+    }
+    assert_eq!(heard.borrow().len(), 8);
+}

@@ -109,6 +109,8 @@ pub enum Bypass {
     Body,
     /// It wants another protocol.
     Upgrade,
+    /// It is a gRPC call.
+    Grpc,
     /// It carries a field that may change what the origin answers, and that no key holds.
     Override,
     /// It has a precondition that is for the origin to judge (`If-Match`, `If-Unmodified-Since`).
@@ -137,6 +139,7 @@ impl Bypass {
             Self::Credentials => "credentials",
             Self::Body => "request-body",
             Self::Upgrade => "upgrade",
+            Self::Grpc => "grpc",
             Self::Override => "override-field",
             Self::Precondition => "precondition",
             Self::MissingValue(_) => "missing-value",
@@ -652,6 +655,14 @@ impl Engine {
         {
             return Err(Bypass::Credentials);
         }
+        if has_any(&["upgrade", ":protocol"]) {
+            return Err(Bypass::Upgrade);
+        }
+        // Whether it went well stands in trailers, and its messages are a stream.
+        let grpc = |value: &[u8]| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
+        if fields.all("content-type").any(grpc) {
+            return Err(Bypass::Grpc);
+        }
         let is_post = asked.method == "POST";
         let length = fields.first("content-length");
         if !is_post
@@ -660,9 +671,6 @@ impl Engine {
                 || length.is_some_and(|length| length != b"0"))
         {
             return Err(Bypass::Body);
-        }
-        if has_any(&["upgrade", ":protocol"]) {
-            return Err(Bypass::Upgrade);
         }
         let other_host = |host: &[u8]| !host.eq_ignore_ascii_case(fields.first(":authority").unwrap_or_default());
         if has_any(&OVERRIDES) || fields.all("x-forwarded-host").any(other_host) {
@@ -878,6 +886,7 @@ mod tests {
             (("x-api-key", "k"), Bypass::Credentials),
             (("content-length", "5"), Bypass::Body),
             (("upgrade", "websocket"), Bypass::Upgrade),
+            (("content-type", "application/grpc+proto"), Bypass::Grpc),
             (("x-http-method-override", "PUT"), Bypass::Override),
             (("x-forwarded-host", "evil"), Bypass::Override),
             (("if-match", "\"x\""), Bypass::Precondition),
