@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use routecache_config::render::{Address, EnvoyOptions, envoy};
+use routecache_config::render::{Address, EnvoyOptions, Plugin, PluginOptions, envoy, plugin};
 
 use crate::failure::Failure;
 use crate::rules::{Environment, load, write};
 
 /// Writes a gateway's configuration around rules, after checking them
 ///
+/// For Istio, Envoy Gateway and Higress it is the resource that puts the filter into the gateway, with what it can't say in comments.
 /// For Envoy it is a complete bootstrap: a listener with the filter in front of the router, the origin's cluster, and the
 /// bridge's where the rules name one. Take it as it is, or as the pattern for your own.
 #[derive(Args)]
@@ -19,7 +20,7 @@ pub struct Arguments {
     /// The rules, YAML or JSON; `-` is standard input
     #[arg(value_name = "FILE")]
     rules: PathBuf,
-    /// The gateway: envoy
+    /// The gateway: envoy, istio, envoy-gateway or higress
     #[arg(long, value_name = "TARGET", value_parser = target)]
     target: Target,
     /// Where clients connect
@@ -40,7 +41,7 @@ pub struct Arguments {
     /// Leave out the line that is logged for each request
     #[arg(long)]
     no_access_log: bool,
-    /// The filter's file, as the gateway will find it
+    /// The filter's file, as the gateway will find it; where Kubernetes configures the gateway, a URL: oci://… or https://…
     #[arg(long, value_name = "FILE", default_value = "routecache.wasm")]
     wasm: String,
     #[command(flatten)]
@@ -54,15 +55,17 @@ pub struct Arguments {
 #[derive(Clone, Copy)]
 enum Target {
     Envoy,
+    Kubernetes(Plugin),
 }
 
 fn target(text: &str) -> Result<Target, String> {
     match text {
         "envoy" => Ok(Target::Envoy),
-        "istio" | "envoy-gateway" | "higress" | "kong" => {
-            Err(format!("`{text}` is not supported yet; the target that works is `envoy`"))
-        }
-        _ => Err("the targets are `envoy`, and later `istio`, `envoy-gateway`, `higress` and `kong`".to_owned()),
+        "istio" => Ok(Target::Kubernetes(Plugin::Istio)),
+        "envoy-gateway" => Ok(Target::Kubernetes(Plugin::EnvoyGateway)),
+        "higress" => Ok(Target::Kubernetes(Plugin::Higress)),
+        "kong" => Err("`kong` is not supported yet".to_owned()),
+        _ => Err("the targets are `envoy`, `istio`, `envoy-gateway` and `higress`, and later `kong`".to_owned()),
     }
 }
 
@@ -72,7 +75,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.bridge.is_some() && loaded.policy.bridge.is_none() {
         return Err(Failure::NoBridge(arguments.rules));
     }
-    let Target::Envoy = arguments.target;
+    if let Target::Kubernetes(target) = arguments.target {
+        let environment: BTreeMap<_, _> = arguments.environment.variables.into_iter().collect();
+        let options = PluginOptions {
+            wasm: arguments.wasm,
+            bridge: arguments.bridge,
+            environment: environment.into_iter().collect(),
+        };
+        let resource = plugin(&loaded.json, target, &options)
+            .map_err(|unsayable| Failure::Unusable("render".to_owned(), unsayable.to_string()))?;
+        return write(&arguments.output, resource.as_bytes());
+    }
     let defaults = EnvoyOptions::default();
     // Given twice, the last one counts.
     let environment: BTreeMap<_, _> = arguments.environment.variables.into_iter().collect();

@@ -2,6 +2,7 @@
 
 mod emit;
 mod envoy;
+mod kubernetes;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use std::str::FromStr;
 #[cfg(feature = "files")]
 pub(crate) use emit::text;
 pub use envoy::{EnvoyOptions, envoy};
+pub use kubernetes::{Plugin, PluginOptions, Unsayable, plugin};
 
 /// Where a service listens: an IP address or a DNS name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What Envoy is given. Envoy itself validates it in the end-to-end tests; here it must be YAML that says what it should.
 #![cfg(all(feature = "files", feature = "render"))]
 
-use routecache_config::render::{Address, EnvoyOptions, NoAddress, envoy};
+use routecache_config::render::{Address, EnvoyOptions, NoAddress, Plugin, PluginOptions, Unsayable, envoy, plugin};
 use routecache_config::{load_json, load_yaml};
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};
@@ -159,4 +159,72 @@ fn methods_that_envoy_does_not_know_pass_where_a_rule_is_about_them() {
     assert!(manager(json!({ "match": { "path": "/a", "methods": ["PUT", "UPDATE"] }, "purge": {} })));
     assert!(!manager(json!({ "match": { "path": "/a", "methods": ["PUT", "DELETE"] }, "purge": {} })));
     assert!(!manager(json!({ "match": { "path": "/files/{*path}" }, "cache": {} })));
+}
+
+/// The resource of a gateway on Kubernetes, and the rules in it.
+fn resource(target: Plugin, wasm: &str) -> Value {
+    let bridge = Some("bridge.shop.svc.cluster.local:8390".parse().unwrap());
+    let mut environment = vec![("CACHE_PREFIX".to_owned(), "store".to_owned())];
+    environment.retain(|_| target != Plugin::EnvoyGateway);
+    let text = plugin(&rules(), target, &PluginOptions { wasm: wasm.to_owned(), bridge, environment }).unwrap();
+    as_json(&Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))[0])
+}
+
+#[test]
+fn istio_and_higress_get_a_wasm_plugin_behind_authorisation_with_the_rules_that_were_checked() {
+    for (target, group, config) in [
+        (Plugin::Istio, "extensions.istio.io", "pluginConfig"),
+        (Plugin::Higress, "extensions.higress.io", "defaultConfig"),
+    ] {
+        let resource = resource(target, "oci://registry.example.com/routecache:1");
+        assert_eq!(
+            (&resource["kind"], &resource["apiVersion"]),
+            (&json!("WasmPlugin"), &json!(format!("{group}/v1alpha1")))
+        );
+        let spec = &resource["spec"];
+        assert_eq!((&spec["phase"], &spec["failStrategy"]), (&json!("STATS"), &json!("FAIL_OPEN")));
+        assert_eq!(spec["url"], "oci://registry.example.com/routecache:1");
+        assert_eq!(spec["vmConfig"]["env"][0], json!({ "name": "CACHE_PREFIX", "value": "store" }));
+        assert_eq!(spec["vmConfig"]["env"][1], json!({ "name": "CACHE_VERSION", "valueFrom": "HOST" }));
+        let policy = load_json(spec[config].to_string().as_bytes(), &unset).unwrap();
+        let checked = load_yaml(RULES, "rules.yaml", &unset).unwrap().policy;
+        assert_eq!(policy.rules, checked.rules);
+        assert_eq!(policy.bridge.unwrap().cluster, "outbound|8390||bridge.shop.svc.cluster.local");
+        assert_eq!(policy.background, None, "there is no cluster for it");
+    }
+}
+
+#[test]
+fn envoy_gateway_gets_an_extension_policy_and_fetches_images_and_files() {
+    for (wasm, code) in [
+        (
+            "oci://registry.example.com/routecache:1",
+            json!({ "type": "Image", "image": { "url": "registry.example.com/routecache:1" } }),
+        ),
+        (
+            "https://files.example.com/r.wasm",
+            json!({ "type": "HTTP", "http": { "url": "https://files.example.com/r.wasm" } }),
+        ),
+    ] {
+        let resource = resource(Plugin::EnvoyGateway, wasm);
+        assert_eq!(resource["kind"], "EnvoyExtensionPolicy");
+        let plugin = &resource["spec"]["wasm"][0];
+        assert_eq!((&plugin["code"], &plugin["failOpen"]), (&code, &json!(true)));
+        let policy = load_json(plugin["config"].to_string().as_bytes(), &unset).unwrap();
+        assert_eq!(policy.rules, load_yaml(RULES, "rules.yaml", &unset).unwrap().policy.rules);
+        assert_eq!(policy.bridge.unwrap().cluster, "routecache-bridge", "as the rules name it");
+    }
+}
+
+#[test]
+fn what_the_gateway_cannot_be_told_is_refused() {
+    let environment = vec![("CACHE_PREFIX".to_owned(), "store".to_owned())];
+    let options = PluginOptions { wasm: "oci://r".to_owned(), bridge: None, environment };
+    assert_eq!(plugin(&rules(), Plugin::EnvoyGateway, &options), Err(Unsayable::Environment));
+    for (target, wasm) in
+        [(Plugin::Istio, "routecache.wasm"), (Plugin::Higress, "/r.wasm"), (Plugin::EnvoyGateway, "file:///r.wasm")]
+    {
+        let options = PluginOptions { wasm: wasm.to_owned(), bridge: None, environment: Vec::new() };
+        assert!(plugin(&rules(), target, &options).is_err(), "{wasm}");
+    }
 }
