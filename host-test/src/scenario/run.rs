@@ -64,7 +64,16 @@ impl Case {
             }
         };
         let (sent, failures) = (Vec::new(), Vec::new());
-        let mut run = Run { case: self, world, upstreams, start: self.settle, last_began: self.settle, sent, failures };
+        let mut run = Run {
+            case: self,
+            world,
+            upstreams,
+            start: self.settle,
+            last_began: self.settle,
+            sent,
+            open: Vec::new(),
+            failures,
+        };
         run.world.run_for(self.settle);
         for step in &self.steps {
             if !run.begin(step) {
@@ -120,6 +129,8 @@ struct Run<'case> {
     /// When the latest step began.
     last_began: Duration,
     sent: Vec<Sent<'case>>,
+    /// Those of them that haven't ended.
+    open: Vec<RequestId>,
     failures: Vec<Failure>,
 }
 
@@ -164,9 +175,12 @@ impl<'case> Run<'case> {
     fn settle_down(&mut self) {
         const REQUESTS_MAX: Duration = Duration::from_secs(3600);
         const REST_MAX: Duration = Duration::from_secs(10);
-        let pending = |world: &World| self.sent.iter().any(|sent| world.finished(sent.id).is_none());
         let end = self.world.now() + REQUESTS_MAX;
-        self.world.run_until(|world| world.now() >= end || !pending(world));
+        let open = &mut self.open;
+        self.world.run_until(|world| {
+            open.retain(|id| world.finished(*id).is_none());
+            world.now() >= end || open.is_empty()
+        });
         let end = self.world.now() + REST_MAX;
         self.world.run_until(|world| world.now() >= end);
     }
@@ -220,6 +234,7 @@ impl<'case> Run<'case> {
             if let Some(delay) = request.disconnect {
                 self.world.after(delay, move |world| world.client_disconnects(id));
             }
+            self.open.push(id);
             self.sent.push(Sent { step, request, number, worker, id });
         }
     }
@@ -229,11 +244,17 @@ impl<'case> Run<'case> {
 impl Run<'_> {
     fn judge(&mut self) {
         let mut failures = Vec::new();
+        let mut forwarded: BTreeMap<RequestId, Vec<&Call>> = BTreeMap::new();
+        for call in self.world.origin_requests() {
+            call.request.into_iter().for_each(|request| forwarded.entry(request).or_default().push(call));
+        }
         for step in &self.case.steps {
             /// Of the same step; the hundredth says nothing new.
             const SHOWN: usize = 3;
             let of_step = self.sent.iter().filter(|sent| std::ptr::eq(sent.step, step));
-            let mut failed: Vec<Failure> = of_step.filter_map(|sent| self.judge_request(sent)).collect();
+            let mut failed: Vec<Failure> = of_step
+                .filter_map(|sent| self.judge_request(sent, forwarded.get(&sent.id).map_or(&[], Vec::as_slice)))
+                .collect();
             let more = failed.len().saturating_sub(SHOWN);
             failed.truncate(SHOWN);
             // The log of one of them explains the others.
@@ -247,7 +268,7 @@ impl Run<'_> {
         self.failures.append(&mut failures);
     }
 
-    fn judge_request(&self, sent: &Sent<'_>) -> Option<Failure> {
+    fn judge_request(&self, sent: &Sent<'_>, forwarded: &[&Call]) -> Option<Failure> {
         let Sent { step, request, .. } = sent;
         let Some(answer) = self.world.finished(sent.id) else {
             // A client that never ends its request is there for what it does to others.
@@ -260,10 +281,8 @@ impl Run<'_> {
                 ..Failure::default()
             });
         };
-        let forwarded: Vec<&Call> =
-            self.world.origin_requests().iter().filter(|call| call.request == Some(sent.id)).collect();
         let differences: Vec<Difference> =
-            request.checks.iter().filter_map(|check| check.difference(answer, &forwarded)).collect();
+            request.checks.iter().filter_map(|check| check.difference(answer, forwarded)).collect();
         let mut notes = Vec::new();
         let ending_matters = request.disconnect.is_none() && !request.checks.iter().any(|check| check.is_of_ending());
         if ending_matters && answer.ending != Ending::Complete {

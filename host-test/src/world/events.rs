@@ -35,6 +35,20 @@ pub(super) enum Event {
     Timer { vm: VmKey, root: u32, number: u64 },
 }
 
+impl Event {
+    /// The call that it is about, without which it has no point.
+    fn call(&self) -> Option<CallId> {
+        match self {
+            Self::Upstream { call, .. }
+            | Self::Callout { call, .. }
+            | Self::Complete { call, .. }
+            | Self::Grpc { call, .. }
+            | Self::CallTimeout(call) => Some(*call),
+            Self::Script(_) | Self::Client { .. } | Self::Overtake | Self::Again { .. } | Self::Timer { .. } => None,
+        }
+    }
+}
+
 /// Part of an origin's answer.
 pub(super) enum Part {
     Frame(Frame),
@@ -46,12 +60,17 @@ pub(super) enum Part {
 pub(super) struct Events {
     due: BTreeMap<(Duration, u64), (bool, Event)>,
     in_foreground: usize,
+    /// Where events of a call are, or were.
+    of_calls: BTreeMap<CallId, Vec<(Duration, u64)>>,
 }
 
 impl Events {
     /// `number` decides among events of the same time: the lower comes first.
     pub(super) fn push(&mut self, at: Duration, number: u64, background: bool, event: Event) {
         self.in_foreground += usize::from(!background);
+        if let Some(call) = event.call() {
+            self.of_calls.entry(call).or_default().push((at, number));
+        }
         self.due.insert((at, number), (background, event));
     }
 
@@ -69,6 +88,15 @@ impl Events {
     /// Whether something is due that isn't always.
     pub(super) fn any_in_foreground(&self) -> bool {
         self.in_foreground > 0
+    }
+
+    /// Drops what was planned for a call.
+    pub(super) fn drop_call(&mut self, call: CallId) {
+        for place in self.of_calls.remove(&call).unwrap_or_default() {
+            if let Some((background, _)) = self.due.remove(&place) {
+                self.in_foreground -= usize::from(!background);
+            }
+        }
     }
 
     /// Drops events that have become pointless.

@@ -453,13 +453,7 @@ impl World {
     fn close_call(&mut self, id: CallId) {
         if self.calls.remove(&id).is_some() {
             self.unloop(id);
-            self.events.retain(|event| match event {
-                Event::Upstream { call, .. } | Event::Callout { call, .. } | Event::Complete { call, .. } => {
-                    *call != id
-                }
-                Event::Grpc { call, .. } | Event::CallTimeout(call) => *call != id,
-                _ => true,
-            });
+            self.events.drop_call(id);
         }
     }
 }
