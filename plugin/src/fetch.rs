@@ -24,10 +24,10 @@ pub struct Fetch {
     pub https: bool,
 }
 
-/// Sends a fetch; returns the call's token, or `None` if it can't be.
-pub fn send(instance: &Instance, header: &[u8], https: bool) -> Option<u32> {
+/// Sends a fetch, for a client that waits or for none; returns the call's token, or `None` if it can't be.
+pub fn send(instance: &Instance, header: &[u8], https: bool, waits: bool) -> Option<u32> {
     let background = instance.policy().background.as_ref()?;
-    let mark = Mark { secret: instance.shared.secret()?, https }.to_string();
+    let mark = Mark { secret: instance.shared.secret()?, https, waits }.to_string();
     let fields = Fields::decode(header)?;
     let mut lines = Vec::new();
     for (name, value) in fields.iter() {

@@ -231,7 +231,7 @@ impl Root {
         while self.fetches_under_way(true) < limits.recache_concurrency && self.recached.1 < limits.recache_rate {
             let Some(Fetch { header, https, .. }) = self.recaches.pop_front() else { break };
             self.recached.1 = self.recached.1.saturating_add(1);
-            match fetch::send(instance, &header, https) {
+            match fetch::send(instance, &header, https, false) {
                 Some(token) => drop(self.calls.insert(token, Call::Fetch { key: None })),
                 None => instance.count_fetch(None),
             }
@@ -252,7 +252,7 @@ impl Root {
         if taken != Some(Ok(())) {
             return;
         }
-        let Some(token) = fetch::send(instance, &header, https) else {
+        let Some(token) = fetch::send(instance, &header, https, false) else {
             instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
             instance.worker.borrow_mut().attempts.fail(key, now_ms);
             return;

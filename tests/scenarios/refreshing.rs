@@ -328,17 +328,44 @@ fn what_has_changed_is_filled_and_shown() {
 }
 
 #[test]
-fn what_can_no_longer_be_stored_is_forwarded() {
+fn what_can_no_longer_be_stored_is_shown_to_who_asked_and_asked_for_once() {
     let mut count = 0;
     let mut world = stage(&alone(&json!({})), move |_: &Call| {
         count += 1;
         let control = if count == 1 { "max-age=10" } else { "private" };
-        Response::ok(format!("v{count}")).header("etag", format!("\"{count}\"")).header("cache-control", control)
+        let answer = Response::ok(format!("v{count}")).header("etag", format!("\"{count}\""));
+        let answer = answer.header("cache-control", control);
+        if count == 1 { answer } else { answer.header("set-cookie", "a=b") }
     });
     user(&mut world);
     wait_s(&mut world, 15);
     let answer = user(&mut world);
-    assert_eq!((answer.text().as_str(), status(&answer).as_str()), ("v3", "fwd=stale; detail=private"));
+    assert_eq!((answer.text().as_str(), status(&answer).as_str()), ("v2", "fwd=stale; detail=uncacheable"));
+    assert_eq!((answer.header("set-cookie"), answer.header("routecache-fetch")), (Some("a=b"), None));
+    // From then on nothing is gained by a fetch.
+    for version in 3..6 {
+        let answer = user(&mut world);
+        assert_eq!((answer.text(), answer.details.as_str()), (format!("v{version}"), "via_upstream"));
+        assert_eq!(asked(&world), version);
+    }
+}
+
+#[test]
+fn an_error_without_anything_to_stand_in_is_shown_and_asked_for_once() {
+    for failure in [Response::new(503).body("busy"), Response::new(404).body("gone"), Response::new(500)] {
+        let (mut count, failing) = (0, failure.clone());
+        let mut world = stage(&alone(&json!({})), move |_: &Call| {
+            count += 1;
+            let answer = Response::ok("v1").header("etag", "\"a\"").header("cache-control", "max-age=10");
+            if count == 1 { answer } else { failing.clone() }
+        });
+        user(&mut world);
+        wait_s(&mut world, 15);
+        let answer = user(&mut world);
+        assert_ne!((answer.status, answer.text().as_str()), (200, "v1"), "{failure:?}");
+        assert_eq!(asked(&world), 2, "{failure:?}");
+        assert_eq!(answer.header("routecache-fetch"), None);
+    }
 }
 
 /// RFC 5861 §4: 5xx, a broken connection, none at all, and an origin that takes too long; nothing else, and not for longer.

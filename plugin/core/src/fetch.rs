@@ -21,13 +21,16 @@ pub struct Mark {
     pub secret: u128,
     /// Whether the client came by https, which the way back to the listener doesn't tell.
     pub https: bool,
+    /// Whether the client waits, and gets what can't be stored.
+    pub waits: bool,
 }
 
 impl Mark {
     /// Reads the mark of a request; `None` unless it has this secret.
     #[must_use]
     pub fn read(value: &[u8], secret: u128) -> Option<Self> {
-        let marks = [false, true].map(|https| Self { secret, https });
+        let kinds = [(false, false), (false, true), (true, false), (true, true)];
+        let marks = kinds.map(|(https, waits)| Self { secret, https, waits });
         // All bytes are compared, wherever the first difference is: nothing can be learned from how long it takes.
         let same = |mark: &Self| {
             let text = mark.to_string();
@@ -41,7 +44,7 @@ impl Mark {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{:032x}; scheme={scheme}", self.secret)
+        write!(f, "{:032x}; scheme={scheme}{}", self.secret, if self.waits { "; waits" } else { "" })
     }
 }
 
@@ -52,7 +55,12 @@ pub struct Outcome {
     pub kind: Kind,
     /// The status that the origin answered with; 0 if it wasn't asked.
     pub status: u16,
+    /// Whether the response that says so is the origin's as it came.
+    pub whole: bool,
 }
+
+/// What stands behind the status where the response is the origin's.
+const WHOLE: &str = " whole";
 
 /// What the tiers have of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +90,20 @@ impl Outcome {
     pub fn read(response: &Fields<'_>) -> Option<Self> {
         let (word, status) = std::str::from_utf8(response.only(FETCH)?).ok()?.split_once(' ')?;
         let (kind, _) = Kind::WORDS.iter().find(|(_, known)| *known == word)?;
-        Some(Self { kind: *kind, status: status.parse().ok()? })
+        let (status, whole) = status.strip_suffix(WHOLE).map_or((status, false), |status| (status, true));
+        Some(Self { kind: *kind, status: status.parse().ok()?, whole })
+    }
+
+    /// The value of the field that says so.
+    #[must_use]
+    pub fn value(&self) -> String {
+        format!("{} {}{}", self.kind.word(), self.status, if self.whole { WHOLE } else { "" })
     }
 
     /// The header of the response that says so. No filter on the way is to make anything of it.
     #[must_use]
     pub fn header(&self, with_status: bool) -> Vec<u8> {
-        let text = format!("{} {}", self.kind.word(), self.status);
+        let text = self.value();
         let lines: [Line<'_>; 3] =
             [(b":status", b"200"), (FETCH.as_bytes(), text.as_bytes()), (b"cache-control", b"no-store, no-transform")];
         encode(lines.get(usize::from(!with_status)..).unwrap_or_default())
@@ -178,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_who_knows_the_secret_can_make_a_mark() {
-        let mark = Mark { secret: 0x00ab, https: true };
+        let mark = Mark { secret: 0x00ab, https: true, waits: false };
         let text = mark.to_string();
         assert_eq!(text, "000000000000000000000000000000ab; scheme=https");
         assert_eq!(Mark::read(text.as_bytes(), 0xab), Some(mark));
@@ -195,8 +210,10 @@ mod tests {
 
     #[test]
     fn an_outcome_reads_back_as_it_was_said() {
-        for (kind, status) in [(Kind::Stored, 304), (Kind::Uncacheable, 0), (Kind::Failed, 503)] {
-            let outcome = Outcome { kind, status };
+        for (kind, status, whole) in
+            [(Kind::Stored, 304, false), (Kind::Uncacheable, 0, false), (Kind::Failed, 503, true)]
+        {
+            let outcome = Outcome { kind, status, whole };
             assert_eq!(Outcome::read(&Fields::decode(&outcome.header(true)).unwrap()), Some(outcome));
             assert!(!Fields::decode(&outcome.header(false)).unwrap().has(":status"));
         }

@@ -143,7 +143,12 @@ pub struct Attempts(HashMap<u64, Attempt>);
 struct Attempt {
     until_ms: u64,
     failures: u8,
+    /// What came wasn't for sharing.
+    unshared: bool,
 }
+
+/// How long it is remembered that what came wasn't for sharing, in milliseconds.
+const UNSHARED_MS: u64 = 60_000;
 
 /// Attempts that are remembered.
 const ATTEMPTS_MAX: usize = 4096;
@@ -161,10 +166,22 @@ impl Attempts {
         self.0.get(&key).is_some_and(|attempt| attempt.failures > 0 && attempt.until_ms > now_ms)
     }
 
+    /// Whether what came for a key lately wasn't for sharing, so that nothing is gained by a fetch.
+    #[must_use]
+    pub fn is_unshared(&self, key: u64, now_ms: u64) -> bool {
+        self.0.get(&key).is_some_and(|attempt| attempt.unshared && attempt.until_ms > now_ms)
+    }
+
+    /// What came for a key isn't for sharing.
+    pub fn unshared(&mut self, key: u64, now_ms: u64) {
+        let until_ms = now_ms.saturating_add(UNSHARED_MS);
+        self.add(key, now_ms, Attempt { until_ms, failures: 0, unshared: true });
+    }
+
     /// A key isn't to be tried until then: somebody is at it.
     pub fn wait(&mut self, key: u64, now_ms: u64, until_ms: u64) {
         let failures = self.0.get(&key).map_or(0, |attempt| attempt.failures);
-        self.add(key, now_ms, Attempt { until_ms, failures });
+        self.add(key, now_ms, Attempt { until_ms, failures, unshared: false });
     }
 
     /// A key has been fetched.
@@ -176,7 +193,7 @@ impl Attempts {
     pub fn fail(&mut self, key: u64, now_ms: u64) {
         let failures = self.0.get(&key).map_or(0, |attempt| attempt.failures);
         let until_ms = now_ms.saturating_add(backoff_ms(failures));
-        self.add(key, now_ms, Attempt { until_ms, failures: failures.saturating_add(1) });
+        self.add(key, now_ms, Attempt { until_ms, failures: failures.saturating_add(1), unshared: false });
     }
 
     fn add(&mut self, key: u64, now_ms: u64, attempt: Attempt) {

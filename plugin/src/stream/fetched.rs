@@ -5,6 +5,7 @@ use std::rc::Rc;
 use proxy_wasm::types::Action;
 use routecache_core::fetch::{FETCH, Kind, Mark, Outcome, is_failure};
 use routecache_core::fields::{Fields, encode};
+use routecache_core::storing::content_length;
 
 use super::tell::{from_origin, status_of};
 use super::{Fill, Question, State, Stream};
@@ -21,6 +22,7 @@ impl Stream {
         let secret = fields.only(FETCH).zip(self.instance.shared.secret());
         let mark = secret.and_then(|(value, secret)| Mark::read(value, secret));
         self.is_fetch = mark.is_some();
+        self.is_waited_for = mark.is_some_and(|mark| mark.waits);
         let scheme = mark.map(|mark| if mark.https { "https" } else { "http" });
         let hidden = |name: &[u8]| {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -36,7 +38,7 @@ impl Stream {
 
     /// Answers a fetch that isn't worth the origin's time: nothing of it could be stored.
     pub(super) fn decline(&self) -> Action {
-        let outcome = Outcome { kind: Kind::Uncacheable, status: 0 };
+        let outcome = Outcome { kind: Kind::Uncacheable, status: 0, whole: false };
         host::send_response(200, DETAILS, &outcome.header(false), b"");
         Action::Pause
     }
@@ -63,7 +65,10 @@ impl Stream {
             _ if is_failure(status) || !from_origin() => Kind::Failed,
             stored => {
                 if let Some(Ok(accepted)) = self.accepted(&question, rule, &fields, status) {
-                    host::set_header_map(Map::Response, &Outcome { kind: Kind::Stored, status }.header(true));
+                    host::set_header_map(
+                        Map::Response,
+                        &Outcome { kind: Kind::Stored, status, whole: false }.header(true),
+                    );
                     self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
                     return Action::Continue;
                 }
@@ -74,7 +79,15 @@ impl Stream {
                 Kind::Uncacheable
             }
         };
-        self.report(Outcome { kind, status }, end_of_stream)
+        let limit = instance.policy().limits.body_bytes_max;
+        let short = content_length(&fields).is_ok_and(|length| length.is_some_and(|length| length <= limit));
+        if kind != Kind::Stored && status != 304 && self.is_waited_for && (end_of_stream || short) {
+            // Rather than that the client has to ask again.
+            let outcome = Outcome { kind, status, whole: true };
+            host::replace_header(Map::Response, FETCH, outcome.value().as_bytes());
+            return Action::Continue;
+        }
+        self.report(Outcome { kind, status, whole: false }, end_of_stream)
     }
 
     /// Says what became of the fetch; a body that is still to come is of no use.

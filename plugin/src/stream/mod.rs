@@ -43,6 +43,8 @@ pub struct Stream {
     state: State,
     /// It is a fetch of the filter's own.
     is_fetch: bool,
+    /// And somebody waits for what can't be stored.
+    is_waited_for: bool,
     /// What is to be read again when its response is out.
     recaches: Vec<Fetch>,
 }
@@ -140,7 +142,7 @@ impl Stream {
 
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
-        Self { id, instance, state: State::Passing, is_fetch: false, recaches: Vec::new() }
+        Self { id, instance, state: State::Passing, is_fetch: false, is_waited_for: false, recaches: Vec::new() }
     }
 }
 
@@ -151,7 +153,7 @@ impl Context for Stream {
                 self.heard(question, &key, header_count, body_len);
             }
             State::Fetching { question, group, token: asked } if asked == token => {
-                self.fetched(question, group, header_count);
+                self.fetched(question, group, header_count, body_len);
             }
             other => self.state = other,
         }

@@ -4,18 +4,22 @@
 use std::rc::Rc;
 
 use proxy_wasm::types::Action;
+use routecache_core::cache_control::CacheControl;
 use routecache_core::cache_status::CacheStatus;
-use routecache_core::fetch::{Kind, Outcome, header_of, is_error};
+use routecache_core::entry::{Entry, Freshness, Parts};
+use routecache_core::fetch::{FETCH, Kind, Outcome, header_of, is_error};
 use routecache_core::fields::Fields;
 use routecache_core::key::hash_of;
-use routecache_core::policy::CacheRule;
+use routecache_core::policy::{CacheRule, ClientCacheControl, Terms};
+use routecache_core::reply::Replay;
+use routecache_core::storing::kept_fields;
 use routecache_core::validation::Validators;
 
 use super::look::ttl_s;
-use super::tell::shown;
+use super::tell::{shown, status_of};
 use super::{Question, Stream};
 use crate::fetch;
-use crate::host::{self, Direction};
+use crate::host::{self, Buffer, Direction, Map};
 
 /// What is said of a reply that was fetched.
 const DETAILS: &str = "routecache_validated";
@@ -38,7 +42,9 @@ impl Stream {
     pub(super) fn revalidate(&mut self, question: &Question, rule: &CacheRule) -> Asked {
         let now_ms = host::monotonic_ms();
         let wanted = &question.wanted;
-        let may_fetch = wanted.may_refresh && wanted.fetched_ms.is_none() && self.instance.may_fetch(now_ms);
+        // A HEAD asks for itself, and renews what is stored by that (RFC 9111 §4.3.5).
+        let may_fetch =
+            wanted.is_get && wanted.may_refresh && wanted.fetched_ms.is_none() && self.instance.may_fetch(now_ms);
         let Some(candidate) = question.candidate.as_ref().filter(|_| may_fetch) else { return Asked::Nothing };
         let entry = candidate.replay.entry();
         let stands_in = entry.freshness().stale_if_error_ms > 0;
@@ -46,38 +52,54 @@ impl Stream {
             return Asked::Nothing;
         }
         let key = hash_of(entry.key());
+        if self.instance.worker.borrow().attempts.is_unshared(key, now_ms) {
+            return Asked::Nothing;
+        }
         if self.instance.worker.borrow().attempts.has_failed(key, now_ms) {
             // The origin failed a moment ago: nobody is to wait for that again where something may stand in.
-            let failed = Outcome { kind: Kind::Failed, status: 0 };
+            let failed = Outcome { kind: Kind::Failed, status: 0, whole: false };
             return if self.stand_in(question, rule, failed) { Asked::Answered } else { Asked::Nothing };
         }
         let request = Fields::decode(&question.request).unwrap_or_default();
-        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https);
+        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https, true);
         token.map_or(Asked::Nothing, Asked::Origin)
     }
 
     /// Handles the answer to the fetch.
-    pub(super) fn fetched(&mut self, mut question: Question, group: Option<bridge_api::Ticket>, header_count: usize) {
+    pub(super) fn fetched(
+        &mut self,
+        mut question: Question,
+        group: Option<bridge_api::Ticket>,
+        header_count: usize,
+        body_len: usize,
+    ) {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return };
         question.wanted.fetched_ms = Some(question.asked_ms);
         let outcome = match fetch::outcome(header_count) {
             Ok(outcome) => Some(outcome),
-            Err(TIMED_OUT) => Some(Outcome { kind: Kind::Failed, status: TIMED_OUT }),
+            Err(TIMED_OUT) => Some(Outcome { kind: Kind::Failed, status: TIMED_OUT, whole: false }),
             // Something else has answered, which may be what forwarding leads to as well.
             Err(_) => None,
         };
         instance.count_fetch(outcome.map(|outcome| outcome.kind));
+        let now_ms = host::monotonic_ms();
+        if let (Some(outcome), Some(candidate)) = (outcome, &question.candidate) {
+            let key = hash_of(candidate.replay.entry().key());
+            let attempts = &mut instance.worker.borrow_mut().attempts;
+            match outcome.kind {
+                Kind::Stored => attempts.succeed(key),
+                Kind::Uncacheable => attempts.unshared(key, now_ms),
+                Kind::Failed => attempts.fail(key, now_ms),
+            }
+        }
         let answered = match outcome {
             Some(outcome) if outcome.kind == Kind::Stored => self.answer_fetched(&question, rule, outcome),
-            Some(outcome) if outcome.kind == Kind::Failed => {
-                if let Some(candidate) = &question.candidate {
-                    let key = hash_of(candidate.replay.entry().key());
-                    instance.worker.borrow_mut().attempts.fail(key, host::monotonic_ms());
-                }
-                self.stand_in(&question, rule, outcome)
+            Some(outcome) => {
+                outcome.kind == Kind::Failed && self.stand_in(&question, rule, outcome)
+                    || outcome.whole && self.hand_over(&question, rule, outcome, body_len)
             }
-            _ => false,
+            None => false,
         };
         if !answered && self.forward(question, group) == Action::Continue {
             host::resume(Direction::Request);
@@ -91,6 +113,36 @@ impl Stream {
         let Ok((replay, ..)) = self.find(&question.wanted, &rule.terms, &request, now_ms) else { return false };
         let told = shown(question, outcome.status, replay.entry(), true, None);
         self.reply(&replay, &rule.terms, &request, &told, DETAILS, now_ms)
+    }
+
+    /// Answers with the origin's response, which isn't for others.
+    fn hand_over(&mut self, question: &Question, rule: &CacheRule, outcome: Outcome, body_len: usize) -> bool {
+        let header = host::header_map(Map::CallResponse).unwrap_or_default();
+        let fields = Fields::decode(&header).unwrap_or_default();
+        let body = if body_len > 0 { host::buffer(Buffer::CallResponseBody, body_len) } else { Some(Vec::new()) };
+        let lines = kept_fields(&fields, &CacheControl::default());
+        let lines: Vec<_> =
+            lines.into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case(FETCH.as_bytes())).collect();
+        let now_ms = host::monotonic_ms();
+        let entry = body.zip(question.ticket).and_then(|(body, ticket)| {
+            Entry::new(&Parts {
+                ticket,
+                received_ms: now_ms,
+                freshness: Freshness::default(),
+                fingerprint: 0,
+                status: status_of(&fields),
+                key: "",
+                tags: &[],
+                header: &lines,
+                body: &body,
+            })
+        });
+        // What the origin forbids browsers stays forbidden.
+        let terms = Terms { client_cache_control: ClientCacheControl::Keep, ..rule.terms.clone() };
+        let Some(replay) = entry.map(|entry| Rc::new(Replay::new(entry, &terms))) else { return false };
+        let request = Fields::decode(&question.request).unwrap_or_default();
+        let told = CacheStatus::forwarded(question.why, false, Some(outcome.kind.word()));
+        self.reply(&replay, &terms, &request, &told, "routecache_forwarded", now_ms)
     }
 
     /// Answers with what is stale in place of an error, if it may be (RFC 5861 §4).
