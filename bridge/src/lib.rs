@@ -19,6 +19,7 @@
 
 pub mod access;
 mod error;
+mod events;
 mod http;
 mod leases;
 pub mod limits;
@@ -37,7 +38,7 @@ mod waiting;
 
 pub use error::Error;
 pub use mem::MemStore;
-pub use redis::{Address as RedisAddress, RedisStore, StoreTls, UnusableRedis};
+pub use redis::{Address as RedisAddress, Event, RedisStore, Source, StoreTls, UnusableRedis, follow as follow_events};
 pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;
 pub use store::{Answer, Figures, KeyOf, LeaseLook, Reading, Store, StoreError};

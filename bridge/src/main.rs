@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use routecache_bridge::access::Access;
 use routecache_bridge::settings::{Address, LogFormat, Settings, told};
-use routecache_bridge::{Listener, Role, Service, StoreUrl, Tls};
+use routecache_bridge::{Listener, Role, Service, StoreTls, StoreUrl, Tls, follow_events};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
@@ -121,12 +121,27 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
         let address = listeners.iter().find_map(|listener| matching(listener, place));
         tracing::info!(store = %url, "listening on {}", address.unwrap_or_else(|| place.to_string()));
     }
+    follow(&url, &settings, &store_tls, &bridge.service())?;
     let reloading = Reload { arguments: arguments.clone(), access, tls, log: log.clone() };
     let reloading = tokio::spawn(reloading.run(hung_up, bridge.service()));
     if !bridge.serve_at(listeners, stop).await {
         tracing::warn!("some calls were still under way and have been cut off");
     }
     reloading.abort();
+    Ok(())
+}
+
+/// Carries out what applications ask for in Redis.
+fn follow(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service) -> Result<(), String> {
+    for source in settings.sources() {
+        let StoreUrl::Redis(address) = url else {
+            return Err("`--events-channel` and `--events-stream` need a Redis to listen to".to_owned());
+        };
+        let events = follow_events(address, tls, settings.store_timeout(), source.clone());
+        let events = events.map_err(|error| format!("events: {}", told(&error)))?;
+        let service = service.clone();
+        tokio::spawn(async move { service.follow(source, events).await });
+    }
     Ok(())
 }
 

@@ -34,6 +34,12 @@ struct Way {
     way: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FromSource {
+    source: &'static str,
+    outcome: &'static str,
+}
+
 /// The figures of one bridge. Cloning is cheap and gives another handle to the same.
 #[derive(Clone)]
 pub struct Metrics {
@@ -43,6 +49,7 @@ pub struct Metrics {
     bytes: Family<Way, Counter>,
     purged_tags: Counter,
     feed_lag: Histogram,
+    events: Family<FromSource, Counter>,
     /// Connections now.
     pub(crate) connections: Gauge<i64, AtomicI64>,
     /// Calls under way now, held polls among them.
@@ -73,6 +80,7 @@ impl Metrics {
         let bytes = Family::default();
         let purged_tags = Counter::default();
         let feed_lag = Histogram::new(exponential_buckets(1e-3, 2.0, 15));
+        let events = Family::default();
         let connections = Gauge::default();
         let under_way = Gauge::default();
         let store = StoreGauges::default();
@@ -91,6 +99,7 @@ impl Metrics {
             Unit::Seconds,
             feed_lag.clone(),
         );
+        registry.register("events", "Purges that came as events, by what became of them", Family::clone(&events));
         registry.register("connections", "Connections now", Gauge::clone(&connections));
         registry.register("calls_under_way", "Calls under way now, held polls among them", Gauge::clone(&under_way));
         registry.register("store_up", "Whether the store's last call succeeded", Gauge::clone(&store.up));
@@ -112,6 +121,7 @@ impl Metrics {
             bytes,
             purged_tags,
             feed_lag,
+            events,
             connections,
             under_way,
             store,
@@ -142,6 +152,11 @@ impl Metrics {
 
     pub(crate) fn fed(&self, lag: Duration) {
         self.feed_lag.observe(lag.as_secs_f64());
+    }
+
+    /// A purge came as an event.
+    pub(crate) fn event(&self, source: &'static str, outcome: &'static str) {
+        self.events.get_or_create(&FromSource { source, outcome }).inc();
     }
 
     /// How many calls of a kind ended in a way.

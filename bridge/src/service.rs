@@ -73,6 +73,10 @@ impl Service {
         (!told.is_empty()).then(|| told.join("; "))
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         self.store.figures()
     }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
 use crate::access::Tokens;
-use crate::{Limits, StoreTls, Tls, TlsFiles};
+use crate::{Limits, Source, StoreTls, Tls, TlsFiles};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,12 @@ settings! {
     /// PEM file of its private key
     #[arg(long, env = "ROUTECACHE_STORE_KEY", value_name = "PATH")]
     store_key: PathBuf,
+    /// A channel of the store's Redis: each message is a purge order, as for POST /v1/purge
+    #[arg(long, env = "ROUTECACHE_EVENTS_CHANNEL", value_name = "NAME")]
+    events_channel: String,
+    /// A stream of the store's Redis: the field `order` of each item is a purge order, kept until it is carried out
+    #[arg(long, env = "ROUTECACHE_EVENTS_STREAM", value_name = "KEY")]
+    events_stream: String,
     /// File of tokens: lines of `<secret> <scopes> <namespaces> [name]`; ROUTECACHE_TOKENS may hold such lines too
     #[arg(long, env = "ROUTECACHE_TOKENS_FILE", value_name = "PATH")]
     tokens_file: PathBuf,
@@ -194,6 +200,13 @@ impl Settings {
     #[must_use]
     pub fn store_timeout(&self) -> Duration {
         Duration::from_millis(self.store_timeout_ms.unwrap_or(250))
+    }
+
+    /// Where applications put their purges.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Source> {
+        let channel = self.events_channel.clone().map(Source::Channel);
+        channel.into_iter().chain(self.events_stream.clone().map(Source::Stream)).collect()
     }
 
     /// What `rediss://` goes by.

@@ -23,7 +23,8 @@ pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Reques
     let id = request_id(request.headers());
     let trace = trace_parent(request.headers()).cloned();
     let shown = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let span = tracing::info_span!("call", id = shown(&id), trace = trace.as_ref().map(shown));
+    // Calls are told at this level; for a span that nobody sees, nothing is written down.
+    let span = tracing::debug_span!("call", id = shown(&id), trace = trace.as_ref().map(shown));
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     let _under_way = UnderWay::begin(shared);
     let answer = async {
@@ -33,7 +34,7 @@ pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Reques
         }
         let Some(grant) = shared.access.grant(bearer(request.headers())) else {
             shared.metrics.ended("none", Error::Unauthorized.code(), None);
-            tracing::info!(?peer, path = request.uri().path(), "refused: no token, or none of ours");
+            tracing::info!(?peer, ?id, path = request.uri().path(), "refused: no token, or none of ours");
             return refuse("none", &Error::Unauthorized);
         };
         request.extensions_mut().insert(grant);

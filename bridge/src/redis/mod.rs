@@ -16,6 +16,7 @@
 mod address;
 mod connection;
 mod entry;
+mod events;
 mod keys;
 mod script;
 mod target;
@@ -34,6 +35,7 @@ use redis::{ErrorKind, Pipeline, RedisError, cmd};
 pub use self::address::Address;
 use self::connection::Connection;
 use self::entry::Head;
+pub use self::events::{Event, Source, follow};
 pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
     FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,

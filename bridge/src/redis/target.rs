@@ -12,7 +12,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisResult,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisResult,
     TlsCertificates, TlsMode, Value,
 };
 use tokio::sync::Mutex;
@@ -130,12 +130,23 @@ impl Target {
         matches!(self, Self::Cluster(_))
     }
 
+    /// A client of the one server, or of the master that sentinels name.
+    pub(super) async fn client(&self) -> RedisResult<Client> {
+        match self {
+            Self::Single(client) => Ok(Client::clone(client)),
+            Self::Cluster(_) => {
+                Err((ErrorKind::InvalidClientConfig, "events from a cluster are not supported yet").into())
+            }
+            Self::Sentinel(sentinels) => sentinels.lock().await.async_get_client().await,
+        }
+    }
+
     /// Connects; what is given out then reconnects by itself.
     pub(super) async fn connect(&self, within: Duration) -> RedisResult<Link> {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0) // the pauses are ours
             .set_connection_timeout(Some(within))
-            .set_response_timeout(Some(within));
+            .set_response_timeout(None); // nor is this: one clock per call is enough
         Ok(match self {
             Self::Single(client) => {
                 Link::Single(ConnectionManager::new_lazy_with_config(Client::clone(client), config)?)
@@ -186,5 +197,5 @@ impl Link {
 }
 
 fn no_host() -> redis::RedisError {
-    (redis::ErrorKind::InvalidClientConfig, "the address has no host").into()
+    (ErrorKind::InvalidClientConfig, "the address has no host").into()
 }

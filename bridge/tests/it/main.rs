@@ -7,6 +7,7 @@ mod access;
 mod agreement;
 mod bans;
 mod cluster;
+mod events;
 mod faults;
 mod feed;
 mod http;
