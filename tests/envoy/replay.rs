@@ -22,10 +22,15 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Result<Self> {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Value)) -> Result<Self> {
         let origin = Origin::start().await?;
         let mut rules = rules_without_bridge();
         rules["routes"][0]["cache"]["stale_if_error"] = "1m".into();
         rules["routes"][2]["recache"] = json!([{ "route": "user", "include": ["user_id"] }]);
+        change(&mut rules);
         let filters_before = vec![
             filter("cors", "cors.v3.Cors", json!({})),
             filter(
@@ -292,4 +297,37 @@ async fn what_a_write_purged_is_read_again_behind_it_the_way_of_any_request() ->
     }
     assert_eq!(stage.origin.requests("GET", "/api/users/1"), 2);
     Ok(())
+}
+
+/// `mode: failover`: an error of the origin's, and one that Envoy makes because there is no origin.
+#[tokio::test]
+async fn in_failover_mode_what_stands_in_carries_what_a_hit_would() -> Result<()> {
+    let mut stage = Stage::with(|rules| rules["routes"][0]["mode"] = "failover".into()).await?;
+    let answer = |version: &str| user().header("x-version", version).header("cache-control", "max-age=60");
+    for version in ["1", "2"] {
+        stage.origin.script("GET", "/api/users/1", answer(version));
+        let shown = stage.get(0, "/users/1").await?;
+        assert_eq!(shown.cache_status().detail.as_deref(), Some("failover"));
+        assert!(shown.header("x-version").contains(version), "{}", shown.header("x-version"));
+    }
+    let busy = Answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "busy" }));
+    stage.origin.script("GET", "/api/users/1", busy);
+    for worker in [0, 1] {
+        let stands_in = stage.get(worker, "/users/1").await?;
+        assert_eq!((stands_in.status, stands_in.header("content-encoding").as_str()), (StatusCode::OK, "gzip"));
+        let status = stands_in.header("cache-status");
+        assert_eq!(
+            status,
+            "routecache; fwd=bypass; fwd-status=503; ttl=60; detail=failover".replace("ttl=60", &ttl(&status))
+        );
+        assert_eq!(stands_in.header("access-control-allow-origin"), "https://shop.example");
+    }
+    stage.origin.script("GET", "/api/users/1", Answer::json(StatusCode::NOT_FOUND, &json!({ "error": "gone" })));
+    assert_eq!(stage.get(0, "/users/1").await?.status, StatusCode::NOT_FOUND);
+    Ok(())
+}
+
+/// The `ttl=…` of a `Cache-Status`.
+fn ttl(status: &str) -> String {
+    status.split("; ").find(|part| part.starts_with("ttl=")).unwrap_or_default().to_owned()
 }

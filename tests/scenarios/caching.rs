@@ -377,3 +377,22 @@ fn upgrades_and_grpc_are_left_alone() {
     }
     assert_eq!(heard.borrow().len(), 8);
 }
+
+/// RFC 8246 §2: it reaches browsers, and a client that asks for validation all the same gets it.
+#[test]
+fn immutable_is_for_browsers_and_forbids_no_validation() {
+    let (mut world, heard) = stage(&with(&json!({ "client_directives": "honour" })), |call, _| {
+        let answer = if call.header("if-none-match").is_some() { Response::new(304) } else { user() };
+        answer.header("etag", "\"a\"").header("cache-control", "max-age=60, immutable")
+    });
+    for (lines, told) in [
+        (&[][..], "fwd=uri-miss; stored"),
+        (&[], "hit; detail=worker"),
+        (&[("cache-control", "no-cache")], "fwd=request; fwd-status=304; stored"),
+        (&[], "hit; detail=worker"),
+    ] {
+        let answer = get(&mut world, lines);
+        assert_eq!((status(&answer).as_str(), answer.header("cache-control")), (told, Some("max-age=60, immutable")));
+    }
+    assert_eq!(heard.borrow().len(), 2);
+}
