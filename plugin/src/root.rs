@@ -23,7 +23,7 @@ use crate::metrics;
 use crate::random;
 use crate::shared::Shared;
 use crate::stream::Stream;
-use crate::worker::{Job, Worker};
+use crate::worker::{Held, Job, Worker};
 
 /// The bridge holds a poll of the feed for a quarter of the window, and a poll may take another quarter beyond that before
 /// it counts as failed: so another VM can take over from one that died in the middle of a poll before the gateway stops
@@ -94,8 +94,8 @@ impl Instance {
     }
 
     /// Purges tags in the gateway, at once, and leaves it to the root context to purge them in the group. The response of
-    /// `stream` is to be held until that is done.
-    pub fn purge(&self, tags: Vec<String>, stream: Option<u32>) -> Purged {
+    /// `stream` is to be held until that is done, with its header or without.
+    pub fn purge(&self, tags: Vec<String>, held: Option<(u32, bool)>) -> Purged {
         let operation = random();
         let grouped = self.policy().bridge.is_some();
         let pend = grouped.then(|| Pending { operation, tags: tags.clone(), sent_ms: host::monotonic_ms() });
@@ -113,10 +113,11 @@ impl Instance {
         if !grouped {
             return if recorded.is_ok() { Purged::Here } else { Purged::Failed };
         }
-        if let Some(stream) = stream {
-            worker.held.insert(stream);
+        if let Some((stream, header)) = held {
+            let held = worker.held.entry(stream).or_insert(Held { purges: 0, header });
+            held.purges = held.purges.saturating_add(1);
         }
-        worker.leave(Job::Purge { operation, tags, stream });
+        worker.leave(Job::Purge { operation, tags, stream: held.map(|(stream, _)| stream) });
         Purged::Held
     }
 }
@@ -336,10 +337,23 @@ impl Root {
 
     /// Lets the response to a write go to its client.
     fn release(&self, instance: &Instance, stream: Option<u32>, detail: &'static str) {
-        let Some(stream) = stream.filter(|stream| instance.worker.borrow_mut().held.remove(stream)) else { return };
+        let Some(stream) = stream else { return };
+        let held = {
+            let mut worker = instance.worker.borrow_mut();
+            let Some(held) = worker.held.get_mut(&stream) else { return };
+            held.purges = held.purges.saturating_sub(1);
+            let held = *held;
+            if held.purges > 0 {
+                return;
+            }
+            worker.held.remove(&stream);
+            held
+        };
         if host::become_context(stream) {
-            let status = CacheStatus::forwarded(Forward::Method, false, Some(detail));
-            host::add_header(Map::Response, "cache-status", &status.to_string());
+            if held.header {
+                let status = CacheStatus::forwarded(Forward::Method, false, Some(detail));
+                host::add_header(Map::Response, "cache-status", &status.to_string());
+            }
             host::resume(Direction::Response);
             host::become_context(self.id);
         }

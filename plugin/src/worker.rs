@@ -1,7 +1,7 @@
 //! What one worker holds: the worker tier, its view of the log, and the work that streams leave to the root context.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use routecache_core::entry::Ticket;
@@ -43,14 +43,23 @@ pub enum Job {
     Fetch(Fetch),
 }
 
+/// A response that is held until purges are done.
+#[derive(Clone, Copy)]
+pub struct Held {
+    /// How many.
+    pub purges: u32,
+    /// Whether its header is held too, so that something can be said in it.
+    pub header: bool,
+}
+
 /// See the module. Outlives the root context that made it: a gateway that reloads its configuration keeps the VM.
 pub struct Worker {
     /// The worker tier.
     pub entries: S3Fifo<Rc<Replay>>,
     /// What is known of the gateway's log.
     pub purges: PurgeTable,
-    /// Streams whose response is held for a purge.
-    pub held: HashSet<u32>,
+    /// Streams whose response is held for purges.
+    pub held: HashMap<u32, Held>,
     /// What was fetched behind the clients lately.
     pub attempts: Attempts,
     /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
@@ -86,7 +95,7 @@ impl Worker {
             let worker = Rc::new(RefCell::new(Self {
                 entries: S3Fifo::new(l0_bytes),
                 purges: PurgeTable::default(),
-                held: HashSet::new(),
+                held: HashMap::new(),
                 attempts: Attempts::default(),
                 unreachable_ms: 0,
                 bodies: Bodies::default(),

@@ -4,6 +4,7 @@ mod bridge_lost;
 mod caching;
 mod costs;
 mod hits;
+mod language;
 mod misses;
 mod privacy;
 mod purges;

@@ -199,6 +199,7 @@ fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
     let vm_id = text(&vm_id(rules, options));
     let wasm = text(&options.wasm);
     let environment = indented(&environment(options), 8);
+    let bodies = if reads_bodies(rules) { BODIES } else { "" };
     let rules = indented(&json(rules), 10);
     format!(
         "\
@@ -210,7 +211,7 @@ fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
       root_id: routecache
       # If the VM of a worker ever fails, a new one is made at the next request. FAIL_OPEN would let writes pass
       # without purging; FAIL_CLOSED would answer 503 until Envoy is restarted.
-      failure_policy: FAIL_RELOAD
+      failure_policy: FAIL_RELOAD{bodies}
       vm_config:
         # Filters of one vm_id share what they store. It holds the namespace, so a new `namespace.version` starts empty
         # and the memory of the old one is given back.
@@ -226,6 +227,20 @@ fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
         value: |
 {rules}"
     )
+}
+
+const BODIES: &str = "
+      # Bodies come while their request waits: some rules answer requests by them. Envoy 1.35 and later.
+      allow_on_headers_stop_iteration: true";
+
+/// Whether some rule answers a POST, or may: what `resources` become isn't looked at.
+fn reads_bodies(rules: &Value) -> bool {
+    let posts = |rule: &Value| {
+        let methods = rule.pointer("/match/methods").and_then(Value::as_array);
+        rule.get("cache").is_some() && methods.is_some_and(|methods| methods.iter().any(|method| method == "POST"))
+    };
+    let routes = rules.get("routes").and_then(Value::as_array);
+    rules.get("resources").is_some() || routes.is_some_and(|routes| routes.iter().any(posts))
 }
 
 /// Changes with the namespace, and with nothing else.

@@ -50,11 +50,9 @@ impl Gathered {
         }
     }
 
-    /// Notes that there is nothing to come.
-    pub(super) fn end(&mut self) {
-        if self.state == State::Coming {
-            self.state = State::Whole;
-        }
+    /// All of a body that has been here before.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), bytes_max: 0, state: State::Whole }
     }
 
     /// Whether it will never be whole.

@@ -71,6 +71,8 @@ enum State {
     Reading { request: Vec<u8>, body: Gathered },
     /// The response header of a write.
     Writing(Write),
+    /// The end of a purge, for which a write's response is held.
+    Held,
     /// The body of a write's response, which says what it purges.
     Answered { writing: Writing, body: Gathered },
 }
@@ -134,12 +136,6 @@ impl Fill {
 }
 
 impl Stream {
-    /// Whether its response waits for a purge to be acknowledged: what comes of it then mustn't let it go. Envoy shows bodies of held
-    /// headers with `allow_on_headers_stop_iteration`.
-    fn is_held(&self) -> bool {
-        self.instance.worker.borrow().held.contains(&self.id)
-    }
-
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
         Self { id, instance, state: State::Passing, is_fetch: false, is_waited_for: false, recaches: Vec::new() }
@@ -237,6 +233,7 @@ impl HttpContext for Stream {
             | State::Replacing(_)
             | State::Reading { .. }
             | State::Answered { .. }
+            | State::Held
             | State::Passing => {}
         }
         Action::Continue
@@ -270,7 +267,7 @@ impl HttpContext for Stream {
                 self.state = State::Replacing(Vec::new());
             }
             State::Answered { writing, body } => return self.answered(writing, body, len, end_of_stream),
-            State::Passing if self.is_held() => return Action::Pause,
+            State::Held => return self.hold(),
             other => self.state = other,
         }
         Action::Continue
@@ -280,7 +277,7 @@ impl HttpContext for Stream {
         // A response with trailers isn't stored: they couldn't be replayed.
         match mem::replace(&mut self.state, State::Passing) {
             State::Answered { writing, body } => self.answered(writing, body, usize::MAX, true),
-            _ if self.is_held() => Action::Pause,
+            State::Held => self.hold(),
             _ => Action::Continue,
         }
     }

@@ -5,7 +5,7 @@ use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fields::Fields;
 use routecache_core::planted::planted;
 use routecache_core::recache::Read;
-use routecache_core::request::{Outcome, REQUEST_BODY_BYTES_MAX, Writing, write_purges};
+use routecache_core::request::{Body, Outcome, REQUEST_BODY_BYTES_MAX, Writing, write_purges};
 
 use super::gather::Gathered;
 use super::tell::{status_of, tell};
@@ -22,17 +22,18 @@ pub(super) struct Write {
 }
 
 impl Write {
-    pub(super) fn new(writing: Writing, end_of_stream: bool) -> Self {
-        let mut body = Gathered::up_to(if writing.reads_request_body() { REQUEST_BODY_BYTES_MAX } else { 0 });
-        if end_of_stream {
-            body.end();
-        }
+    pub(super) fn new(writing: Writing, body: Body<'_>) -> Self {
+        let body = match body {
+            Body::Coming => Gathered::up_to(REQUEST_BODY_BYTES_MAX),
+            Body::None => Gathered::of(b""),
+            Body::Whole(body) => Gathered::of(body),
+        };
         Self { writing, body }
     }
 
     /// A piece of its body passes.
     pub(super) fn sees(&mut self, len: usize, end_of_stream: bool) {
-        if self.writing.reads_request_body() {
+        if self.writing.reads_request_body() && self.body.whole().is_none() {
             self.body.passes(Buffer::RequestBody, len, end_of_stream);
         }
     }
@@ -77,8 +78,13 @@ impl Stream {
             }
             return Action::Continue;
         }
-        let detail = match self.instance.purge(tags, Some(self.id)) {
-            Purged::Held => return Action::Pause,
+        let detail = match self.instance.purge(tags, Some((self.id, true))) {
+            Purged::Held => {
+                if !matches!(self.state, State::Answered { .. }) {
+                    self.state = State::Held;
+                }
+                return Action::Pause;
+            }
             Purged::Here => "purged",
             Purged::Failed => "purge-failed",
         };
@@ -95,10 +101,20 @@ impl Stream {
             return Action::Pause;
         }
         let tags = self.instance.engine.purged_by_body(&writing, body.whole());
-        if tags.is_empty() || self.instance.purge(tags, Some(self.id)) != Purged::Held {
-            return Action::Continue;
+        if !tags.is_empty() {
+            self.instance.purge(tags, Some((self.id, false)));
         }
-        Action::Pause
+        self.hold()
+    }
+
+    /// Holds what comes of a response as long as purges are under way. Where a host shows bodies while their header is held,
+    /// letting one pass would let the header go.
+    pub(super) fn hold(&mut self) -> Action {
+        if self.instance.worker.borrow().held.contains_key(&self.id) {
+            self.state = State::Held;
+            return Action::Pause;
+        }
+        Action::Continue
     }
 
     /// A write whose outcome nobody saw may have happened, and what its response would have said can't be read any more.
