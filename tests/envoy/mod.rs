@@ -5,6 +5,7 @@
 mod bridge_lost;
 mod configuration;
 mod hits;
+mod language;
 mod misses;
 mod privacy;
 mod purges;
