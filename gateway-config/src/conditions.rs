@@ -76,7 +76,7 @@ fn named<'a>(at: &At<'a>, found: &mut Found) -> Vec<At<'a>> {
     entries
 }
 
-/// `"yes"`, `[a, "b*"]`, `on` for anything, `off` for nothing.
+/// `"yes"`, `[a, "b*"]`, `on` for anything, `off` for nothing; in a list, `on` and `off` are texts like others.
 fn test(at: &At<'_>, found: &mut Found) -> Option<Test> {
     let glob = |at: &At<'_>, found: &mut Found| match &at.node.kind {
         Kind::Text(text) => Some(Glob::new(text)),
@@ -89,6 +89,8 @@ fn test(at: &At<'_>, found: &mut Found) -> Option<Test> {
     match &at.node.kind {
         Kind::Bool(true) => Some(Test::Present),
         Kind::Bool(false) => Some(Test::Absent),
+        Kind::Text(text) if text == "on" => Some(Test::Present),
+        Kind::Text(text) if text == "off" => Some(Test::Absent),
         Kind::List(items) => {
             if items.is_empty() {
                 found.add(at, What::EmptyList("values"));

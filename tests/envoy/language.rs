@@ -177,7 +177,10 @@ async fn keys_hold_what_the_gateway_knows_and_what_does_not_count_is_left_out() 
     assert_eq!(status(&mut gateway, get("/users/1?utm_source=mail")).await?, MISS);
     assert!(is_hit(&status(&mut gateway, get("/users/1")).await?));
     assert_eq!(origin.requests("GET", "/users/1"), 1, "without what doesn't count");
-    assert_eq!(status(&mut gateway, get("/users/1").header("x-debug", "on")).await?, "routecache; fwd=bypass; detail=rule");
+    assert_eq!(
+        status(&mut gateway, get("/users/1").header("x-debug", "on")).await?,
+        "routecache; fwd=bypass; detail=rule"
+    );
     let missing = "routecache; fwd=bypass; detail=missing-value";
     assert_eq!(status(&mut gateway, Request::get("/users/1")).await?, missing);
     assert_eq!(status(&mut gateway, Request::get("/users/1/orders")).await?, missing, "the route has no metadata");

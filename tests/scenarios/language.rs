@@ -307,9 +307,7 @@ fn a_rule_that_is_off_answers_nothing_and_purges_go_on_where_the_file_is_off() {
 
 #[test]
 fn the_most_specific_rule_that_a_request_meets_answers() {
-    let rule = |name: &str, matching: Value| {
-        json!({ "name": name, "match": matching, "cache": { "key": ["{id}"], "tags": [name], "vary": [] } })
-    };
+    let rule = |name: &str, matching: Value| json!({ "name": name, "match": matching, "cache": { "key": ["{id}"], "tags": [name], "vary": [] } });
     let rules = rules(&json!([
         rule("any", json!({ "path": "/{*id}" })),
         rule("user", json!({ "path": "/users/{id}" })),

@@ -434,7 +434,7 @@ const MATCH_MAP: Map = Map {
         .otherwise("every host"),
         Field::new(
             "path",
-            Shape::Text("a path template", "^/[^?#\\s]*$"),
+            Shape::Text("a path template", "^/([^?#\\s]|\\{[^/]*:re\\(.*\\)\\})*$"),
             "The path. `{name}` captures a segment, or the rest of one (`/files/{name}.json`); `{*name}` at the end captures the \
              rest of the path. Behind a colon stands what the value must be: `{id:int}`, `hex`, `uuid`, `slug`, or a pattern as in \
              `{lang:re([a-z]{2})}`; another value doesn't match.",

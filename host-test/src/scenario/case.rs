@@ -62,6 +62,7 @@ pub(super) const SHARED: &[&str] = &[
     "settle",
     "route_timeout",
     "buffer_limit",
+    "bodies_while_held",
     "origin",
     "clusters",
 ];
@@ -270,6 +271,11 @@ fn read_settings(case: &Fields<'_>) -> Option<Vec<Setting>> {
             "date" => {
                 let date = field.date()?;
                 set(Box::new(move |builder| builder.wall(date)));
+            }
+            // Envoy's `allow_on_headers_stop_iteration`.
+            "bodies_while_held" => {
+                let shown = field.yes_or_no()?;
+                set(Box::new(move |builder| builder.body_callbacks_while_headers_paused(shown)));
             }
             _ => {}
         }
