@@ -66,7 +66,9 @@ fn pointer_named(at: &At<'_>, found: &mut Found) -> Option<Pointer> {
 }
 
 fn named<'a>(at: &At<'a>, found: &mut Found) -> Vec<At<'a>> {
-    let entries = at.entries(found).unwrap_or_default();
+    let mut entries = at.entries(found).unwrap_or_default();
+    // All forms of a file are one: JSON has no order of names.
+    entries.sort_by_key(|entry| entry.name);
     if entries.is_empty() && matches!(at.node.kind, Kind::Map(_)) {
         found.add(at, What::EmptyMap(at.said()));
     }
