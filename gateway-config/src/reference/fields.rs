@@ -16,8 +16,8 @@ const PARAMETER: Shape = Shape::Text("the name of a query parameter, in which `*
 const POINTER: Shape = Shape::Text("a JSON pointer, in which `*` stands for every member", "^/");
 const ITEM_TEMPLATE: Shape = Shape::Text("a template with `{}`, where each value goes", "\\{\\}");
 /// What a value is compared with.
-const TEST: Shape = Shape::Any(&[VALUE, Shape::List(&VALUE, 1, 64), Shape::OnOff]);
-const VALUE: Shape =
+const TEST: Shape = Shape::Any(&[TESTED, Shape::List(&TESTED, 1, 64), Shape::OnOff]);
+const TESTED: Shape =
     Shape::Any(&[Shape::Text("a text in which `*` stands for anything", ""), Shape::Number("0", "9007199254740992")]);
 const STATUSES: Shape = Shape::Any(&[STATUS_SHAPE, Shape::List(&STATUS_SHAPE, 1, usize::MAX)]);
 const STATUS_SHAPE: Shape =
