@@ -46,7 +46,8 @@ impl Display for Explanation {
         }
         let mut writes: Vec<String> = Vec::new();
         for write in &self.purged_by {
-            writes.push(format!("{} {} ({}: {})", listed(&write.methods), write.path, write.rule, write.tag));
+            let only_if = write.only_if.as_ref().map_or(String::new(), |what| format!(", if {what}"));
+            writes.push(format!("{} {} ({}: {}){only_if}", listed(&write.methods), write.path, write.rule, write.tag));
         }
         if self.purged_by_its_url {
             writes.push("any successful write to this URL".to_owned());

@@ -3,7 +3,7 @@
 
 use routecache_config::values_in;
 use routecache_core::fields::Fields;
-use routecache_core::policy::{Action, Rule};
+use routecache_core::policy::{Action, Rule, WritePart};
 use routecache_core::request::{Arrived, Engine, Outcome, Plan};
 use serde::Serialize;
 
@@ -16,6 +16,9 @@ pub struct PurgedBy {
     pub path: String,
     /// The entry's tag that it reaches.
     pub tag: String,
+    /// What must be said besides, where only its body or its response tells what it purges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_if: Option<String>,
 }
 
 /// Every rule whose writes purge an entry with these tags.
@@ -27,7 +30,7 @@ pub fn purging(engine: &Engine, scheme: &str, authority: &str, tags: &[String]) 
 fn reaches(engine: &Engine, rule: &Rule, (scheme, authority): (&str, &str), tag: &str) -> Option<PurgedBy> {
     let Action::Purge(purge) = &rule.action else { return None };
     let method = rule.methods.first()?;
-    purge.tags.iter().find_map(|template| {
+    let by_request = purge.tags.iter().find_map(|template| {
         let values = values_in(template.source(), tag)?;
         let (path, shown) = (filled(rule.path.source(), &values, "x"), filled(rule.path.source(), &values, ""));
         let query: Vec<_> = values
@@ -41,6 +44,21 @@ fn reaches(engine: &Engine, rule: &Rule, (scheme, authority): (&str, &str), tag:
             methods: rule.methods.clone(),
             path: format!("{shown}{query}"),
             tag: tag.to_owned(),
+            only_if: None,
+        })
+    });
+    by_request.or_else(|| {
+        purge.item_tags.iter().find_map(|item| {
+            let values = values_in(item.template.source(), tag)?;
+            let (_, found) = values.iter().find(|(name, _)| name.is_empty())?;
+            let who = if matches!(item.part, WritePart::Request(_)) { "body" } else { "response" };
+            Some(PurgedBy {
+                rule: rule.name.clone(),
+                methods: rule.methods.clone(),
+                path: filled(rule.path.source(), &values, ""),
+                tag: tag.to_owned(),
+                only_if: Some(format!("its {who} names `{found}`")),
+            })
         })
     })
 }
