@@ -32,6 +32,10 @@ pub enum Failure {
     Scenarios(proxy_wasm_host_test::scenario::Mistakes),
     /// No case has such a name.
     NoCase(Vec<String>),
+    /// A server doesn't answer: which, and why.
+    NoAnswer(String, String),
+    /// A server refuses, or has nothing: its words.
+    Refused(String),
     /// Cases failed, or rules have mistakes, and that was told already.
     Told,
     /// So many warnings that are to be taken for mistakes.

@@ -2,19 +2,25 @@
 //!
 //! Each command is a module. Exit codes: 0 all is well, 1 the rules have mistakes or a case failed, 2 the command couldn't do its work.
 
+mod asking;
 mod check;
 mod completions;
 mod diff;
 mod explain;
 mod failure;
 mod filter;
+mod get;
+mod http;
 mod man;
 mod progress;
+mod purge;
 mod render;
 mod rules;
 mod schema;
 mod serve;
+mod stat;
 mod test;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -49,6 +55,10 @@ enum Command {
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
+    Purge(Box<purge::Arguments>),
+    Get(get::Arguments),
+    Stat(stat::Arguments),
+    Warm(warm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +73,10 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
+        Command::Purge(arguments) => purge::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+        Command::Warm(arguments) => warm::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
