@@ -22,7 +22,24 @@ const KNOWN: &[Bench] = &[
         question: "what does a hit from the worker tier cost in Envoy, next to Envoy's own cache and to no work at all?",
         run: hit,
     },
+    Bench {
+        name: "bridge",
+        question: "how many lookups does the bridge answer per second of its CPU, next to webdis's GET on the same Redis?",
+        run: bridge,
+    },
 ];
+
+fn bridge() -> Result<(), Failure> {
+    tools::wrk()?;
+    tools::webdis()?;
+    let server = tools::redis()?;
+    step::run("the bridge", &mut step::cargo(["build", "--release", "--package", "routecache-bridge"]))?;
+    let mut bench = step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", "bench-bridge"]);
+    bench
+        .env("ROUTECACHE_REDIS", server)
+        .env("ROUTECACHE_BRIDGE_BIN", step::target().join("release/routecache-bridge"));
+    step::run("lookups", &mut bench)
+}
 
 fn hit() -> Result<(), Failure> {
     build::filter()?;

@@ -117,16 +117,30 @@ fn redis_of_the_tools() -> Option<PathBuf> {
 ///
 /// When it isn't there and can't be had.
 pub fn wrk() -> Result<(), Failure> {
-    // `wrk --version` prints its version and fails.
-    let there = || Command::new("wrk").arg("--version").output().is_ok();
+    for_benches("wrk")
+}
+
+/// `webdis`, an HTTP front of Redis in C: what the bridge is measured next to.
+///
+/// # Errors
+///
+/// When it isn't there and can't be had.
+pub fn webdis() -> Result<(), Failure> {
+    for_benches("webdis")
+}
+
+/// A Debian package whose program has its name.
+fn for_benches(package: &str) -> Result<(), Failure> {
+    // Not every program knows `--version`.
+    let there = || step::succeeds(Command::new("sh").args(["-c", &format!("command -v {package}")]));
     if there() {
         return Ok(());
     }
-    apt_install("wrk")?;
+    apt_install(package)?;
     if there() {
         Ok(())
     } else {
-        Err(Failure::new("wrk is installed but not on the PATH", "add its folder to the PATH"))
+        Err(Failure::new(format!("{package} is installed but not on the PATH"), "add its folder to the PATH"))
     }
 }
 
