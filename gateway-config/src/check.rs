@@ -65,17 +65,26 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     let limits = fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default();
     let mode = fields.get("mode").and_then(|at| rule::mode(at, found)).unwrap_or(Mode::On);
     let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode };
+    let (window_ms, serves_unheard) = consistency(fields.get("consistency"), found);
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
         background: background(fields.get("background"), found),
         limits,
-        window_ms: only_duration(fields.get("consistency"), &CONSISTENCY, "window", &WINDOW, found)
-            .unwrap_or(WINDOW_DEFAULT_MS),
+        window_ms,
+        serves_unheard,
         purge_timeout_ms: only_duration(fields.get("purge"), &PURGE, "timeout", &PURGE_TIMEOUT, found)
             .unwrap_or(PURGE_TIMEOUT_DEFAULT_MS),
         rules: rule::all(fields, &defaults, found),
     }
+}
+
+/// The window, and whether what is held is served when the feed hasn't been heard for longer.
+fn consistency(at: Option<&At<'_>>, found: &mut Found) -> (u32, bool) {
+    let Some(fields) = at.and_then(|at| at.fields(&CONSISTENCY, found)) else { return (WINDOW_DEFAULT_MS, false) };
+    let window_ms = fields.get("window").and_then(|at| at.duration_ms(&WINDOW, found));
+    let serves = fields.get("on_feed_loss").and_then(|at| terms::on_feed_loss(at, found));
+    (window_ms.unwrap_or(WINDOW_DEFAULT_MS), serves.unwrap_or(false))
 }
 
 fn check_version(at: &At<'_>, found: &mut Found) {

@@ -42,6 +42,11 @@ pub(crate) fn client_directives(at: Option<&At<'_>>, found: &mut Found) -> Optio
     word(at?, DIRECTIVES, found)
 }
 
+/// `consistency.on_feed_loss`: whether what is held is served all the same.
+pub(crate) fn on_feed_loss(at: &At<'_>, found: &mut Found) -> Option<bool> {
+    word(at, &[("bypass", false), ("serve", true)], found)
+}
+
 /// The terms of one rule; `tag_fields` come from its `tags`.
 pub(crate) fn read(
     fields: &Fields<'_>,

@@ -65,7 +65,7 @@ pub(crate) const LIMITS: Words = Words {
 };
 
 /// `consistency`.
-pub(crate) const CONSISTENCY: Words = Words { now: &["window"], later: &["on_feed_loss"], below: &[] };
+pub(crate) const CONSISTENCY: Words = Words { now: &["window", "on_feed_loss"], later: &[], below: &[] };
 
 /// `purge` of the whole file.
 pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge"], below: &[] };

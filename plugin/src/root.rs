@@ -75,7 +75,8 @@ impl Instance {
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
     pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
         let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
-        planted("feed_loss_ignored") || self.policy().bridge.is_none() || head.is_fresh(now_ms, self.policy().window_ms)
+        let Policy { bridge, serves_unheard, window_ms, .. } = self.policy();
+        planted("feed_loss_ignored") || bridge.is_none() || *serves_unheard || head.is_fresh(now_ms, *window_ms)
     }
 
     /// Whether the filter may fetch by itself.

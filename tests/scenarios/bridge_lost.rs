@@ -42,6 +42,25 @@ fn a_gateway_that_does_not_hear_the_feed_stops_trusting_what_it_holds() {
     assert_eq!(status(&world.get("/users/7")), "hit; detail=worker");
 }
 
+/// `on_feed_loss: serve`: what was purged elsewhere meanwhile is seen when the feed is back.
+#[test]
+fn a_gateway_may_go_on_with_what_it_holds_until_the_feed_is_back() {
+    let mut rules = rules();
+    rules["consistency"]["on_feed_loss"] = "serve".into();
+    let (builder, _, bridge) = world(&rules);
+    let mut world = builder.gateways(2).build().expect("a world");
+    settle(&mut world);
+    world.get("/users/7");
+    bridge.fails(Some(Failure::NoConnection));
+    world.run_for(ms(5000));
+    world.fetch(Request::put("/users/7").body("{}").gateway(1));
+    let answer = world.get("/users/7");
+    assert_eq!((status(&answer), answer.text()), ("hit; detail=worker".to_owned(), "v1".to_owned()));
+    bridge.fails(None);
+    world.run_for(ms(3000));
+    assert_eq!(world.get("/users/7").text(), "v2");
+}
+
 #[test]
 fn a_bridge_that_lost_its_memory_empties_every_gateway() {
     let (builder, _, bridge) = world(&rules());

@@ -299,6 +299,15 @@ const CONSISTENCY_MAP: Map = Map {
             "window: 2s",
         )
         .default("1s"),
+        Field::new(
+            "on_feed_loss",
+            Shape::Word(&["bypass", "serve"]),
+            "What becomes of what a gateway holds when it hasn't heard of the group for longer than the window. `serve`: it goes on \
+             answering, and purges made elsewhere meanwhile aren't seen until the feed is back, at the longest until the \
+             response's lifetime ends.",
+            "on_feed_loss: serve",
+        )
+        .default("bypass"),
     ],
 };
 

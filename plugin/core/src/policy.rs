@@ -65,6 +65,8 @@ pub struct Policy {
     /// The consistency window W, in milliseconds: how long after a purge elsewhere this gateway may still serve what it
     /// purged, and how long it trusts what it holds without hearing the feed.
     pub window_ms: u32,
+    /// What the gateway holds is served although the feed hasn't been heard for longer than that.
+    pub serves_unheard: bool,
     /// How long the response to a write waits for the group to acknowledge its purge, in milliseconds.
     pub purge_timeout_ms: u32,
     /// In the order of the file.

@@ -860,6 +860,7 @@ mod tests {
             background: Some(Background { cluster: "self".into(), concurrency: 1, timeout_ms: 1 }),
             limits: Limits::default(),
             window_ms: 1000,
+            serves_unheard: false,
             purge_timeout_ms: 250,
             rules,
         })

@@ -243,6 +243,7 @@ fn engine() -> Engine {
         background: None,
         limits,
         window_ms: 1000,
+        serves_unheard: false,
         purge_timeout_ms: 250,
         rules: vec![rule],
     })
