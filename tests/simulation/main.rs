@@ -78,7 +78,6 @@ fn simulate(options: &Options) -> Result<bool, String> {
         return Err(format!("{} isn't there\n    run: cargo xtask simulate", filter.display()));
     }
     let seeds = options.seeds.unwrap_or_else(|| options.plant.map_or(1000, |plant| plant.seeds).max(300));
-    let theme = options.theme.or(options.plant.and_then(|plant| plant.theme));
     let (start, next) = (Instant::now(), AtomicU64::new(0));
     let (tally, found) = (Mutex::new(Tally::default()), Mutex::new(None::<Found>));
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -93,7 +92,7 @@ fn simulate(options: &Options) -> Result<bool, String> {
                     }
                     let seed = options.first.wrapping_add(number);
                     let plan = Plan::draw(seed);
-                    if theme.is_some_and(|wanted| wanted != plan.theme) {
+                    if options.theme.is_some_and(|wanted| wanted != plan.theme) {
                         continue;
                     }
                     if options.mixes {

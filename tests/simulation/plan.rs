@@ -303,6 +303,12 @@ impl Plan {
         let lost = What::Cut { gateway, failure, ms: self.window_ms + 150 };
         let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
         let mut steps = vec![at(0, What::Rest), at(0, read), at(100 + chance.below(100), read)];
+        if chance.percent(25) {
+            // A purge between the first fill of a gateway and the first that it hears.
+            steps.extend([at(0, What::Restart { gateway }), at(1 + chance.below(8), read)]);
+            steps.extend([at(1 + chance.below(40), change), at(self.window_ms + 60, read), at(20, read)]);
+            return steps;
+        }
         let burst = matches!(change, What::Burst { .. });
         match burst {
             // The feed lags behind what it has to bring.
@@ -340,6 +346,18 @@ impl Plan {
         let read = |worker| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
         let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
         let (one, other) = (chance.index(self.workers), chance.index(self.workers));
+        if chance.percent(30) {
+            // What was purged may not stand in for an error.
+            let write = What::Write { gateway, worker: other, user: 0 };
+            let fails = What::Origin { failure: OriginFailure::Refuses, ms: 200 };
+            return vec![
+                at(300, read(one)),
+                at(self.lifetime_ms + self.origin_way_ms * 2, write),
+                at(self.origin_way_ms + self.bridge_way_ms + 20, fails),
+                at(5, read(one)),
+                at(5, read(other)),
+            ];
+        }
         vec![
             at(300, read(one)),
             at(self.lifetime_ms + self.origin_way_ms * 2, read(one)),
