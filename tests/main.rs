@@ -7,6 +7,8 @@ mod scenarios;
 mod serve;
 #[path = "simulation/tests.rs"]
 mod simulation;
+#[path = "soak/tests.rs"]
+mod soak;
 
 /// The small filters that host-test's own tests are made of.
 #[path = "../host-test/tests/host/probe.rs"]

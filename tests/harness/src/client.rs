@@ -177,6 +177,13 @@ impl Request {
         self
     }
 
+    /// Gives it this body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     fn json(mut self, document: &Value) -> Self {
         self.body = document.to_string().into();
         self.header("content-type", "application/json")

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::Process;
-use crate::{Port, Result, programs};
+use crate::{Error, Port, Result, programs};
 
 /// A running Redis server; dropping it ends it.
 #[derive(Debug)]
@@ -41,6 +41,33 @@ impl Redis {
         self.process.kill().await;
         self.process = launch(&self.port).await?;
         Ok(())
+    }
+
+    /// Sends it an inline command, and waits until it has answered.
+    ///
+    /// # Errors
+    ///
+    /// When it isn't there.
+    pub async fn tell(&self, command: &str) -> Result<()> {
+        let doing = || Error::io(format!("tell Redis: {command}"));
+        let mut stream = TcpStream::connect(self.port.address()).await.map_err(doing())?;
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.map_err(doing())?;
+        stream.read_u8().await.map(drop).map_err(doing())
+    }
+
+    /// Bytes that it has allocated.
+    ///
+    /// # Errors
+    ///
+    /// When it isn't there, or doesn't say.
+    pub async fn used_memory(&self) -> Result<usize> {
+        let doing = || Error::io("ask Redis for its memory");
+        let mut stream = TcpStream::connect(self.port.address()).await.map_err(doing())?;
+        stream.write_all(b"INFO memory\r\nQUIT\r\n").await.map_err(doing())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map_err(doing())?;
+        let used = answer.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.ok_or_else(|| Error::Unexpected("Redis doesn't say what memory it uses".into()))
     }
 }
 
