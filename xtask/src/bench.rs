@@ -27,6 +27,17 @@ const KNOWN: &[Bench] = &[
         question: "how many lookups does the bridge answer per second of its CPU, next to webdis's GET on the same Redis?",
         run: bridge,
     },
+    Bench {
+        name: "purge",
+        question: "does a purge cost more where more entries carry the tag?",
+        run: || program("bench-purge"),
+    },
+    Bench {
+        name: "hit-ratio",
+        question: "how many requests does the worker tier answer, next to LRU, quick_cache and W-TinyLFU with as many bytes?",
+        run: || program("bench-hit-ratio"),
+    },
+    Bench { name: "memory", question: "what does an entry cost in each tier, beyond its body?", run: memory },
 ];
 
 fn bridge() -> Result<(), Failure> {
@@ -41,6 +52,18 @@ fn bridge() -> Result<(), Failure> {
     step::run("lookups", &mut bench)
 }
 
+/// One of the benches' programs.
+fn program(name: &str) -> Result<(), Failure> {
+    step::run(name, &mut step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", name]))
+}
+
+fn memory() -> Result<(), Failure> {
+    let redis = tools::redis()?;
+    step::run("bridge", &mut step::cargo(["build", "--release", "--package", "routecache-bridge"]))?;
+    let mut bench = step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", "bench-memory"]);
+    step::run("memory", bench.env("ROUTECACHE_REDIS", redis))
+}
+
 fn hit() -> Result<(), Failure> {
     build::filter()?;
     tools::wrk()?;
@@ -51,7 +74,7 @@ fn hit() -> Result<(), Failure> {
 /// Prints the names and questions.
 pub fn list() {
     for bench in KNOWN {
-        println!("cargo xtask bench {:<8} {}", bench.name, bench.question);
+        println!("cargo xtask bench {:<10} {}", bench.name, bench.question);
     }
 }
 
