@@ -1,5 +1,7 @@
 //! `routecache check` for programs: the forms that it prints, and its colours.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -97,8 +99,7 @@ fn the_lifetime_of_epochs_is_the_bridges() {
 #[test]
 fn long_work_shows_how_far_it_has_come() {
     let program = Path::new(env!("CARGO_BIN_EXE_routecache"));
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
-    let filter = target.join("routecache.wasm");
+    let filter = support::filter();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-config/examples");
     let line = format!("test five-lines.test.yaml --case fetched --seeds 9 --wasm {}", filter.display());
     let mut on_terminal = Command::new("script");

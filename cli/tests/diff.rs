@@ -1,19 +1,14 @@
 //! What `routecache diff` says of entries is what the shipped filter makes of them: a response is stored under the old rules, the gateway
 //! gets the new ones, and the same request is a hit exactly where nothing was called unreachable.
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proxy_wasm_host_test::{Request, Response, World};
 use serde_json::{Value, json};
-
-/// `target/routecache.wasm`. Cargo marks its target folder with a tag.
-fn filter() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_routecache"));
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
-    target.join("routecache.wasm")
-}
+use support::filter;
 
 fn rules(change: impl Fn(&mut Value)) -> Value {
     let mut rules = json!({

@@ -1,6 +1,8 @@
 //! What `routecache explain` says is what the shipped filter does, request by request: the same request goes to the filter on a
 //! simulated gateway, and what it asks of its bridge, tells in `Cache-Status` and does with the second request is compared.
 
+mod support;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +14,7 @@ use bridge_api::{decode, encode};
 use proxy_wasm_host_test::{Call, Reply, Request, Response, World};
 use routecache_bridge::mem::Memory;
 use serde_json::Value;
-
-/// `target/routecache.wasm`. Cargo marks its target folder with a tag.
-fn filter() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_routecache"));
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
-    let filter = target.join("routecache.wasm");
-    assert!(filter.exists(), "there is no {}: run `cargo xtask build`", filter.display());
-    filter
-}
+use support::filter;
 
 fn rules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain/rules.yaml")

@@ -1,17 +1,11 @@
 //! Scenario files that people read: those beside the examples, and those in the guide. They run the shipped filter.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod support;
 
-/// `target/routecache.wasm`. Cargo marks its target folder with a tag.
-fn filter() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_routecache"));
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("a target folder");
-    let filter = target.join("routecache.wasm");
-    assert!(filter.exists(), "there is no {}: run `cargo xtask build`", filter.display());
-    filter
-}
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use support::filter;
 
 /// Runs `routecache test` on all scenario files of a folder, and returns what it prints.
 fn test(folder: &Path, more: &[&str]) -> String {
