@@ -3,6 +3,7 @@
 use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy};
 
 use crate::Environment;
+use crate::lock;
 use crate::mistake::{Mistake, Wanted, What};
 use crate::resources;
 use crate::rule::{self, Defaults};
@@ -64,7 +65,8 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
         terms::client_directives(fields.get("client_directives"), found).unwrap_or(ClientDirectives::Distrust);
     let limits = fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default();
     let mode = fields.get("mode").and_then(|at| rule::mode(at, found)).unwrap_or(Mode::On);
-    let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode };
+    let grouped = fields.get("bridge").is_some();
+    let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode, grouped };
     let (window_ms, serves_unheard) = consistency(fields.get("consistency"), found);
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
@@ -172,10 +174,16 @@ fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {
     let mut size = |name: &str, range: &Range, default: u64| {
         fields.get(name).and_then(|at| at.size_bytes(range, found)).unwrap_or(default)
     };
+    let (l0_bytes, l1_bytes) =
+        (size("l0_bytes", &L0_BYTES, default.l0_bytes), size("l1_bytes", &L1_BYTES, default.l1_bytes));
+    let body_bytes_max = size("body_bytes_max", &BODY_BYTES, default.body_bytes_max);
+    let (waiters, fills) = lock::of_limits(&fields, found);
     let limits = Limits {
-        l0_bytes: size("l0_bytes", &L0_BYTES, default.l0_bytes),
-        l1_bytes: size("l1_bytes", &L1_BYTES, default.l1_bytes),
-        body_bytes_max: size("body_bytes_max", &BODY_BYTES, default.body_bytes_max),
+        l0_bytes,
+        l1_bytes,
+        body_bytes_max,
+        waiters,
+        fills,
         recache_concurrency: fields
             .get("recache_concurrency")
             .and_then(|at| usize::try_from(at.number(&RECACHE_CONCURRENCY, found)?).ok())

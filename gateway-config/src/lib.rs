@@ -29,6 +29,7 @@ mod host;
 mod json;
 #[cfg(feature = "files")]
 pub mod lint;
+mod lock;
 mod method;
 mod mistake;
 mod naming;

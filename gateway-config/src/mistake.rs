@@ -109,6 +109,8 @@ pub enum What {
     BadFieldName(String),
     /// Heuristics where nothing of the origin's decides.
     HeuristicsUnheard,
+    /// `lock: group` where there is no group.
+    LockAlone,
     /// A body that would crowd everything else out of the gateway tier.
     BodyTooLarge {
         body: u64,
@@ -357,6 +359,7 @@ impl fmt::Display for What {
             Self::NotOneOf { said, .. } => write!(f, "`{said}` is not one of the words that are known here"),
             Self::BadStatus(status) => write!(f, "`{status}` is not a status that can be stored"),
             Self::BadFieldName(said) => write!(f, "`{said}` can't be the name of a header field"),
+            Self::LockAlone => f.write_str("`lock: group` reaches other gateways through a bridge, and there is none"),
             Self::HeuristicsUnheard => {
                 f.write_str("`heuristics` are guesses from what the origin says, and this rule doesn't let it decide")
             }
@@ -475,6 +478,7 @@ impl What {
             Self::NotOneOf { words, .. } => return format!("write one of {}", listed(words)).into(),
             Self::BadStatus(_) => "write a final status, such as `404`, or a class of them: `2xx`, `3xx`, `4xx`, `5xx`",
             Self::BadFieldName(_) => "write a name such as `accept-language`, without the colon",
+            Self::LockAlone => "leave it out, write `lock: gateway`, or add `bridge: { cluster: … }`",
             Self::HeuristicsUnheard => "leave it out, or write `origin_cache_control: respect`",
             Self::BodyTooLarge { .. } => "lower `body_bytes_max`, or raise `l1_bytes` to four times as much",
             Self::BadCluster { .. } => "write the name that the gateway gives the cluster, without spaces",

@@ -16,7 +16,7 @@ use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
 use crate::vocabulary::{CACHE, IDENTITY, MATCH, QUERY, REQUEST_TESTS, ROUTE, ROUTE_PURGE};
 use crate::walk::{At, Fields, Found};
-use crate::{conditions, host, method, recache, terms};
+use crate::{conditions, host, lock, method, recache, terms};
 
 /// Each is compared with each parameter of a request.
 const NAMES_MAX: usize = 64;
@@ -27,6 +27,8 @@ pub(crate) struct Defaults<'a> {
     pub(crate) client_directives: ClientDirectives,
     pub(crate) limits: &'a Limits,
     pub(crate) mode: Mode,
+    /// Whether there is a bridge.
+    pub(crate) grouped: bool,
 }
 
 /// Every rule of the file that could be read.
@@ -220,6 +222,7 @@ fn cache(
         min_uses,
         bypass: bypass.unwrap_or_default(),
         body_bytes_max,
+        lock: lock::of_rule(&fields, defaults.grouped, found),
         terms,
     })
 }

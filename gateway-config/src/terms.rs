@@ -91,7 +91,7 @@ pub(crate) fn read(
 }
 
 /// The meaning of the word here.
-fn word<T: Copy>(at: &At<'_>, words: &Words<T>, found: &mut Found) -> Option<T> {
+pub(crate) fn word<T: Copy>(at: &At<'_>, words: &Words<T>, found: &mut Found) -> Option<T> {
     let text = at.text(found)?;
     let meaning = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
     if meaning.is_none() {

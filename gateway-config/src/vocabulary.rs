@@ -59,7 +59,7 @@ pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout"], later: &[
 
 /// `limits`.
 pub(crate) const LIMITS: Words = Words {
-    now: &["l0_bytes", "l1_bytes", "body_bytes_max", "recache_concurrency", "recache_rate"],
+    now: &["l0_bytes", "l1_bytes", "body_bytes_max", "waiters", "fills", "recache_concurrency", "recache_rate"],
     later: &[],
     below: &[],
 };
@@ -117,8 +117,11 @@ pub(crate) const CACHE: Words = Words {
         "min_uses",
         "bypass",
         "body_bytes_max",
+        "lock",
+        "lock_wait",
+        "protect_origin",
     ],
-    later: &["lock", "lock_wait", "protect_origin", "origin", "no_vary_search"],
+    later: &["origin", "no_vary_search"],
     below: &[
         ("query", &QUERY),
         ("identity", &IDENTITY),

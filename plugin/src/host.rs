@@ -310,16 +310,16 @@ pub fn register_queue(name: &str) -> Option<u32> {
     (answer == OK).then_some(queue)
 }
 
-/// Puts an empty message into a queue. False if the host refused.
-pub fn ring(queue: u32) -> bool {
-    // SAFETY: the one byte outlives the call; the host only reads it.
-    unsafe { proxy_enqueue_shared_queue(queue, [0_u8].as_ptr(), 1) == OK }
+/// Puts a message into a queue. False if the host refused.
+pub fn ring(queue: u32, message: &[u8]) -> bool {
+    // SAFETY: the message outlives the call; the host only reads it.
+    unsafe { proxy_enqueue_shared_queue(queue, message.as_ptr(), message.len()) == OK }
 }
 
-/// Takes a message out of a queue; false when it is empty.
-pub fn answer_ring(queue: u32) -> bool {
+/// Takes a message out of a queue; `None` when it is empty.
+pub fn answer_ring(queue: u32) -> Option<Vec<u8>> {
     // SAFETY: the host writes to the two places only.
-    returned(|data, len| unsafe { proxy_dequeue_shared_queue(queue, data, len) }).is_some()
+    returned(|data, len| unsafe { proxy_dequeue_shared_queue(queue, data, len) })
 }
 
 /// Defines a counter (`proxy_metric_type_t` 0); `None` where the host has no metrics.

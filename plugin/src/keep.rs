@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bridge_api::StoreRequest;
+use bridge_api::{Holder, ReleaseRequest, StoreRequest};
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
 use routecache_core::key::{CacheKey, tag_hash};
@@ -35,6 +35,8 @@ pub struct Response<'a> {
     pub header: &'a [Line<'a>],
     /// Its body.
     pub body: &'a [u8],
+    /// The key whose lease its fill has in the group.
+    pub leased: Option<&'a CacheKey>,
 }
 
 /// Stores the response to a request; whether it is there now.
@@ -82,6 +84,8 @@ pub fn keep(
     if worker.follow(&instance.shared).is_none() || !worker.purges.admits(&stored) {
         return false;
     }
+    let holder = Holder(worker.name);
+    let mut leased = response.leased;
     let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
     // What tells the variants comes last: until then, the new one can't be reached.
     for (key, entry) in [(&key, Some(stored)), (base, marker)] {
@@ -95,12 +99,16 @@ pub fn keep(
                     tags: response.tags.to_vec(),
                     ticket,
                     keep_ms,
-                    holder: None,
+                    holder: leased.take_if(|leased| *leased == key).map(|_| holder),
                 },
                 payload: payload.bytes().to_vec(),
             });
         }
         worker.hold(key.hash(), Rc::new(Replay::new(entry, &rule.terms)));
+    }
+    if let Some(key) = leased {
+        let (namespace, key) = (instance.namespace.clone(), key.as_str().to_owned());
+        worker.leave(Job::Release(ReleaseRequest { namespace, key, holder, pass_ms: None }));
     }
     true
 }

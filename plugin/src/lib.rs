@@ -1,9 +1,9 @@
 //! The filter: carries out, in a Proxy-Wasm host, what `routecache-core` decides.
 //!
 //! In reading order: [`stream`] is one request and its response, [`lookup`] how the tiers are searched for it, [`keep`] how
-//! a response gets into them, [`fetch`] what the filter asks for by itself; [`root`] is what goes on behind them (configuration,
-//! the feed, purges and stores on their way to the bridge); both stand on [`worker`] (one VM's memory), [`bodies`] (requests
-//! whose body is waited for), [`shared`] (what
+//! a response gets into them, [`fetch`] what the filter asks for by itself, [`collapse`] how several requests share a fetch;
+//! [`root`] is what goes on behind them (configuration, the feed, purges and stores on their way to the bridge); both stand
+//! on [`worker`] (one VM's memory), [`bodies`] (requests whose body is waited for), [`shared`] (what
 //! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
 #![deny(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@
 
 mod bodies;
 mod bridge;
+mod collapse;
 mod fetch;
 mod host;
 mod keep;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, PurgeRequest, STORE};
+use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
@@ -13,16 +13,17 @@ use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
-use routecache_core::policy::{Bridge, Policy};
+use routecache_core::policy::{Action, Bridge, Policy};
 use routecache_core::request::Engine;
 
 use crate::bridge;
+use crate::collapse::Woken;
 use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Direction, Level, Map};
 use crate::metrics;
 use crate::random;
 use crate::shared::Shared;
-use crate::stream::Stream;
+use crate::stream::{Handle, Stream, park};
 use crate::worker::{Held, Job, Worker};
 
 /// The bridge holds a poll of the feed for a quarter of the window, and a poll may take another quarter beyond that before
@@ -36,8 +37,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long after it was sent a purge that wasn't acknowledged is sent again.
 const PURGE_RETRY_MS: u64 = 1000;
 
-/// How often a gateway that stands alone looks for work that streams left, where the host has no queues to tell of it.
-const TICK_ALONE: Duration = Duration::from_secs(1);
+/// How often the root context looks after those who wait, and, where the host has no queues to tell of it, for work that
+/// streams left; in milliseconds.
+const TICK_MIN_MS: u64 = 10;
+const TICK_MAX_MS: u64 = 250;
 
 /// Fetches that wait for others to end; what is over is dropped, and comes again with the next client.
 const FETCHES_WAITING_MAX: usize = 1024;
@@ -72,11 +75,46 @@ impl Instance {
         (u64::from(self.policy().window_ms) / 4).max(FEED_QUARTER_MIN_MS)
     }
 
+    /// How often the root context looks after what is due: what the feed and the shortest wait ask for.
+    fn tick_ms(&self) -> u64 {
+        let waits = self.policy().rules.iter().filter_map(|rule| match &rule.action {
+            Action::Cache(cache) => Some(u64::from(cache.lock.wait_ms) / 8),
+            Action::Purge(_) => None,
+        });
+        let wait_ms = waits.min().unwrap_or(TICK_MAX_MS).clamp(TICK_MIN_MS, TICK_MAX_MS);
+        if self.policy().bridge.is_some() { wait_ms.min(self.quarter_ms()) } else { wait_ms }
+    }
+
     /// Whether what this gateway holds may be served (C4). A gateway that stands alone hears of every purge itself.
     pub fn trusts(&self, head: &Head, now_ms: u64) -> bool {
         let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
         let Policy { bridge, serves_unheard, window_ms, .. } = self.policy();
         planted("feed_loss_ignored") || bridge.is_none() || *serves_unheard || head.is_fresh(now_ms, *window_ms)
+    }
+
+    /// Asks the bridge for the request of the current stream, unless it doesn't answer lately; the call's token.
+    pub fn ask_bridge<T: serde::Serialize>(&self, path: &str, request: &T, timeout_ms: u64) -> Option<u32> {
+        let bridge = self.policy().bridge.as_ref()?;
+        if !self.worker.borrow_mut().breaker.allows(host::monotonic_ms()) {
+            return None;
+        }
+        let token = bridge::call(&bridge.cluster, path, request, &[], Duration::from_millis(timeout_ms));
+        if token.is_none() {
+            self.bridge_answered(false);
+        }
+        token
+    }
+
+    /// Whether the bridge has answered a call for which somebody waited: its breaker hears of it.
+    pub fn bridge_answered(&self, answered: bool) {
+        let mut worker = self.worker.borrow_mut();
+        if answered && worker.breaker.answered() {
+            host::log(Level::Info, "routecache: the bridge answers again");
+        }
+        if !answered && worker.breaker.failed(host::monotonic_ms()) {
+            metrics::count("routecache_bridge_breaker_opened");
+            host::log(Level::Warn, "routecache: the bridge doesn't answer; requests go on without it for a while");
+        }
     }
 
     /// Whether the filter may fetch by itself.
@@ -114,12 +152,15 @@ impl Instance {
         if !grouped {
             return if recorded.is_ok() { Purged::Here } else { Purged::Failed };
         }
+        // A bridge that doesn't answer is told all the same; nobody waits for it.
+        let held = held.filter(|_| !worker.breaker.is_open());
+        let stream = held.as_ref().map(|(stream, _)| *stream);
         if let Some((stream, header)) = held {
             let held = worker.held.entry(stream).or_insert(Held { purges: 0, header });
             held.purges = held.purges.saturating_add(1);
         }
-        worker.leave(Job::Purge { operation, tags, stream: held.map(|(stream, _)| stream) });
-        Purged::Held
+        worker.leave(Job::Purge { operation, tags, stream });
+        if stream.is_some() { Purged::Held } else { Purged::Pending }
     }
 }
 
@@ -130,6 +171,8 @@ pub enum Purged {
     Here,
     /// Done, and on its way to the group: hold the response.
     Held,
+    /// Done, and on its way to the group, which doesn't answer lately.
+    Pending,
     /// Shared data refused it, and there is no group.
     Failed,
 }
@@ -151,10 +194,23 @@ pub struct Root {
 
 /// A call that is under way: to the bridge, or back to the gateway.
 enum Call {
-    Fetch { key: Option<u64> },
-    Store,
-    Purge { operation: u64, tags: Vec<String>, stream: Option<u32> },
-    Feed { started_ms: u64, cursor: Option<GroupPosition>, known: Option<GroupPosition> },
+    Fetch {
+        key: Option<u64>,
+    },
+    /// Nobody waits for its answer.
+    Told,
+    /// A stream asked when it was woken.
+    Asked(u32, Rc<RefCell<Stream>>),
+    Purge {
+        operation: u64,
+        tags: Vec<String>,
+        stream: Option<u32>,
+    },
+    Feed {
+        started_ms: u64,
+        cursor: Option<GroupPosition>,
+        known: Option<GroupPosition>,
+    },
 }
 
 impl Root {
@@ -176,34 +232,71 @@ impl Root {
             .map_err(|mistakes| mistakes.to_string())?;
         let instance = Instance::new(Engine::new(policy));
         instance.shared.lay_out();
-        if instance.policy().bridge.is_some() || instance.engine.waits_for_bodies() {
-            host::set_tick_period(Duration::from_millis(instance.quarter_ms()));
-        } else if instance.policy().background.is_some() {
-            host::set_tick_period(TICK_ALONE);
-        }
+        host::set_tick_period(Duration::from_millis(instance.tick_ms()));
         self.instance = Some(Rc::new(instance));
         Ok(())
     }
 
-    /// Does what streams left.
+    /// Does what streams and other workers left.
     fn work(&mut self, instance: &Instance) {
-        let jobs = instance.worker.borrow_mut().take_jobs();
+        let messages = instance.worker.borrow_mut().take_messages();
+        for (stream, woken) in messages.iter().filter_map(|message| instance.hear(message)) {
+            self.wake(instance, vec![stream], woken);
+        }
+        self.wake(instance, instance.turns(), Woken::Turn);
+        // What is done may leave more to do.
+        loop {
+            let jobs = instance.worker.borrow_mut().take_jobs();
+            if jobs.is_empty() {
+                return self.start_fetches(instance);
+            }
+            jobs.into_iter().for_each(|job| self.carry_out(instance, job));
+        }
+    }
+
+    fn carry_out(&mut self, instance: &Instance, job: Job) {
         let bridge = instance.policy().bridge.as_ref();
-        for job in jobs {
-            match (job, bridge) {
-                (Job::Store { request, payload }, Some(bridge)) => {
-                    if let Some(token) = bridge::call(&bridge.cluster, STORE, &request, &payload, STORE_TIMEOUT) {
-                        self.calls.insert(token, Call::Store);
-                    }
+        match (job, bridge) {
+            (Job::Wake(streams, woken), _) => self.wake(instance, streams, woken),
+            (Job::Store { request, payload }, Some(bridge)) => self.tell(bridge, STORE, &request, &payload),
+            (Job::Release(request), Some(bridge)) => self.tell(bridge, RELEASE, &request, &[]),
+            (Job::Purge { operation, tags, stream }, Some(bridge)) => {
+                self.send_purge(instance, bridge, operation, tags, stream);
+            }
+            (Job::Fetch(fetch), _) => self.line_up(fetch),
+            (Job::Store { .. } | Job::Release(_) | Job::Purge { .. }, None) => {} // of rules that had one
+        }
+    }
+
+    fn tell<T: serde::Serialize>(&mut self, bridge: &Bridge, path: &str, request: &T, payload: &[u8]) {
+        if let Some(token) = bridge::call(&bridge.cluster, path, request, payload, STORE_TIMEOUT) {
+            self.calls.insert(token, Call::Told);
+        }
+    }
+
+    /// Lets parked streams go on, each as if a callback of its own had come.
+    fn wake(&mut self, instance: &Instance, streams: Vec<u32>, woken: Woken) {
+        for id in streams {
+            let parked = instance.worker.borrow_mut().parked.remove(&id);
+            match parked.filter(|_| host::become_context(id)) {
+                Some(stream) => {
+                    stream.borrow_mut().woken(woken);
+                    self.follow(id, stream);
                 }
-                (Job::Purge { operation, tags, stream }, Some(bridge)) => {
-                    self.send_purge(instance, bridge, operation, tags, stream);
-                }
-                (Job::Fetch(fetch), _) => self.line_up(fetch),
-                (Job::Store { .. } | Job::Purge { .. }, None) => {} // of rules that had one
+                None if woken == Woken::Turn => instance.give_turn(),
+                None => {}
             }
         }
-        self.start_fetches(instance);
+    }
+
+    /// Looks where a stream has got that was let go on, and gives this context its place back.
+    fn follow(&mut self, id: u32, stream: Rc<RefCell<Stream>>) {
+        host::become_context(self.id);
+        park(&stream);
+        let asked = stream.borrow().asked();
+        if let Some(token) = asked {
+            self.calls.insert(token, Call::Asked(id, stream));
+        }
     }
 
     /// Has something fetched in its turn.
@@ -477,8 +570,15 @@ impl Context for Root {
             // held for its answer; so the next context sends it again.
             self.recaches.drain(..).for_each(|fetch| worker.hand_over(Job::Fetch(fetch)));
             for (_, call) in self.calls.drain() {
-                if let Call::Purge { operation, tags, stream } = call {
-                    worker.hand_over(Job::Purge { operation, tags, stream });
+                match call {
+                    Call::Purge { operation, tags, stream } => {
+                        worker.hand_over(Job::Purge { operation, tags, stream });
+                    }
+                    Call::Asked(id, stream) => {
+                        worker.parked.insert(id, stream);
+                        worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
+                    }
+                    Call::Told | Call::Fetch { .. } | Call::Feed { .. } => {}
                 }
             }
         }
@@ -487,6 +587,13 @@ impl Context for Root {
 
     fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
         let Some(call) = self.calls.remove(&token) else { return };
+        if let Call::Asked(id, stream) = call {
+            if host::become_context(id) {
+                stream.borrow_mut().on_http_call_response(token, header_count, body_len, 0);
+                self.follow(id, stream);
+            }
+            return;
+        }
         let Some(instance) = self.instance.clone() else { return };
         if let Call::Fetch { key } = call {
             return self.fetched(&instance, key, header_count);
@@ -494,13 +601,15 @@ impl Context for Root {
         let Some(bridge) = &instance.policy().bridge else { return };
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
-            Call::Store | Call::Fetch { .. } => {}
+            Call::Told | Call::Asked(..) | Call::Fetch { .. } => {}
             Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
+                    instance.bridge_answered(true);
                     self.purge_acknowledged(&instance, operation, &tags, &reply);
                     self.release(&instance, stream, "purged");
                 }
                 None => {
+                    instance.bridge_answered(false);
                     host::log(
                         Level::Warn,
                         &format!(
@@ -536,11 +645,16 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(instance) = self.instance.clone() else { return };
         self.release_unread(&instance);
-        let Some(bridge) = &instance.policy().bridge else { return self.work(&instance) };
+        let now_ms = host::monotonic_ms();
+        instance.renew(now_ms);
+        for (streams, woken) in instance.due(now_ms) {
+            self.wake(&instance, streams, woken);
+        }
+        self.work(&instance);
+        let Some(bridge) = &instance.policy().bridge else { return };
         // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
         let _ = instance.worker.borrow_mut().follow(&instance.shared);
-        self.work(&instance);
-        self.retry_purges(&instance, bridge, host::monotonic_ms());
+        self.retry_purges(&instance, bridge, now_ms);
         self.poll(&instance, bridge, 0);
     }
 
@@ -553,7 +667,7 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         // Envoy makes no stream before `on_configure` has said yes.
         let instance = self.instance.clone()?;
-        Some(Box::new(Stream::new(id, instance)))
+        Some(Box::new(Handle::new(id, instance)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

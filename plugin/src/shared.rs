@@ -5,9 +5,11 @@ use routecache_core::entry::Entry;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
 use routecache_core::key::hash_of;
+use routecache_core::leases::{self, Claim, Leases};
+use routecache_core::permits::Permits;
 use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
-use routecache_core::refresh::Leases;
+use routecache_core::refresh;
 
 use crate::host::{self, Swap};
 use crate::random;
@@ -26,7 +28,32 @@ pub struct Shared {
     head: String,
     lease: String,
     secret: String,
+    permits: String,
     layout: Layout,
+}
+
+/// Changes a value by compare-and-swap; `None` when the host refuses, or other workers were always faster.
+fn swap<V: Clone + PartialEq, T>(
+    key: &str,
+    decode: fn(&[u8]) -> V,
+    encode: fn(&V) -> Vec<u8>,
+    change: impl Fn(&mut V) -> T,
+) -> Option<T> {
+    for _ in 0..PURGE_TRIES {
+        let found = host::shared_get(key);
+        let before = decode(&found.value);
+        let mut value = before.clone();
+        let outcome = change(&mut value);
+        if value == before {
+            return Some(outcome);
+        }
+        match host::shared_set(key, &encode(&value), found.version) {
+            Swap::Done => return Some(outcome),
+            Swap::Raced => {}
+            Swap::Refused => return None,
+        }
+    }
+    None
 }
 
 /// Shared data refused, or couldn't be swapped in [`PURGE_TRIES`] tries.
@@ -38,7 +65,8 @@ impl Shared {
         let prefix = format!("routecache/1/{}/", policy.namespace);
         let key = |name| format!("{prefix}{name}");
         let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
-        Self { log: key("log"), head: key("head"), lease: key("lease"), secret: key("secret"), layout, prefix }
+        let (log, head, lease) = (key("log"), key("head"), key("lease"));
+        Self { log, head, lease, secret: key("secret"), permits: key("permits"), layout, prefix }
     }
 
     /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
@@ -51,6 +79,8 @@ impl Shared {
         let _ = self.change(&Change::default(), None);
         host::shared_insert(&self.lease);
         host::shared_insert(&self.secret);
+        host::shared_insert(&self.permits);
+        (0..leases::BUCKETS).for_each(|bucket| host::shared_insert(&self.bucket_key(bucket)));
         (0..REFRESH_TABLES).for_each(|table| host::shared_insert(&self.refresh_key(table)));
         for segment in 0..self.layout.segments {
             host::shared_insert(&self.index_key(segment));
@@ -157,23 +187,37 @@ impl Shared {
     }
 
     /// Changes who refreshes what; `None` if that can't be told, and then nobody does.
-    pub fn refreshing<T>(&self, key: u64, change: impl Fn(&mut Leases) -> T) -> Option<T> {
+    pub fn refreshing<T>(&self, key: u64, change: impl Fn(&mut refresh::Leases) -> T) -> Option<T> {
         let place = self.refresh_key(key.checked_rem(REFRESH_TABLES).unwrap_or_default());
-        for _ in 0..STORE_TRIES {
-            let found = host::shared_get(&place);
-            let before = Leases::decode(&found.value);
-            let mut leases = before.clone();
-            let outcome = change(&mut leases);
-            if leases == before {
-                return Some(outcome);
-            }
-            match host::shared_set(&place, &leases.encode(), found.version) {
-                Swap::Done => return Some(outcome),
-                Swap::Raced => {}
-                Swap::Refused => return None,
-            }
-        }
-        None
+        swap(&place, refresh::Leases::decode, refresh::Leases::encode, change)
+    }
+
+    /// A worker wants to fetch a key; see [`Leases::claim`]. Where shared data refuses, each worker fetches for itself.
+    pub fn claim(&self, key: u64, owner: u64, queue: Option<u32>, now_ms: u64) -> Claim {
+        self.swap_leases(key, |leases| leases.claim(key, owner, queue, now_ms)).unwrap_or(Claim::Full)
+    }
+
+    /// A fetch is over; see [`Leases::end`].
+    pub fn end_lease(&self, key: u64, pass_until_ms: Option<u64>) -> Vec<u32> {
+        self.swap_leases(key, |leases| leases.end(key, pass_until_ms)).unwrap_or_default()
+    }
+
+    /// A fetch goes on; whether this worker still holds its lease.
+    pub fn renew_lease(&self, key: u64, owner: u64, now_ms: u64) -> bool {
+        self.swap_leases(key, |leases| leases.renew(key, owner, now_ms)).unwrap_or(false)
+    }
+
+    fn swap_leases<T>(&self, key: u64, change: impl Fn(&mut Leases) -> T) -> Option<T> {
+        swap(&self.bucket_key(leases::bucket(key)), Leases::decode, Leases::encode, change)
+    }
+
+    /// Changes how many fetches the workers have under way; `None` where shared data refuses.
+    pub fn swap_permits<T>(&self, change: impl Fn(&mut Permits) -> T) -> Option<T> {
+        swap(&self.permits, Permits::decode, Permits::encode, change)
+    }
+
+    fn bucket_key(&self, bucket: u16) -> String {
+        format!("{}flights/{bucket}", self.prefix)
     }
 
     /// The entry that the gateway tier holds for a key's hash, if there is one that decodes.

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use routecache_core::breaker::Breaker;
 use routecache_core::entry::Ticket;
 use routecache_core::eviction::S3Fifo;
+use routecache_core::flights::Flights;
 use routecache_core::gateway_log::Head;
 use routecache_core::purge_table::PurgeTable;
 use routecache_core::refresh::Attempts;
@@ -13,13 +15,18 @@ use routecache_core::reply::Replay;
 use routecache_core::uses::Uses;
 
 use crate::bodies::Bodies;
+use crate::collapse::Woken;
 use crate::fetch::Fetch;
 use crate::host;
 use crate::random;
 use crate::shared::Shared;
+use crate::stream::Stream;
 
 /// Bytes of entries that wait to be sent to the bridge; beyond, they aren't: the group may miss an entry.
 const JOB_BYTES_MAX: usize = 4 << 20;
+
+/// A message that says no more than that there is something to do.
+pub const BELL: &[u8] = &[0];
 
 /// Work for the root context. A stream may be gone when the answer comes, and some hosts forbid calls from its callbacks.
 pub enum Job {
@@ -41,6 +48,10 @@ pub enum Job {
     },
     /// Fetch something behind the clients.
     Fetch(Fetch),
+    /// Give back a lease of the group.
+    Release(bridge_api::ReleaseRequest),
+    /// Wake parked streams.
+    Wake(Vec<u32>, Woken),
 }
 
 /// A response that is held until purges are done.
@@ -62,6 +73,20 @@ pub struct Worker {
     pub held: HashMap<u32, Held>,
     /// What was fetched behind the clients lately.
     pub attempts: Attempts,
+    /// The name of this VM among those of the gateway.
+    pub name: u64,
+    /// What is fetched, and who waits for it.
+    pub flights: Flights,
+    /// Flights that other workers know of: when their leases were renewed last.
+    pub leases: HashMap<u64, u64>,
+    /// Fetches under way, where they are counted.
+    pub running: u32,
+    /// Streams that wait for their turn to fetch, and until when.
+    pub turns: VecDeque<(u32, u64)>,
+    /// Streams that wait to be woken.
+    pub parked: HashMap<u32, Rc<RefCell<Stream>>>,
+    /// Whether the bridge is asked.
+    pub breaker: Breaker,
     /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
     unreachable_ms: u64,
     /// Streams that wait for the body of their request.
@@ -97,6 +122,13 @@ impl Worker {
                 purges: PurgeTable::default(),
                 held: HashMap::new(),
                 attempts: Attempts::default(),
+                name: random(),
+                flights: Flights::default(),
+                leases: HashMap::new(),
+                running: 0,
+                turns: VecDeque::new(),
+                parked: HashMap::new(),
+                breaker: Breaker::default(),
                 unreachable_ms: 0,
                 bodies: Bodies::default(),
                 uses: None,
@@ -159,13 +191,26 @@ impl Worker {
             self.job_bytes = bytes;
         }
         self.jobs.push_back(job);
+        let queue = self.queue();
+        // Where the host has no queues, the next tick finds the work.
+        if self.jobs.len() == 1 {
+            queue.map(|queue| host::ring(queue, BELL));
+        }
+    }
+
+    /// Has the root context wake streams.
+    pub fn wake(&mut self, streams: Vec<u32>, woken: Woken) {
+        if !streams.is_empty() {
+            self.leave(Job::Wake(streams, woken));
+        }
+    }
+
+    /// The queue whose messages wake the root context; none where the host has no queues.
+    pub fn queue(&mut self) -> Option<u32> {
         if self.queue.is_none() {
             self.queue = host::register_queue(&self.queue_name);
         }
-        // Where the host has no queues, the next tick finds the work.
-        if self.jobs.len() == 1 {
-            self.queue.map(host::ring);
-        }
+        self.queue
     }
 
     /// Leaves work to the root context whose tick comes next, and wakes none: the one that asks is about to go.
@@ -179,9 +224,16 @@ impl Worker {
         self.queue = None;
     }
 
+    /// Takes the messages of other workers.
+    pub fn take_messages(&mut self) -> Vec<Vec<u8>> {
+        // New rules have a new root context, which isn't told before it asks to be.
+        let queue = if self.parked.is_empty() { self.queue } else { self.queue() };
+        let Some(queue) = queue else { return Vec::new() };
+        std::iter::from_fn(|| host::answer_ring(queue)).collect()
+    }
+
     /// Takes the work.
     pub fn take_jobs(&mut self) -> VecDeque<Job> {
-        while self.queue.is_some_and(host::answer_ring) {}
         self.job_bytes = 0;
         std::mem::take(&mut self.jobs)
     }

@@ -21,7 +21,8 @@ fn a_miss_streams_through_and_is_stored_only_when_it_is_complete() {
         (slow.text().as_str(), slow.headers_at.expect("headers") - slow.started < ms(10)),
         ("first, last", true)
     );
-    assert_eq!(status(world.answer(other)), "fwd=uri-miss; stored");
+    let other = world.answer(other);
+    assert_eq!((status(other).as_str(), other.text().as_str()), ("fwd=uri-miss; collapsed", "first, last"));
     let hit = get(&mut world, 0, "/users/7");
     assert_eq!((status(&hit).as_str(), hit.text().as_str()), ("hit; detail=worker", "first, last"));
 }

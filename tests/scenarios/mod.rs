@@ -2,7 +2,9 @@
 
 mod bridge_lost;
 mod caching;
+mod collapsed;
 mod costs;
+mod degradation;
 mod hits;
 mod language;
 mod misses;

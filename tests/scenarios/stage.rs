@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_api::{FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, STORE, VERSION, decode, encode};
+use bridge_api::{
+    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, RELEASE, STORE, VERSION, WAIT, WaitRequest, decode, encode,
+};
+use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
 use routecache_bridge::mem::Memory;
 use serde_json::{Value, json};
@@ -110,11 +113,13 @@ pub enum Failure {
     Garbage,
     /// It can't reach its store.
     Unavailable,
+    /// It does what it is asked, later than anybody waits.
+    Slow,
 }
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::NoConnection,
         Self::Hangs,
@@ -122,6 +127,7 @@ impl Failure {
         Self::Stranger,
         Self::Garbage,
         Self::Unavailable,
+        Self::Slow,
     ];
 
     fn reply(self) -> Reply {
@@ -135,6 +141,8 @@ impl Failure {
             Self::Unavailable => {
                 Response::new(503).body("{\"error\":\"store-unavailable\"}").header(MARKER, VERSION).into()
             }
+            // Later than `bridge.timeout`, `purge.timeout` and a poll; that it does it matters to nobody here.
+            Self::Slow => Response::ok("").header(MARKER, VERSION).after(ms(1500)).into(),
         }
     }
 }
@@ -146,6 +154,8 @@ pub struct Bridge {
     failure: Rc<Cell<Option<Failure>>>,
     /// Polls that wait for news.
     held: Rc<RefCell<Vec<(CallId, FeedRequest, u64)>>>,
+    /// Those who wait for the end of a lease.
+    waiting: Rc<RefCell<Vec<(CallId, WaitRequest)>>>,
     restarts: Rc<Cell<u64>>,
 }
 
@@ -155,6 +165,7 @@ impl Default for Bridge {
             memory: Rc::new(RefCell::new(Memory::new(64 << 20, 1))),
             failure: Rc::default(),
             held: Rc::default(),
+            waiting: Rc::default(),
             restarts: Rc::new(Cell::new(1)),
         }
     }
@@ -182,6 +193,13 @@ impl Bridge {
             }
             None => true,
         });
+        self.waiting.borrow_mut().retain(|(call, request)| match over(&mut memory, request, now_ms) {
+            Some(reply) => {
+                kept.answer(*call, marked(&reply, b""));
+                false
+            }
+            None => true,
+        });
     }
 }
 
@@ -201,7 +219,26 @@ impl Upstream for Bridge {
             }
             STORE => {
                 let (request, payload) = decode(&call.body).expect("a store");
-                marked(&memory.store(&request, payload.to_vec().into(), now_ms), b"")
+                let reply = memory.store(&request, payload.to_vec().into(), now_ms);
+                drop(memory);
+                self.wake(now_ms, kept);
+                marked(&reply, b"")
+            }
+            RELEASE => {
+                let (request, _) = decode(&call.body).expect("a release");
+                let reply = memory.release(&request, now_ms);
+                drop(memory);
+                self.wake(now_ms, kept);
+                marked(&reply, b"")
+            }
+            WAIT => {
+                let (request, _): (WaitRequest, _) = decode(&call.body).expect("a wait");
+                if let Some(reply) = over(&mut memory, &request, now_ms) {
+                    return Reply::from(marked(&reply, b"")).after(ms(1));
+                }
+                let (hold, reply) = patience(&mut memory, &request, now_ms);
+                self.waiting.borrow_mut().push((call.id, request));
+                return Reply::later_or(hold, marked(&reply, b""));
             }
             PURGE => {
                 let (request, _) = decode(&call.body).expect("a purge");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, MARKER, PURGE, PurgeReply,
-    PurgeRequest, STORE, StoreRequest, VERSION, decode, encode,
+    PurgeRequest, RELEASE, STORE, StoreRequest, VERSION, WAIT, WaitReply, WaitRequest, decode, encode,
 };
 use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
 use routecache_bridge::mem::Memory;
@@ -37,6 +37,8 @@ struct State {
     /// Calls that are on their way here, and when they arrive.
     coming: Vec<(Duration, Call)>,
     held: Vec<Held>,
+    /// Those who wait for the end of a lease, from when, and where.
+    waiting: Vec<(CallId, WaitRequest, Duration, usize)>,
     /// Answers, and deaths, for the world to carry out.
     deeds: Vec<Deed>,
     /// Gateways whose poller dies over its next records, after so many turns.
@@ -110,6 +112,7 @@ impl Group {
             cuts: HashMap::new(),
             coming: Vec::new(),
             held: Vec::new(),
+            waiting: Vec::new(),
             deeds: Vec::new(),
             doomed: HashMap::new(),
             evicted_next: None,
@@ -268,7 +271,10 @@ impl State {
         let (broken, held) = self.held.drain(..).partition(|held| which(held.gateway));
         self.held = held;
         let broken: Vec<Held> = broken;
-        broken.into_iter().map(|held| held.call).collect()
+        let (gone, left) = self.waiting.drain(..).partition(|(.., gateway)| which(*gateway));
+        self.waiting = left;
+        let gone: Vec<(CallId, WaitRequest, Duration, usize)> = gone;
+        broken.into_iter().map(|held| held.call).chain(gone.into_iter().map(|(call, ..)| call)).collect()
     }
 
     fn purge(&mut self, request: &PurgeRequest, gateway: Option<usize>, now: Duration) -> PurgeReply {
@@ -299,6 +305,17 @@ impl State {
 
     /// Answers the polls that have news, or were held long enough.
     fn wake(&mut self, now: Duration) {
+        for (call, request, since, gateway) in std::mem::take(&mut self.waiting) {
+            let now_ms = self.store_ms(now);
+            let patient = now < since + Duration::from_millis(request.hold_ms);
+            match over(&mut self.memory, &request, now_ms) {
+                None if patient => self.waiting.push((call, request, since, gateway)),
+                reply => {
+                    let reply = reply.unwrap_or(WaitReply::Held { remaining_ms: 1 });
+                    self.deeds.push(Deed::Answer(call, marked(&reply, b"").into()));
+                }
+            }
+        }
         for held in std::mem::take(&mut self.held) {
             let (call, now_ms) = (held.call, self.store_ms(now));
             match self.poll(&held.request, held.gateway, held.arrived_ms, now_ms) {
@@ -427,6 +444,16 @@ impl State {
                 let (request, payload) = decode(&call.body).expect("a store");
                 self.store(request, payload, now_ms)
             }
+            RELEASE => {
+                let (request, _) = decode(&call.body).expect("a release");
+                marked(&self.memory.release(&request, now_ms), b"")
+            }
+            WAIT => {
+                let (request, _) = decode(&call.body).expect("a wait");
+                self.waiting.push((call.id, request, now, gateway));
+                self.wake(now);
+                return None;
+            }
             PURGE => {
                 let (request, _) = decode(&call.body).expect("a purge");
                 marked(&self.purge(&request, Some(gateway), now), b"")
@@ -471,6 +498,26 @@ impl Upstream for Group {
         state.coming.push((call.at + way, call.clone()));
         Reply::later()
     }
+}
+
+/// What ends a wait for a lease, if anything does.
+pub fn over(memory: &mut Memory, request: &WaitRequest, now_ms: u64) -> Option<WaitReply> {
+    let look = memory.look_at_lease(&request.namespace, &request.key, now_ms);
+    match look.holder {
+        _ if look.pass => Some(WaitReply::Pass { remaining_ms: look.remaining_ms }),
+        Some(holder) if Some(holder) != request.holder => None,
+        _ => Some(WaitReply::Released),
+    }
+}
+
+/// How long a wait is held while nothing ends it, and what it is told then.
+pub fn patience(memory: &mut Memory, request: &WaitRequest, now_ms: u64) -> (Duration, WaitReply) {
+    let remaining_ms = memory.look_at_lease(&request.namespace, &request.key, now_ms).remaining_ms;
+    let (hold_ms, reply) = match remaining_ms.checked_sub(request.hold_ms) {
+        Some(remaining_ms) if remaining_ms > 0 => (request.hold_ms, WaitReply::Held { remaining_ms }),
+        _ => (remaining_ms, WaitReply::Expired),
+    };
+    (Duration::from_millis(hold_ms), reply)
 }
 
 fn failed(failure: Failure) -> Reply {

@@ -166,7 +166,8 @@ fn too_old(history: &History, read: &Read) -> Option<(Law, String)> {
 
 fn mistold(history: &History, read: &Read) -> Option<(Law, String)> {
     let asked = history.contacts.iter().any(|contact| contact.request == read.request);
-    (asked == read.is_hit()).then(|| (Law::Told, format!("and the origin was asked: {asked}")))
+    let from_the_store = read.is_hit() || read.told.contains("; collapsed;");
+    (asked == from_the_store).then(|| (Law::Told, format!("and the origin was asked: {asked}")))
 }
 
 /// A gateway, a worker of it, and what it is asked for.

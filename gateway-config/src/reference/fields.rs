@@ -282,6 +282,22 @@ const LIMITS_MAP: Map = Map {
             "recache_rate: 10",
         )
         .default("50"),
+        Field::new(
+            "waiters",
+            Shape::Number("1", "100000"),
+            "How many requests of *each* worker may wait for what others fetch, or for their turn to fetch. One more goes to the \
+             origin at once.",
+            "waiters: 1000",
+        )
+        .default("4096"),
+        Field::new(
+            "fills",
+            Shape::Number("1", "100000"),
+            "How many fetches all workers of a gateway may have under way together, of responses that may be stored. The others \
+             wait for their turn, at most `lock_wait`. Refreshes have a limit of their own, `background.concurrency`.",
+            "fills: 100",
+        )
+        .otherwise("as many as are asked for"),
     ],
 };
 
@@ -626,6 +642,30 @@ const CACHE_MAP: Map = Map {
             "cookies: ignore",
         )
         .default("respect"),
+        Field::new(
+            "lock",
+            Shape::Word(&["off", "worker", "gateway", "group"]),
+            "How far it reaches that a request waits for the same one that is being fetched already, instead of fetching it too: \
+             not at all, or within a worker, a gateway, or the group. \
+             [collapsed-requests.md](collapsed-requests.md) tells how.",
+            "lock: gateway",
+        )
+        .otherwise("`group` with a bridge, `gateway` without"),
+        Field::new(
+            "lock_wait",
+            Shape::Duration("10ms", "60s"),
+            "How long a request waits for another one's fetch, or for its turn to fetch, at most. Then it goes to the origin by itself.",
+            "lock_wait: 2s",
+        )
+        .default("5s"),
+        Field::new(
+            "protect_origin",
+            Shape::OnOff,
+            "Whether a request that has waited in vain, or comes just after the origin failed, gets a 503 with `Retry-After` \
+             instead of going to the origin.",
+            "protect_origin: on",
+        )
+        .default("off"),
         Field::new(
             "identity",
             Shape::Map(&IDENTITY_MAP),

@@ -76,6 +76,8 @@ pub enum CacheStatus {
         status: Option<u16>,
         /// Whether the answer is being stored.
         stored: bool,
+        /// Whether it was answered by a request that was under way already; false: it waited for one in vain (§2.6).
+        collapsed: Option<bool>,
         /// Remaining freshness in seconds of what is shown, where that was stored: negative when it is stale.
         ttl_s: Option<i64>,
         /// More for people.
@@ -87,7 +89,7 @@ impl CacheStatus {
     /// Sent on, and the answer is shown as it came.
     #[must_use]
     pub fn forwarded(why: Forward, stored: bool, detail: Option<&'static str>) -> Self {
-        Self::Forwarded { why, status: None, stored, ttl_s: None, detail }
+        Self::Forwarded { why, status: None, stored, collapsed: None, ttl_s: None, detail }
     }
 }
 
@@ -95,13 +97,16 @@ impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hit { ttl_s, detail } => write!(f, "{CACHE_NAME}; hit; ttl={ttl_s}; detail={detail}"),
-            Self::Forwarded { why, status, stored, ttl_s, detail } => {
+            Self::Forwarded { why, status, stored, collapsed, ttl_s, detail } => {
                 write!(f, "{CACHE_NAME}; fwd={}", why.word())?;
                 if let Some(status) = status {
                     write!(f, "; fwd-status={status}")?;
                 }
                 if *stored {
                     f.write_str("; stored")?;
+                }
+                if let Some(collapsed) = collapsed {
+                    f.write_str(if *collapsed { "; collapsed" } else { "; collapsed=?0" })?;
                 }
                 if let Some(ttl_s) = ttl_s {
                     write!(f, "; ttl={ttl_s}")?;
@@ -128,9 +133,19 @@ mod tests {
             why: Forward::Stale,
             status: Some(503),
             stored: false,
+            collapsed: None,
             ttl_s: Some(-30),
             detail: Some("stale-if-error"),
         };
         assert_eq!(stale.to_string(), "routecache; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error");
+        let shared = CacheStatus::Forwarded {
+            why: Forward::UriMiss,
+            status: None,
+            stored: false,
+            collapsed: Some(true),
+            ttl_s: Some(60),
+            detail: None,
+        };
+        assert_eq!(shared.to_string(), "routecache; fwd=uri-miss; collapsed; ttl=60");
     }
 }

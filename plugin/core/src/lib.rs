@@ -7,9 +7,9 @@
 //! (§3: [`storing`], [`cache_control`], [`targeted`]), freshness (§4.2: [`freshness`]), selecting fields (§4.1: [`vary`]),
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
-//! [`refresh`], [`recache`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`],
-//! [`eviction`]); what a purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that
-//! ([`cache_status`]).
+//! [`refresh`], [`recache`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
+//! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`]); what a
+//! purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that ([`cache_status`]).
 #![cfg_attr(
     not(test),
     deny(
@@ -24,6 +24,7 @@
 )] // a panic in the VM ends every stream of its worker (C12)
 #![forbid(unsafe_code)]
 
+pub mod breaker;
 pub mod cache_control;
 pub mod cache_status;
 pub mod condition;
@@ -32,6 +33,7 @@ pub mod entry;
 pub mod eviction;
 pub mod fetch;
 pub mod fields;
+pub mod flights;
 pub mod freshness;
 pub mod gateway_log;
 pub mod gateway_tier;
@@ -39,10 +41,12 @@ pub mod http_date;
 pub mod invalidation;
 pub mod json;
 pub mod key;
+pub mod leases;
 pub mod matching;
 mod order;
 pub mod path;
 pub mod pattern;
+pub mod permits;
 pub mod planted;
 pub mod policy;
 pub mod property;

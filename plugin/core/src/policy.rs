@@ -108,7 +108,7 @@ pub struct Background {
     pub timeout_ms: u32,
 }
 
-/// Byte budgets.
+/// Byte budgets, and how much waits and is fetched at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The worker tier's, for each worker.
@@ -121,6 +121,10 @@ pub struct Limits {
     pub recache_concurrency: usize,
     /// How many of them may begin in a second in each worker.
     pub recache_rate: u32,
+    /// Most requests of one worker that wait for what others fetch, or for their turn to.
+    pub waiters: u32,
+    /// Most fetches that all workers of the gateway have under way together, where that is limited.
+    pub fills: Option<u32>,
 }
 
 impl Default for Limits {
@@ -129,6 +133,8 @@ impl Default for Limits {
             l0_bytes: 8 << 20,
             l1_bytes: 64 << 20,
             body_bytes_max: 1 << 20,
+            waiters: 4096,
+            fills: None,
             recache_concurrency: 4,
             recache_rate: 50,
         }
@@ -204,6 +210,8 @@ pub struct CacheRule {
     pub bypass: Vec<Condition>,
     /// The longest response body that is stored, where the rule says.
     pub body_bytes_max: Option<u64>,
+    /// Who waits while it is fetched.
+    pub lock: Lock,
     /// How much origin and client are heard.
     pub terms: Terms,
 }
@@ -227,6 +235,7 @@ impl CacheRule {
             bypass: Vec::new(),
             body_bytes_max: None,
             key,
+            lock: Lock::default(),
             terms: Terms::default(),
         }
     }
@@ -327,6 +336,36 @@ pub struct ResponseTests {
     pub json: Vec<(Pointer, Test)>,
     /// The origin took longer than this, in milliseconds.
     pub slower_than_ms: Option<u64>,
+}
+
+/// Who waits while a response is fetched, instead of fetching it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// How far it reaches.
+    pub reach: Reach,
+    /// How long a request waits at most, in milliseconds.
+    pub wait_ms: u32,
+    /// Whether a request that has waited in vain is refused (503) instead of forwarded.
+    pub protect_origin: bool,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { reach: Reach::Group, wait_ms: 5000, protect_origin: false }
+    }
+}
+
+/// How far a lock reaches; each reaches as far as those before it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Every request for itself.
+    Off,
+    /// One fetch in each worker.
+    Worker,
+    /// One in each gateway.
+    Gateway,
+    /// One in the group; without a bridge, in each gateway.
+    Group,
 }
 
 /// How much origin and client are heard. docs/caching.md has what `origin`, `heuristics`, `ttl_by_status` and `ttl` mean

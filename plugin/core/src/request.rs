@@ -12,8 +12,8 @@ use crate::matching::{Match, Router, normal_path};
 use crate::order::sorted_set;
 use crate::planted::planted;
 use crate::policy::{
-    Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, Mode, OriginControl, Policy, ResponsePart, Rule, Terms,
-    WritePart,
+    Action, CacheRule, ClientDirectives, Cookies, DeltaSeconds, Lock, Mode, OriginControl, Policy, ResponsePart, Rule,
+    Terms, WritePart,
 };
 use crate::property::Properties;
 use crate::recache::{READS_MAX, Read};
@@ -244,6 +244,12 @@ impl Reading<'_> {
     #[must_use]
     pub fn rule(&self) -> &CacheRule {
         self.cache
+    }
+
+    /// Who waits while it is fetched.
+    #[must_use]
+    pub fn lock(&self) -> Lock {
+        self.cache.lock
     }
 
     /// The rule's terms.

@@ -44,7 +44,9 @@ impl Variants {
         self.key(base, request, normalize).filter(|key| self.keys.contains(&key.hash()))
     }
 
-    fn key(&self, base: &CacheKey, request: &Fields<'_>, normalize: &[String]) -> Option<CacheKey> {
+    /// Where the response that `request` selects is stored, if there is one; `None` when its key would be too long.
+    #[must_use]
+    pub fn key(&self, base: &CacheKey, request: &Fields<'_>, normalize: &[String]) -> Option<CacheKey> {
         base.with_values(self.names.iter().map(|name| {
             let name = std::str::from_utf8(name).unwrap_or_default();
             (name, selecting_value(request, name, normalize))

@@ -1,21 +1,22 @@
 //! Asking the group about a key, while the request is paused.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use bridge_api::{LOOKUP, LookupReply, LookupRequest};
+use bridge_api::{Holder, LOOKUP, LeaseRequest, LookupReply, LookupRequest};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward, Tier};
 use routecache_core::entry::Entry;
 use routecache_core::fields::Fields;
+use routecache_core::flights::Outcome;
 use routecache_core::key::{CacheKey, tag_hash};
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 
-use super::look::{FAILOVER, Nothing, details, newer, ttl_s};
-use super::{Question, State, Stream};
+use super::collapse::Part;
+use super::look::{FAILOVER, Nothing, details, newer};
+use super::{Flight, Question, State, Stream};
 use crate::bridge;
 use crate::host::{self, Direction};
 use crate::lookup::{Candidate, Found, judge, variants_of};
@@ -27,9 +28,10 @@ impl Stream {
         &mut self,
         reading: &Reading<'_>,
         nothing: Nothing,
+        request: &Fields<'_>,
         now_ms: u64,
-    ) -> Option<(Question, bool)> {
-        let Nothing { ticket, trusted, candidate, why, detail } = nothing;
+    ) -> Option<Question> {
+        let Nothing { ticket, trusted, candidate, why, detail, flight } = nothing;
         // It carries `Authorization`, and what is stored isn't for everybody.
         let detail = detail.or((why == Forward::Bypass).then_some("credentials"));
         let failover = reading.terms().failover && !self.is_fetch && trusted;
@@ -44,7 +46,13 @@ impl Stream {
                         worker.uses.get_or_insert_default().count(reading.wanted.key.hash())
                     }
                 };
-                let question = Question {
+                let part = match self.is_fetch {
+                    true => Part::None, // who has asked for it may wait itself
+                    false => Part::of(reading, request, ticket, candidate.as_deref()),
+                };
+                self.flight = Some(Flight::new(flight, reading.lock(), now_ms));
+                Some(Question {
+                    part,
                     wanted: reading.wanted.clone(),
                     ticket,
                     tags,
@@ -56,10 +64,10 @@ impl Stream {
                     candidate: candidate.map(|replay| Candidate { replay, asked: false }),
                     why,
                     detail,
+                    trusted,
                     asked_ms: now_ms,
                     asked_wall_ms: host::wall_ms(),
-                };
-                Some((question, trusted))
+                })
             }
             Err(reason) => {
                 self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
@@ -69,9 +77,9 @@ impl Stream {
     }
 
     /// Asks the group, if it may be asked; else the origin.
-    pub(super) fn ask(&mut self, question: Question, trusted: bool) -> Action {
+    pub(super) fn ask(&mut self, question: Question) -> Action {
         let key = question.wanted.key.clone();
-        match trusted.then(|| self.lookup(&question, &key)).flatten() {
+        match question.trusted.then(|| self.lookup(&question, &key)).flatten() {
             Some(token) => {
                 self.state = State::Asking { question, key, token };
                 Action::Pause
@@ -80,8 +88,8 @@ impl Stream {
         }
     }
 
-    fn lookup(&self, question: &Question, key: &CacheKey) -> Option<u32> {
-        let bridge = self.instance.policy().bridge.as_ref()?;
+    fn lookup(&mut self, question: &Question, key: &CacheKey) -> Option<u32> {
+        let timeout_ms = self.instance.policy().bridge.as_ref()?.timeout_ms.into();
         let worker = self.instance.worker.borrow();
         let hashes: Vec<u64> = question.tags.iter().map(|tag| tag_hash(tag)).collect();
         (!worker.purges.is_pending(&hashes)).then_some(())?;
@@ -90,9 +98,14 @@ impl Stream {
             key: key.as_str().to_owned(),
             tags: question.tags.clone(),
             known: worker.purges.known().map(bridge::to_api),
-            lease: None,
+            lease: self.leases_in_group().map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
         };
-        bridge::call(&bridge.cluster, LOOKUP, &request, &[], Duration::from_millis(bridge.timeout_ms.into()))
+        drop(worker);
+        let token = self.instance.ask_bridge(LOOKUP, &request, timeout_ms);
+        if let Some(flight) = &mut self.flight {
+            flight.leased = request.lease.filter(|_| token.is_some()).map(|_| key.clone());
+        }
+        token
     }
 
     /// Judges what the group holds, once more now that it is here: a purge may have come meanwhile, and the tags that only
@@ -140,12 +153,17 @@ impl Stream {
     }
 
     /// Handles the bridge's answer about `key`.
-    pub(super) fn heard(&mut self, mut question: Question, key: &CacheKey, header_count: usize, body_len: usize) {
+    pub(super) fn heard(&mut self, mut question: Question, key: &CacheKey, body: Option<Vec<u8>>) {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return };
-        let body = bridge::answer(header_count, body_len).unwrap_or_default();
-        let group = match bridge::read::<LookupReply>(&body) {
+        let body = body.unwrap_or_default();
+        let said = bridge::read::<LookupReply>(&body);
+        instance.bridge_answered(said.is_some());
+        let (group, lease) = match said {
             Some((LookupReply::Hit { ticket, tags, resident_ms }, payload)) => {
+                if let Some(flight) = &mut self.flight {
+                    flight.leased = None; // there was no need for one
+                }
                 match self.judge(&question, rule, key, (&tags, resident_ms, payload)) {
                     Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch => {
                         let held = question.candidate.take().map(|candidate| candidate.replay);
@@ -154,13 +172,12 @@ impl Stream {
                     Some(Found::Answer(replay)) => {
                         let request = Fields::decode(&question.request).unwrap_or_default();
                         let now_ms = host::monotonic_ms();
-                        let told =
-                            CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: Tier::Group.word() };
+                        let told = self.hit(replay.entry(), Tier::Group, now_ms);
                         if self.reply(&replay, &rule.terms, &request, &told, details(Tier::Group), now_ms) {
                             if self.is_due(&question.wanted, &rule.terms, &replay, now_ms) {
                                 self.refresh(&question.wanted, &request, &replay, now_ms);
                             }
-                            return;
+                            return self.land(Outcome::Stored);
                         }
                     }
                     Some(Found::Elsewhere(variant)) if *key == question.wanted.key => {
@@ -178,12 +195,19 @@ impl Stream {
                     }
                     Some(Found::Elsewhere(_)) | None => {}
                 }
-                Some(ticket)
+                (Some(ticket), None)
             }
-            Some((LookupReply::Miss { ticket, .. }, _)) => Some(ticket),
-            Some((LookupReply::Behind, _)) | None => None,
+            Some((LookupReply::Miss { ticket, lease }, _)) => (Some(ticket), lease),
+            Some((LookupReply::Behind, _)) | None => (None, None),
         };
-        if self.forward(question, group) == Action::Continue {
+        let action = match self.leased(&question, key, lease) {
+            Some(token) => {
+                self.state = State::AskingLater { question, token };
+                Action::Pause
+            }
+            None => self.forward(question, group),
+        };
+        if action == Action::Continue {
             host::resume(Direction::Request);
         }
     }

@@ -7,8 +7,9 @@ use proxy_wasm::types::Action;
 use routecache_core::cache_control::CacheControl;
 use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::Freshness;
-use routecache_core::fetch::is_error;
+use routecache_core::fetch::{is_error, is_failure};
 use routecache_core::fields::Fields;
+use routecache_core::flights::Outcome;
 use routecache_core::freshness::Response;
 use routecache_core::policy::{CacheRule, ClientCacheControl};
 use routecache_core::reply::speaks_of_caching;
@@ -42,6 +43,7 @@ impl Stream {
                 return self.validated(&question, group, rule, &replay, &fields, end_of_stream);
             }
             if is_error(status) && self.may_stand_in(rule, &replay) {
+                self.land(Outcome::Failed);
                 let told = shown(
                     &question,
                     status,
@@ -60,14 +62,18 @@ impl Stream {
         match accepted {
             Some(Ok(accepted)) => {
                 // What the body decides can't be told in the header.
-                let detail = question.detail.or(rule.reads_response_body().then_some("body-decides"));
-                tell(CacheStatus::forwarded(question.why, !rule.reads_response_body(), detail));
+                let detail = rule.reads_response_body().then_some("body-decides");
+                tell(self.forwarded(&question, !rule.reads_response_body(), detail));
                 self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
             }
             Some(Err(reason)) => {
-                tell(CacheStatus::forwarded(question.why, false, question.detail.or(Some(reason.word()))));
+                tell(self.forwarded(&question, false, Some(reason.word())));
+                self.land(if is_failure(status) { Outcome::Failed } else { Outcome::Uncacheable });
             }
-            None => tell(CacheStatus::forwarded(question.why, false, question.detail)),
+            None => {
+                tell(self.forwarded(&question, false, None));
+                self.land(Outcome::Failed);
+            }
         }
         Action::Continue
     }
@@ -94,23 +100,31 @@ impl Stream {
     /// Takes in the body of what may be stored.
     pub(super) fn fill(&mut self, fill: Fill, end_of_stream: bool) {
         if end_of_stream {
-            self.store(&fill);
+            let outcome = self.store(&fill);
+            self.land(outcome);
         } else {
             self.state = State::Storing(fill);
         }
     }
 
-    /// Puts a complete response into the tiers.
-    pub(super) fn store(&self, fill: &Fill) {
+    /// What `Cache-Status` says of a request that was forwarded.
+    fn forwarded(&self, question: &Question, stored: bool, detail: Option<&'static str>) -> CacheStatus {
+        let collapsed = self.flight.as_ref().and_then(|flight| flight.waited).map(|_| false);
+        let detail = question.detail.or(detail);
+        CacheStatus::Forwarded { why: question.why, status: None, stored, collapsed, ttl_s: None, detail }
+    }
+
+    /// Puts a complete response into the tiers, if it may be there.
+    pub(super) fn store(&self, fill: &Fill) -> Outcome {
         let question = &fill.question;
-        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return };
+        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return Outcome::Failed };
         let fields = Fields::decode(&fill.header).unwrap_or_default();
         let request = Fields::decode(&question.request).unwrap_or_default();
         let length = u64::try_from(fill.body.len()).unwrap_or(u64::MAX);
         if storing::content_length(&fields).is_ok_and(|declared| declared.is_some_and(|declared| declared != length)) {
-            return;
+            return Outcome::Failed;
         }
-        let Some((freshness, tags)) = decided(fill, rule, &fields) else { return };
+        let Some((freshness, tags)) = decided(fill, rule, &fields) else { return Outcome::Uncacheable };
         let (control, _) = storing::control(&fields, rule);
         let response = keep::Response {
             ticket: fill.accepted.ticket,
@@ -121,8 +135,12 @@ impl Stream {
             tags: &tags,
             header: &kept_fields(&fields, &control),
             body: &fill.body,
+            leased: self.leased_key(),
         };
-        keep(&self.instance, rule, &question.wanted, &request, &response);
+        match keep(&self.instance, rule, &question.wanted, &request, &response) {
+            true => Outcome::Stored,
+            false => Outcome::Failed,
+        }
     }
 }
 

@@ -5,19 +5,20 @@ use std::rc::Rc;
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::CACHE_NAME;
 use routecache_core::fields;
+use routecache_core::flights::Outcome;
 use routecache_core::policy::RangeMiss;
 use routecache_core::targeted::SURROGATE_CONTROL;
 use routecache_core::validation::Validators;
 
+use super::collapse::Part;
 use super::revalidate::Asked;
 use super::{Question, State, Stream};
+use crate::collapse::Turn;
 use crate::host::{self, Map};
 
 impl Stream {
-    /// Sends the request on: with the validators of what is stored (RFC 9111 §4.3.1), or not at all (§5.2.1.7).
-    pub(super) fn forward(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
-        let instance = Rc::clone(&self.instance);
-        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+    /// Sends the request on when it is its turn, or not at all (RFC 9111 §5.2.1.7).
+    pub(super) fn forward(&mut self, question: Question, group: Option<bridge_api::Ticket>) -> Action {
         if question.wanted.control.only_if_cached {
             // Neither a hit nor forwarded (RFC 9211 §2).
             let status = format!("{CACHE_NAME}; detail=only-if-cached");
@@ -26,6 +27,26 @@ impl Stream {
             if host::send_response(504, "routecache_only_if_cached", &header, body) {
                 return Action::Pause;
             }
+        }
+        if let (Part::Full, Some(flight), false) = (question.part, &self.flight, self.counted) {
+            match self.instance.turn(self.id, flight.until_ms) {
+                Turn::Now { counted } => self.counted = counted,
+                Turn::Later => {
+                    self.state = State::Queueing { question, group };
+                    return Action::Pause;
+                }
+                Turn::Never => return self.late(question, "fills"),
+            }
+        }
+        self.send_on(question, group)
+    }
+
+    /// Sends the request on at once, with the validators of what is stored (RFC 9111 §4.3.1).
+    pub(super) fn send_on(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
+        if let Some(flight) = &mut self.flight {
+            flight.began_ms = question.asked_ms;
         }
         if rule.terms.failover && !self.is_fetch {
             // What the client wants is the origin's answer to its own request.
@@ -37,7 +58,10 @@ impl Stream {
                 self.state = State::Fetching { question, group, token };
                 return Action::Pause;
             }
-            Asked::Answered => return Action::Pause,
+            Asked::Answered => {
+                self.land(Outcome::Failed);
+                return Action::Pause;
+            }
             Asked::Nothing => {}
         }
         if let Some(target) = &question.target {

@@ -16,7 +16,7 @@ use routecache_core::request::Wanted;
 use super::{State, Stream};
 use crate::fetch::Fetch;
 use crate::host::{self, Map};
-use crate::lookup::{Found, search};
+use crate::lookup::{Found, search, variants_of};
 use crate::random;
 use crate::worker::Job;
 
@@ -35,12 +35,21 @@ pub(super) struct Nothing {
     pub(super) candidate: Option<Rc<Replay>>,
     pub(super) why: Forward,
     pub(super) detail: Option<&'static str>,
+    /// The hash of the key under which an answer would stand, as far as the key's variants are known.
+    pub(super) flight: u64,
 }
 
 impl Nothing {
     /// Nothing that could be had.
-    fn without(ticket: Option<Ticket>, detail: &'static str) -> Self {
-        Self { ticket, trusted: false, candidate: None, why: Forward::Bypass, detail: Some(detail) }
+    fn without(ticket: Option<Ticket>, wanted: &Wanted, detail: &'static str) -> Self {
+        let flight = wanted.key.hash();
+        Self { ticket, trusted: false, candidate: None, why: Forward::Bypass, detail: Some(detail), flight }
+    }
+
+    /// Nothing so far.
+    fn yet(ticket: Ticket, wanted: &Wanted) -> Self {
+        let (why, flight) = (Forward::UriMiss, wanted.key.hash());
+        Self { ticket: Some(ticket), trusted: true, candidate: None, why, detail: None, flight }
     }
 }
 
@@ -57,18 +66,17 @@ impl Stream {
         let (replay, tier, ticket) = self.find(wanted, terms, request, now_ms)?;
         if terms.failover && !self.is_fetch {
             // It is for when the origin fails.
-            let (ticket, candidate) = (Some(ticket), Some(replay));
-            return Err(Nothing { ticket, trusted: true, candidate, why: Forward::Bypass, detail: Some(FAILOVER) });
-        }
-        let status = CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: tier.word() };
-        if !self.reply(&replay, terms, request, &status, details(tier), now_ms) {
             return Err(Nothing {
-                ticket: Some(ticket),
                 trusted: true,
-                candidate: None,
-                why: Forward::UriMiss,
-                detail: None,
+                candidate: Some(replay),
+                why: Forward::Bypass,
+                detail: Some(FAILOVER),
+                ..Nothing::yet(ticket, wanted)
             });
+        }
+        let status = self.hit(replay.entry(), tier, now_ms);
+        if !self.reply(&replay, terms, request, &status, details(tier), now_ms) {
+            return Err(Nothing::yet(ticket, wanted));
         }
         if self.is_due(wanted, terms, &replay, now_ms) {
             self.refresh(wanted, request, &replay, now_ms);
@@ -89,6 +97,22 @@ impl Stream {
         instance.worker.borrow_mut().hold(hash_of(replay.entry().key()), Rc::new(kept));
     }
 
+    /// What `Cache-Status` says of an answer from the store.
+    pub(super) fn hit(&self, entry: &Entry, tier: Tier, now_ms: u64) -> CacheStatus {
+        let ttl_s = ttl_s(entry, now_ms);
+        match self.flight.as_ref().and_then(|flight| flight.waited) {
+            Some(why) => CacheStatus::Forwarded {
+                why,
+                status: None,
+                stored: false,
+                collapsed: Some(true),
+                ttl_s: Some(ttl_s),
+                detail: None,
+            },
+            None => CacheStatus::Hit { ttl_s, detail: tier.word() },
+        }
+    }
+
     /// Finds in this gateway's tiers what answers a read. What is to be refreshed, or was fetched just now, may have been by
     /// another worker: then the gateway tier has it.
     pub(super) fn find(
@@ -102,21 +126,25 @@ impl Stream {
         let mut worker = instance.worker.borrow_mut();
         let worker = &mut *worker;
         let Some((head, ticket)) = worker.follow(&instance.shared) else {
-            return Err(Nothing::without(None, "shared-data"));
+            return Err(Nothing::without(None, wanted, "shared-data"));
         };
-        if !instance.trusts(&head, now_ms) {
-            return Err(Nothing::without(Some(ticket), "feed-lost"));
+        let trusted = instance.trusts(&head, now_ms);
+        // What was asked of the origin less than a window ago is as fresh as the group ever promises (C3), heard or not.
+        let since_ms = self.flight.as_ref().and_then(|flight| flight.landed_ms);
+        let since_ms = since_ms.filter(|ms| now_ms.saturating_sub(*ms) < instance.policy().window_ms.into());
+        let serves = |replay: &Replay| trusted || since_ms.is_some_and(|ms| replay.entry().received_ms() >= ms);
+        if !trusted && since_ms.is_none() {
+            return Err(Nothing::without(Some(ticket), wanted, "feed-lost"));
         }
         let (entries, purges) = (&mut worker.entries, &worker.purges);
         let here = search(wanted, request, terms, purges, now_ms, |key| entries.get(key.hash()).map(Rc::clone));
-        let mut nothing =
-            Nothing { ticket: Some(ticket), trusted: true, candidate: None, why: Forward::UriMiss, detail: None };
+        let mut nothing = Nothing::yet(ticket, wanted);
         let mut held = None;
         match here {
             Found::Answer(replay) => {
                 let elsewhere =
                     wanted.fetched_ms.is_some() || may_be_due(wanted, terms, &replay, &worker.attempts, now_ms);
-                if !elsewhere {
+                if !elsewhere && serves(&replay) {
                     return Ok((replay, Tier::Worker, ticket));
                 }
                 held = Some(replay);
@@ -134,21 +162,39 @@ impl Stream {
         let beats = |shared: &Replay, held: &Replay| {
             is_newer(shared, held) || wanted.fetched_ms.is_some() && !is_newer(held, shared)
         };
-        match (shared, held) {
+        let found = match (shared, held) {
             (Found::Answer(replay), held) if held.as_ref().is_none_or(|held| beats(&replay, held)) => {
-                passed.into_iter().for_each(|(hash, replay)| worker.hold(hash, replay));
-                return Ok((replay, Tier::Gateway, ticket));
+                passed.drain(..).for_each(|(hash, replay)| worker.hold(hash, replay));
+                Some((replay, Tier::Gateway, ticket))
             }
-            (_, Some(held)) => return Ok((held, Tier::Worker, ticket)),
+            // Another worker was told that it doesn't hold any more.
+            (Found::None(why, Some(theirs)), Some(held)) if is_newer(&theirs, &held) => {
+                passed.drain(..).for_each(|(hash, replay)| worker.hold(hash, replay));
+                (nothing.why, nothing.candidate) = (why, Some(theirs));
+                None
+            }
+            (_, Some(held)) => Some((held, Tier::Worker, ticket)),
             (Found::None(why, candidate), None) => {
                 if nothing.why == Forward::UriMiss {
                     nothing.why = why;
                 }
                 nothing.candidate = newer(nothing.candidate, candidate);
+                None
             }
-            (Found::Answer(_) | Found::Elsewhere(_), None) => {}
+            (Found::Answer(_) | Found::Elsewhere(_), None) => None,
+        };
+        match found {
+            Some(found) if serves(&found.0) => Ok(found),
+            _ if !trusted => Err(Nothing::without(Some(ticket), wanted, "feed-lost")),
+            _ => {
+                let base = wanted.key.hash();
+                let passed = passed.iter().find(|(hash, _)| *hash == base).map(|(_, replay)| replay);
+                let variants = worker.entries.peek(base).or(passed).and_then(|held| variants_of(wanted, held.entry()));
+                let variant = variants.and_then(|variants| variants.key(&wanted.key, request, &terms.normalize));
+                nothing.flight = variant.map_or(base, |key| key.hash());
+                Err(nothing)
+            }
         }
-        Err(nothing)
     }
 
     /// Whether what answers a read is to be refreshed behind its client.

@@ -1,10 +1,12 @@
 //! One request and its response.
 
 mod ask;
+mod collapse;
 mod fetched;
 mod fill;
 mod forward;
 mod gather;
+mod handle;
 mod look;
 mod read;
 mod revalidate;
@@ -21,15 +23,20 @@ use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::entry::{Freshness, Ticket};
 use routecache_core::fetch::FETCH;
 use routecache_core::fields::Fields;
+use routecache_core::flights::Outcome;
 use routecache_core::key::CacheKey;
 use routecache_core::planted::planted;
+use routecache_core::policy::Lock;
 use routecache_core::reply::Replay;
 use routecache_core::request::{Body, Wanted, Writing};
 use routecache_core::template::Around;
 
+use self::collapse::Part;
 use self::gather::Gathered;
+pub use self::handle::{Handle, park};
 use self::tell::tell;
 use self::write::Write;
+use crate::bridge;
 use crate::fetch::Fetch;
 use crate::host::{self, Buffer, Map};
 use crate::lookup::Candidate;
@@ -47,6 +54,32 @@ pub struct Stream {
     is_waited_for: bool,
     /// What is to be read again when its response is out.
     recaches: Vec<Fetch>,
+    /// The fetch that this exchange takes part in, with others or alone.
+    flight: Option<Flight>,
+    /// Whether its own fetch is one of those that are counted.
+    counted: bool,
+}
+
+/// A fetch, as one of those sees it who take part.
+struct Flight {
+    /// [`Nothing::flight`](look::Nothing::flight).
+    key: u64,
+    lock: Lock,
+    part: Part,
+    /// When this exchange stops waiting, in milliseconds.
+    until_ms: u64,
+    /// When its own fetch began, in milliseconds.
+    began_ms: u64,
+    /// Whether it fetches for the others.
+    holds: bool,
+    /// The key whose lease it has in the group, as far as it knows: an answer that says so may have been lost.
+    leased: Option<CacheKey>,
+    /// Why it would have been forwarded, if it has waited.
+    waited: Option<Forward>,
+    /// When the fetch began whose end has woken it.
+    landed_ms: Option<u64>,
+    /// How often it was woken and found nothing.
+    rounds: u8,
 }
 
 /// What this exchange waits for.
@@ -57,6 +90,12 @@ enum State {
     Telling(CacheStatus),
     /// The bridge's answer about a key; the request is paused.
     Asking { question: Question, key: CacheKey, token: u32 },
+    /// The end of another gateway's fetch, of which the bridge will tell; the request is paused.
+    AskingLater { question: Question, token: u32 },
+    /// To be woken ([`Stream::woken`]) when another request's fetch ends; the request is paused.
+    Waiting(Question),
+    /// To be woken when fewer fetches are under way; the request is paused.
+    Queueing { question: Question, group: Option<bridge_api::Ticket> },
     /// The answer to a fetch about what is stored; the request is paused.
     Fetching { question: Question, group: Option<bridge_api::Ticket>, token: u32 },
     /// Our own reply on its way out, to be looked at ([`Replay::look`]); with its header as it was sent.
@@ -75,6 +114,20 @@ enum State {
     Held,
     /// The body of a write's response, which says what it purges.
     Answered { writing: Writing, body: Gathered },
+}
+
+impl State {
+    /// Whether the request goes on when something has been heard.
+    fn is_paused(&self) -> bool {
+        matches!(
+            self,
+            Self::Asking { .. }
+                | Self::AskingLater { .. }
+                | Self::Waiting(_)
+                | Self::Queueing { .. }
+                | Self::Fetching { .. }
+        )
+    }
 }
 
 /// A request that no entry of this gateway answered.
@@ -97,6 +150,10 @@ struct Question {
     candidate: Option<Candidate>,
     why: Forward,
     detail: Option<&'static str>,
+    /// Whether the group may be asked.
+    trusted: bool,
+    /// How it takes part in a fetch.
+    part: Part,
     asked_ms: u64,
     asked_wall_ms: u64,
 }
@@ -138,7 +195,31 @@ impl Fill {
 impl Stream {
     /// A new exchange.
     pub fn new(id: u32, instance: Rc<Instance>) -> Self {
-        Self { id, instance, state: State::Passing, is_fetch: false, is_waited_for: false, recaches: Vec::new() }
+        Self {
+            id,
+            instance,
+            state: State::Passing,
+            is_fetch: false,
+            is_waited_for: false,
+            recaches: Vec::new(),
+            flight: None,
+            counted: false,
+        }
+    }
+
+    /// Whether it waits to be woken.
+    pub fn is_parked(&self) -> bool {
+        matches!(self.state, State::Waiting(_) | State::Queueing { .. })
+    }
+
+    /// The call whose answer it waits for.
+    pub fn asked(&self) -> Option<u32> {
+        match self.state {
+            State::Asking { token, .. } | State::AskingLater { token, .. } | State::Fetching { token, .. } => {
+                Some(token)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -146,7 +227,12 @@ impl Context for Stream {
     fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
         match mem::replace(&mut self.state, State::Passing) {
             State::Asking { question, key, token: asked } if asked == token => {
-                self.heard(question, &key, header_count, body_len);
+                let body = bridge::answer(header_count, body_len);
+                self.heard(question, &key, body);
+            }
+            State::AskingLater { question, token: asked } if asked == token => {
+                let body = bridge::answer(header_count, body_len);
+                self.heard_later(question, body);
             }
             State::Fetching { question, group, token: asked } if asked == token => {
                 self.fetched(question, group, header_count, body_len);
@@ -166,6 +252,7 @@ impl Context for Stream {
             let request = mem::take(request);
             self.give_up(&request);
         }
+        self.withdraw();
         // A write whose outcome nobody saw may have happened.
         let state = mem::replace(&mut self.state, State::Passing);
         if let (State::Storing(fill), true) = (&state, planted("partial_stored")) {
@@ -191,7 +278,7 @@ impl HttpContext for Stream {
                 write.sees(len, end_of_stream);
                 self.state = State::Writing(write);
             }
-            waiting @ (State::Asking { .. } | State::Fetching { .. }) => {
+            waiting if waiting.is_paused() => {
                 self.state = waiting;
                 return Action::Pause;
             }
@@ -204,7 +291,7 @@ impl HttpContext for Stream {
         match mem::replace(&mut self.state, State::Passing) {
             // What the trailers say is in no key.
             State::Reading { request, .. } => self.give_up(&request),
-            waiting @ (State::Asking { .. } | State::Fetching { .. }) => {
+            waiting if waiting.is_paused() => {
                 self.state = waiting;
                 return Action::Pause;
             }
@@ -235,6 +322,7 @@ impl HttpContext for Stream {
             | State::Answered { .. }
             | State::Held
             | State::Passing => {}
+            State::AskingLater { .. } | State::Waiting(_) | State::Queueing { .. } => self.withdraw(),
         }
         Action::Continue
     }
@@ -245,7 +333,10 @@ impl HttpContext for Stream {
                 if len > 0 {
                     match host::buffer(Buffer::ResponseBody, len) {
                         Some(chunk) => fill.body.extend_from_slice(&chunk),
-                        None => return Action::Continue, // a chunk that can't be seen: not stored
+                        None => {
+                            self.land(Outcome::Uncacheable); // a chunk that can't be seen: not stored
+                            return Action::Continue;
+                        }
                     }
                 }
                 if self.is_fetch {
@@ -254,11 +345,9 @@ impl HttpContext for Stream {
                     self.state = State::Replacing(Vec::new());
                 }
                 if u64::try_from(fill.body.len()).is_ok_and(|len| len <= fill.accepted.body_bytes_max) {
-                    if end_of_stream {
-                        self.store(&fill);
-                    } else {
-                        self.state = State::Storing(fill);
-                    }
+                    self.fill(fill, end_of_stream);
+                } else {
+                    self.land(Outcome::Uncacheable);
                 }
             }
             State::Replacing(body) => {
@@ -276,9 +365,11 @@ impl HttpContext for Stream {
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         // A response with trailers isn't stored: they couldn't be replayed.
         match mem::replace(&mut self.state, State::Passing) {
-            State::Answered { writing, body } => self.answered(writing, body, usize::MAX, true),
-            State::Held => self.hold(),
-            _ => Action::Continue,
+            State::Answered { writing, body } => return self.answered(writing, body, usize::MAX, true),
+            State::Held => return self.hold(),
+            State::Storing(_) => self.land(Outcome::Uncacheable),
+            _ => {}
         }
+        Action::Continue
     }
 }

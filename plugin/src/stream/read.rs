@@ -28,7 +28,7 @@ impl Stream {
                     Err(nothing) => {
                         // A fetch without a ticket could store nothing.
                         let worthwhile = !self.is_fetch || nothing.ticket.is_some();
-                        self.question(&reading, nothing, now_ms).filter(|_| worthwhile)
+                        self.question(&reading, nothing, &fields, now_ms).filter(|_| worthwhile)
                     }
                 }
             }
@@ -47,7 +47,7 @@ impl Stream {
             }
         };
         match asked {
-            Some((question, trusted)) => self.ask(Question { request, ..question }, trusted),
+            Some(question) => self.gather(Question { request, ..question }),
             None if self.is_fetch => self.decline(),
             None => Action::Continue,
         }

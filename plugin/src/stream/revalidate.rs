@@ -9,6 +9,7 @@ use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::{Entry, Freshness, Parts};
 use routecache_core::fetch::{FETCH, Kind, Outcome, header_of, is_error};
 use routecache_core::fields::Fields;
+use routecache_core::flights;
 use routecache_core::key::hash_of;
 use routecache_core::policy::{CacheRule, ClientCacheControl, Terms};
 use routecache_core::reply::Replay;
@@ -101,7 +102,14 @@ impl Stream {
             }
             None => false,
         };
-        if !answered && self.forward(question, group) == Action::Continue {
+        if answered {
+            return self.land(match outcome.map(|outcome| outcome.kind) {
+                Some(Kind::Stored) => flights::Outcome::Stored,
+                Some(Kind::Uncacheable) => flights::Outcome::Uncacheable,
+                Some(Kind::Failed) | None => flights::Outcome::Failed,
+            });
+        }
+        if self.send_on(question, group) == Action::Continue {
             host::resume(Direction::Request);
         }
     }
@@ -146,7 +154,7 @@ impl Stream {
     }
 
     /// Answers with what is stale in place of an error, if it may be (RFC 5861 §4).
-    fn stand_in(&mut self, question: &Question, rule: &CacheRule, failed: Outcome) -> bool {
+    pub(super) fn stand_in(&mut self, question: &Question, rule: &CacheRule, failed: Outcome) -> bool {
         let Some(candidate) = question.candidate.clone() else { return false };
         let replay = &candidate.replay;
         if !(failed.status == 0 || is_error(failed.status)) || !self.may_stand_in(rule, replay) {

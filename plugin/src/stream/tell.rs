@@ -33,5 +33,12 @@ pub(super) fn shown(
     let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
     // RFC 9211 §2.3: said where the client sees another one.
     let status = (status != entry.status()).then_some(status);
-    CacheStatus::Forwarded { why: question.why, status, stored, ttl_s, detail: detail.or(question.detail) }
+    CacheStatus::Forwarded {
+        why: question.why,
+        status,
+        stored,
+        collapsed: None,
+        ttl_s,
+        detail: detail.or(question.detail),
+    }
 }

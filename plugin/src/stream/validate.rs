@@ -6,6 +6,7 @@ use proxy_wasm::types::Action;
 use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::{Entry, Freshness, Parts};
 use routecache_core::fields::{self, Fields, Line};
+use routecache_core::flights::Outcome;
 use routecache_core::freshness::{Response, initial_age_ms};
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
@@ -36,6 +37,7 @@ impl Stream {
             Some(entry) => Rc::new(stored.renewed(entry, &rule.terms)),
             None => Rc::clone(stored),
         };
+        self.land(if kept { Outcome::Stored } else { Outcome::Failed });
         let told = shown(question, 304, replay.entry(), kept, None);
         self.answer_instead(question, rule, &replay, &told, end_of_stream)
     }
@@ -125,6 +127,7 @@ impl Stream {
             tags: &tags,
             header: lines,
             body: old.body(),
+            leased: self.leased_key(),
         };
         keep(&self.instance, rule, &question.wanted, &request, &response)
     }

@@ -86,6 +86,7 @@ impl Stream {
                 return Action::Pause;
             }
             Purged::Here => "purged",
+            Purged::Pending => "purge-pending",
             Purged::Failed => "purge-failed",
         };
         tell(CacheStatus::forwarded(Forward::Method, false, Some(detail)));
