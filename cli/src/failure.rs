@@ -90,6 +90,8 @@ impl fmt::Display for Failure {
             Self::NoCase(names) => {
                 write!(f, "no case has a name with `{}`\n    `--list` shows all of them", names.join("` or `"))
             }
+            Self::NoAnswer(server, why) => write!(f, "{server}: no answer: {why}"),
+            Self::Refused(words) => f.write_str(words),
             Self::Told | Self::Changed => Ok(()),
             Self::Denied(count) => {
                 let (s, are) = if *count == 1 { ("", "is") } else { ("s", "are") };
