@@ -4,6 +4,7 @@
 
 mod bridge_lost;
 mod configuration;
+mod crowds;
 mod hits;
 mod language;
 mod misses;

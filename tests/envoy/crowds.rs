@@ -1,0 +1,46 @@
+//! A thousand clients at once, on two gateways with two workers each: how often the origin hears of it.
+
+use std::time::{Duration, Instant};
+
+use routecache_harness::{Request, Result};
+use tokio::task::JoinSet;
+
+use super::stage::{Gateway, Stage, rules};
+
+const CLIENTS: usize = 1000;
+
+#[tokio::test]
+async fn a_thousand_clients_cost_one_fetch_as_far_as_the_lock_reaches() -> Result<()> {
+    let stage = Stage::set().await?;
+    stage.origin.set_read_time(Duration::from_secs(3)); // by then all of them have come, on a busy machine too
+    for (lock, limit) in [("group", 1), ("gateway", 2), ("worker", 4)] {
+        let mut rules = rules();
+        rules["namespace"]["version"] = lock.into();
+        // A lookup that takes too long, on a busy machine, would let a gateway go on by itself.
+        rules["bridge"]["timeout"] = "5s".into();
+        rules["routes"][0]["cache"]["lock"] = lock.into();
+        rules["routes"][0]["cache"]["lock_wait"] = "30s".into();
+        let gateways = [Gateway::open(&rules, stage.options()?).await?, Gateway::open(&rules, stage.options()?).await?];
+        for gateway in &gateways {
+            gateway.settled(&Request::get("/users/999")).await?;
+        }
+        let before = stage.origin.requests("GET", "/users/1");
+        let mut clients = JoinSet::new();
+        let start = Instant::now();
+        for number in 0..CLIENTS {
+            let connection = gateways[number % 2].envoy.client();
+            clients.spawn(async move { connection.get("/users/1").await });
+        }
+        let mut collapsed = 0;
+        while let Some(answer) = clients.join_next().await {
+            let answer = answer.expect("no client panics")?;
+            assert_eq!((answer.status.as_u16(), &answer.json()["version"]), (200, &1.into()), "{lock}");
+            collapsed += usize::from(answer.header("cache-status").contains("; collapsed;"));
+        }
+        let asked = stage.origin.requests("GET", "/users/1") - before;
+        println!("{lock}: {asked} fetches, {collapsed} collapsed, {:?}", start.elapsed());
+        assert!((1..=limit).contains(&asked), "{lock}: the origin was asked {asked} times");
+        assert!(collapsed > 0, "{lock}");
+    }
+    Ok(())
+}
