@@ -87,6 +87,9 @@ fn with_rules(arguments: &Arguments, rules: &Path) -> Result<WithRules, Failure>
     // Given twice, the last one counts; the filter takes the first that it finds.
     options.variables.reverse();
     let loaded = load(rules, &environment)?;
+    if let Some(name) = loaded.policy.bridge.as_ref().and_then(|bridge| bridge.token_env.clone()) {
+        options.variables.extend(std::env::var(&name).ok().map(|token| (name, token)));
+    }
     let builder = options
         .builder()
         .server_name("routecache")

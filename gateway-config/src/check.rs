@@ -129,7 +129,24 @@ fn bridge(at: &At<'_>, found: &mut Found) -> Option<Bridge> {
     let fields = at.fields(&BRIDGE, found)?;
     let timeout = fields.get("timeout").and_then(|at| at.duration_ms(&BRIDGE_TIMEOUT, found));
     let name = cluster(fields.need("cluster", "cluster: routecache-bridge", found)?, found)?;
-    Some(Bridge { cluster: name, timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS) })
+    let token_env = fields.get("token_env").and_then(|at| variable(at, found));
+    Some(Bridge { cluster: name, timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS), token_env })
+}
+
+/// The name of a variable of the environment.
+fn variable(at: &At<'_>, found: &mut Found) -> Option<String> {
+    const BYTES_MAX: usize = 128;
+    let name = at.text(found)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if name.is_empty()
+        || name.len() > BYTES_MAX
+        || name.as_bytes().first().is_some_and(u8::is_ascii_digit)
+        || !name.bytes().all(fits)
+    {
+        found.add(at, What::BadVariable);
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 /// The name of a cluster.

@@ -119,6 +119,8 @@ pub enum What {
     BadCluster {
         said: String,
     },
+    /// Not the name of a variable of the environment.
+    BadVariable,
     NoRoutes,
     /// Two rules of one name.
     NameTaken {
@@ -367,6 +369,7 @@ impl fmt::Display for What {
                 write!(f, "a body of {body} bytes is more than a quarter of the {l1} bytes of the gateway tier")
             }
             Self::BadCluster { said } => write!(f, "`{said}` can't be the name of a cluster"),
+            Self::BadVariable => f.write_str("this can't be the name of a variable of the environment"),
             Self::NoRoutes => f.write_str("`routes` is empty, so nothing would ever be cached"),
             Self::NameTaken { name, first } => write!(f, "`{name}` is already the name of `{first}`"),
             Self::NoAction => f.write_str("the rule neither caches nor purges"),
@@ -482,6 +485,7 @@ impl What {
             Self::HeuristicsUnheard => "leave it out, or write `origin_cache_control: respect`",
             Self::BodyTooLarge { .. } => "lower `body_bytes_max`, or raise `l1_bytes` to four times as much",
             Self::BadCluster { .. } => "write the name that the gateway gives the cluster, without spaces",
+            Self::BadVariable => "write a name such as `ROUTECACHE_TOKEN`; the token itself stays in the environment",
             Self::NoRoutes => "add a rule, such as `{ name: user, match: { path: \"/users/{user_id}\" }, cache: {} }`",
             Self::NameTaken { .. } => "give each rule a name of its own",
             Self::NoAction => "add `cache: {}` for reads, or `purge: { tags: [\"…\"] }` for writes",

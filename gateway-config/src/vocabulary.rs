@@ -55,7 +55,7 @@ pub(crate) const ROOT: Words = Words {
 pub(crate) const NAMESPACE: Words = Words { now: &["prefix", "version"], later: &[], below: &[] };
 
 /// `bridge`.
-pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout"], later: &["token_env"], below: &[] };
+pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout", "token_env"], later: &[], below: &[] };
 
 /// `limits`.
 pub(crate) const LIMITS: Words = Words {

@@ -6,21 +6,55 @@ use bridge_api::{CONTENT_TYPE, MARKER, Position, VERSION};
 use proxy_wasm::hostcalls::dispatch_http_call;
 use routecache_core::fields::Fields;
 use routecache_core::gateway_log::GroupPosition;
+use routecache_core::policy::Bridge;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::host::{self, Buffer, Map};
 
-/// Sends a call; returns its token, or `None` if the host refused it on the spot (no such cluster, nothing healthy).
-pub fn call<T: Serialize>(cluster: &str, path: &str, head: &T, payload: &[u8], timeout: Duration) -> Option<u32> {
-    let header = vec![
-        (":method", "POST"),
-        (":path", path),
-        (":authority", "routecache-bridge"),
-        (":scheme", "http"),
-        ("content-type", CONTENT_TYPE),
-    ];
-    dispatch_http_call(cluster, header, Some(&bridge_api::encode(head, payload)), Vec::new(), timeout).ok()
+/// How to reach the bridge.
+pub struct Link {
+    cluster: String,
+    /// The value of `authorization`, where the bridge wants one.
+    authorization: Option<String>,
+}
+
+impl Link {
+    /// The way that the rules say; `env` looks up a variable of the VM's environment.
+    ///
+    /// # Errors
+    ///
+    /// The token that they name isn't there, or can't be one.
+    pub fn new(bridge: &Bridge, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let authorization = match &bridge.token_env {
+            Some(name) => {
+                let token =
+                    env(name).filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+                let Some(token) = token else {
+                    return Err(format!(
+                        "`bridge.token_env` names `{name}`, and the VM's environment has no token there: set it for the gateway \
+                         and hand it on (Envoy: `vm_config.environment_variables.host_env_keys`)"
+                    ));
+                };
+                Some(format!("Bearer {token}"))
+            }
+            None => None,
+        };
+        Ok(Self { cluster: bridge.cluster.clone(), authorization })
+    }
+
+    /// Sends a call; returns its token, or `None` if the host refused it on the spot (no such cluster, nothing healthy).
+    pub fn call<T: Serialize>(&self, path: &str, head: &T, payload: &[u8], timeout: Duration) -> Option<u32> {
+        let mut header = vec![
+            (":method", "POST"),
+            (":path", path),
+            (":authority", "routecache-bridge"),
+            (":scheme", "http"),
+            ("content-type", CONTENT_TYPE),
+        ];
+        header.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
+        dispatch_http_call(&self.cluster, header, Some(&bridge_api::encode(head, payload)), Vec::new(), timeout).ok()
+    }
 }
 
 /// The body of the bridge's answer to the call whose callback this is.

@@ -13,10 +13,10 @@ use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
-use routecache_core::policy::{Action, Bridge, Policy};
+use routecache_core::policy::{Action, Policy};
 use routecache_core::request::Engine;
 
-use crate::bridge;
+use crate::bridge::{self, Link};
 use crate::collapse::Woken;
 use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Direction, Level, Map};
@@ -55,14 +55,23 @@ pub struct Instance {
     pub shared: Shared,
     /// What this VM holds.
     pub worker: Rc<RefCell<Worker>>,
+    /// To the bridge, where the rules name one.
+    link: Option<Link>,
 }
 
 impl Instance {
-    fn new(engine: Engine) -> Self {
+    fn new(engine: Engine) -> Result<Self, String> {
         let policy = engine.policy();
         let namespace = policy.namespace.to_string();
+        let link =
+            policy.bridge.as_ref().map(|bridge| Link::new(bridge, |name| std::env::var(name).ok())).transpose()?;
         let worker = Worker::of(&namespace, policy.limits.l0_bytes);
-        Self { shared: Shared::new(policy), namespace, worker, engine }
+        Ok(Self { shared: Shared::new(policy), namespace, worker, link, engine })
+    }
+
+    /// Calls the bridge, if there is one.
+    fn call<T: serde::Serialize>(&self, path: &str, head: &T, payload: &[u8], timeout: Duration) -> Option<u32> {
+        self.link.as_ref()?.call(path, head, payload, timeout)
     }
 
     /// The rules.
@@ -94,11 +103,11 @@ impl Instance {
 
     /// Asks the bridge for the request of the current stream, unless it doesn't answer lately; the call's token.
     pub fn ask_bridge<T: serde::Serialize>(&self, path: &str, request: &T, timeout_ms: u64) -> Option<u32> {
-        let bridge = self.policy().bridge.as_ref()?;
+        self.link.as_ref()?;
         if !self.worker.borrow_mut().breaker.allows(host::monotonic_ms()) {
             return None;
         }
-        let token = bridge::call(&bridge.cluster, path, request, &[], Duration::from_millis(timeout_ms));
+        let token = self.call(path, request, &[], Duration::from_millis(timeout_ms));
         if token.is_none() {
             self.bridge_answered(false);
         }
@@ -230,7 +239,7 @@ impl Root {
     fn configure(&mut self, configuration: &[u8]) -> Result<(), String> {
         let policy = routecache_config::load_json(configuration, &|name| std::env::var(name).ok())
             .map_err(|mistakes| mistakes.to_string())?;
-        let instance = Instance::new(Engine::new(policy));
+        let instance = Instance::new(Engine::new(policy))?;
         instance.shared.lay_out();
         host::set_tick_period(Duration::from_millis(instance.tick_ms()));
         self.instance = Some(Rc::new(instance));
@@ -255,21 +264,20 @@ impl Root {
     }
 
     fn carry_out(&mut self, instance: &Instance, job: Job) {
-        let bridge = instance.policy().bridge.as_ref();
-        match (job, bridge) {
-            (Job::Wake(streams, woken), _) => self.wake(instance, streams, woken),
-            (Job::Store { request, payload }, Some(bridge)) => self.tell(bridge, STORE, &request, &payload),
-            (Job::Release(request), Some(bridge)) => self.tell(bridge, RELEASE, &request, &[]),
-            (Job::Purge { operation, tags, stream }, Some(bridge)) => {
-                self.send_purge(instance, bridge, operation, tags, stream);
-            }
-            (Job::Fetch(fetch), _) => self.line_up(fetch),
-            (Job::Store { .. } | Job::Release(_) | Job::Purge { .. }, None) => {} // of rules that had one
+        // Those for the bridge may be of rules that had one.
+        let alone = instance.link.is_none();
+        match job {
+            Job::Wake(streams, woken) => self.wake(instance, streams, woken),
+            Job::Fetch(fetch) => self.line_up(fetch),
+            Job::Store { .. } | Job::Release(_) | Job::Purge { .. } if alone => {}
+            Job::Store { request, payload } => self.tell(instance, STORE, &request, &payload),
+            Job::Release(request) => self.tell(instance, RELEASE, &request, &[]),
+            Job::Purge { operation, tags, stream } => self.send_purge(instance, operation, tags, stream),
         }
     }
 
-    fn tell<T: serde::Serialize>(&mut self, bridge: &Bridge, path: &str, request: &T, payload: &[u8]) {
-        if let Some(token) = bridge::call(&bridge.cluster, path, request, payload, STORE_TIMEOUT) {
+    fn tell<T: serde::Serialize>(&mut self, instance: &Instance, path: &str, request: &T, payload: &[u8]) {
+        if let Some(token) = instance.call(path, request, payload, STORE_TIMEOUT) {
             self.calls.insert(token, Call::Told);
         }
     }
@@ -389,17 +397,10 @@ impl Root {
         }
     }
 
-    fn send_purge(
-        &mut self,
-        instance: &Instance,
-        bridge: &Bridge,
-        operation: u64,
-        tags: Vec<String>,
-        stream: Option<u32>,
-    ) {
+    fn send_purge(&mut self, instance: &Instance, operation: u64, tags: Vec<String>, stream: Option<u32>) {
         let request = PurgeRequest { namespace: instance.namespace.clone(), tags };
         let timeout = Duration::from_millis(instance.policy().purge_timeout_ms.into());
-        match bridge::call(&bridge.cluster, PURGE, &request, &[], timeout) {
+        match instance.call(PURGE, &request, &[], timeout) {
             Some(token) => {
                 self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
             }
@@ -469,7 +470,7 @@ impl Root {
     }
 
     /// Sends purges again that weren't acknowledged in time, whichever VM sent them first (C5).
-    fn retry_purges(&mut self, instance: &Instance, bridge: &Bridge, now_ms: u64) {
+    fn retry_purges(&mut self, instance: &Instance, now_ms: u64) {
         if planted("not_retried") || !instance.worker.borrow().purges.has_pending() {
             return;
         }
@@ -482,13 +483,13 @@ impl Root {
         let operations = overdue.iter().map(|pending| pending.operation).collect();
         if instance.shared.change(&Change { resent: Some((operations, now_ms)), ..Change::default() }, None).is_ok() {
             for Pending { operation, tags, .. } in overdue {
-                self.send_purge(instance, bridge, operation, tags, None);
+                self.send_purge(instance, operation, tags, None);
             }
         }
     }
 
     /// Asks for the group's log, if no other VM does, and waits there for news.
-    fn poll(&mut self, instance: &Instance, bridge: &Bridge, hold_ms: u64) {
+    fn poll(&mut self, instance: &Instance, hold_ms: u64) {
         let now_ms = host::monotonic_ms();
         let timeout_ms = hold_ms.saturating_add(instance.quarter_ms());
         let polling = self.calls.values().any(|call| matches!(call, Call::Feed { .. }));
@@ -507,7 +508,7 @@ impl Root {
             hold_ms,
         };
         let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
-        if let Some(token) = bridge::call(&bridge.cluster, FEED, &request, &[], Duration::from_millis(timeout_ms)) {
+        if let Some(token) = instance.call(FEED, &request, &[], Duration::from_millis(timeout_ms)) {
             self.calls.insert(token, Call::Feed { started_ms: now_ms, cursor, known });
         }
     }
@@ -516,7 +517,6 @@ impl Root {
     fn fed(
         &mut self,
         instance: &Instance,
-        bridge: &Bridge,
         reply: &FeedReply,
         call: (u64, Option<GroupPosition>, Option<GroupPosition>),
     ) {
@@ -554,7 +554,7 @@ impl Root {
         let change = Change { feed: change.feed.filter(|_| !planted("cursor_apart")), ..change };
         if instance.shared.change(&change, heard_ms).is_ok() {
             let hold_ms = if reply.complete { instance.quarter_ms() } else { 0 };
-            self.poll(instance, bridge, hold_ms);
+            self.poll(instance, hold_ms);
         }
     }
 }
@@ -598,7 +598,9 @@ impl Context for Root {
         if let Call::Fetch { key } = call {
             return self.fetched(&instance, key, header_count);
         }
-        let Some(bridge) = &instance.policy().bridge else { return };
+        if instance.link.is_none() {
+            return;
+        }
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
             Call::Told | Call::Asked(..) | Call::Fetch { .. } => {}
@@ -623,7 +625,7 @@ impl Context for Root {
             Call::Feed { started_ms, cursor, known } => {
                 // After a failure the next tick asks again.
                 if let Some((reply, _)) = bridge::read::<FeedReply>(&body) {
-                    self.fed(&instance, bridge, &reply, (started_ms, cursor, known));
+                    self.fed(&instance, &reply, (started_ms, cursor, known));
                 }
             }
         }
@@ -651,11 +653,13 @@ impl RootContext for Root {
             self.wake(&instance, streams, woken);
         }
         self.work(&instance);
-        let Some(bridge) = &instance.policy().bridge else { return };
+        if instance.link.is_none() {
+            return;
+        }
         // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
         let _ = instance.worker.borrow_mut().follow(&instance.shared);
-        self.retry_purges(&instance, bridge, now_ms);
-        self.poll(&instance, bridge, 0);
+        self.retry_purges(&instance, now_ms);
+        self.poll(&instance, 0);
     }
 
     fn on_queue_ready(&mut self, _: u32) {

@@ -1,12 +1,14 @@
 //! What Envoy says to rules: to right ones nothing, to wrong ones what, where, and how to mend it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use routecache_config::render::{self, EnvoyOptions};
-use routecache_harness::{Envoy, EnvoyConfig, Error, Result, filter, gateway_cli};
+use routecache_harness::{Bridge, Envoy, EnvoyConfig, Error, Origin, Redis, Request, Result, filter, gateway_cli};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use super::stage::rules;
+use super::stage::{Gateway, options, rules};
 
 #[tokio::test]
 async fn envoy_accepts_the_rules() -> Result<()> {
@@ -77,4 +79,30 @@ fn at<'a>(document: &'a mut Value, pointer: &str) -> &'a mut Value {
         Ok(index) => &mut value[index],
         Err(_) => &mut value[step],
     })
+}
+
+/// What `bridge.token_env` is for: a bridge that is open to the network, two gateways with the token, and one with a wrong one.
+#[tokio::test]
+async fn a_bridge_with_tokens_serves_the_gateways_that_have_one() -> Result<()> {
+    let redis = Redis::start().await?;
+    let bridge = Bridge::start_with(redis.url(), Some("right-token-0123456789 filter shop:v1")).await?;
+    let origin = Origin::start().await?;
+    let mut rules = rules();
+    rules["bridge"]["token_env"] = json!("GATEWAY_TOKEN");
+    let open = async |token: &str| {
+        let environment = vec![("GATEWAY_TOKEN".to_owned(), token.to_owned())];
+        Gateway::open(&rules, EnvoyOptions { bridge: Some(bridge.address().into()), environment, ..options(&origin)? })
+            .await
+    };
+    let (mut one, mut two) = (open("right-token-0123456789").await?, open("right-token-0123456789").await?);
+    for gateway in [&one, &two] {
+        gateway.settled(&Request::get("/users/999")).await?;
+    }
+    one.get(0, "/users/1").await?;
+    sleep(Duration::from_millis(300)).await; // the bridge is written behind the client's back
+    assert_eq!(two.get(0, "/users/1").await?.cache_status().detail.as_deref(), Some("group"));
+    let mut stranger = open("wrong-token-0123456789").await?;
+    let answer = stranger.get(0, "/users/1").await?;
+    assert_eq!((answer.status.as_u16(), answer.cache_status().detail.as_deref()), (200, Some("feed-lost")));
+    Ok(())
 }

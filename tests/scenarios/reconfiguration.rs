@@ -1,8 +1,11 @@
 //! New rules, restarts, and rules that can't be used.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use proxy_wasm_host_test::{BuildError, Request};
+use bridge_api::{FEED, LOOKUP, PURGE, STORE};
+use proxy_wasm_host_test::{BuildError, Call, Kept, Reply, Request, Upstream};
 
 use super::stage::{ms, rules, settle, status, world};
 
@@ -17,6 +20,48 @@ fn rules_that_cannot_be_used_are_refused_with_what_where_and_how_to_mend_it() {
     let error = builder.build().map(|_| ()).unwrap_err().to_string();
     for part in ["routes[0].cache.ttl", "`user`", "5 minutes", "routes[1].cache.keys"] {
         assert!(error.contains(part), "{part} in: {error}");
+    }
+}
+
+/// The bridge's token is never in the rules: they name the variable in which the gateway hands it to the filter.
+#[test]
+fn every_call_to_the_bridge_shows_the_token_and_rules_without_it_are_refused() {
+    let mut rules = rules();
+    rules["bridge"]["token_env"] = "ROUTECACHE_TOKEN".into();
+    for unusable in [None, Some(""), Some("two words")] {
+        let (mut builder, _, _) = world(&rules);
+        if let Some(token) = unusable {
+            builder = builder.env("ROUTECACHE_TOKEN", token);
+        }
+        let error = builder.build().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("ROUTECACHE_TOKEN") && error.contains("environment"), "{error}");
+        assert!(!error.contains("two words"), "{error}");
+    }
+    let shown = Rc::new(RefCell::new(Vec::new()));
+    let (builder, _, mut bridge) = world(&rules);
+    let showed = Rc::clone(&shown);
+    let guarded = move |call: &Call, kept: &mut Kept| {
+        showed.borrow_mut().push((call.path().to_owned(), call.header("authorization").map(str::to_owned)));
+        bridge.call(call, kept)
+    };
+    let builder = builder.env("ROUTECACHE_TOKEN", "s3cret").cluster("routecache-bridge", Guarded(guarded));
+    let mut world = builder.workers(2).build().expect("a world");
+    settle(&mut world);
+    world.get("/users/7");
+    world.fetch(Request::put("/users/7").body("x"));
+    world.run_for(ms(600));
+    for path in [LOOKUP, STORE, PURGE, FEED] {
+        assert!(shown.borrow().iter().any(|(called, _)| called == path), "{path}");
+    }
+    assert!(shown.borrow().iter().all(|(_, token)| token.as_deref() == Some("Bearer s3cret")), "{:?}", shown.borrow());
+}
+
+/// An upstream that is a closure.
+struct Guarded<F>(F);
+
+impl<F: FnMut(&Call, &mut Kept) -> Reply> Upstream for Guarded<F> {
+    fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
+        self.0(call, kept)
     }
 }
 
@@ -70,7 +115,7 @@ fn a_write_whose_purge_the_old_rules_sent_is_released_though_they_go() {
     // The old rules live as long as their last request; whenever that is, no write is left behind.
     for last_us in (30_000..44_000).step_by(500) {
         let (builder, versions, _) = world(&rules());
-        let origin = move |call: &proxy_wasm_host_test::Call| {
+        let origin = move |call: &Call| {
             let took = if call.path() == "/users/9" { Duration::from_micros(last_us) } else { ms(30) };
             versions.answer(call).after(took)
         };

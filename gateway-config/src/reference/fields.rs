@@ -208,6 +208,14 @@ const BRIDGE_MAP: Map = Map {
             "timeout: 20ms",
         )
         .default("50ms"),
+        Field::new(
+            "token_env",
+            Shape::Text("a variable's name", "^[A-Za-z_][A-Za-z0-9_]{0,127}$"),
+            "The variable of the VM's environment that holds the token which the bridge wants. Rules whose variable isn't set are \
+             refused by the filter.",
+            "token_env: ROUTECACHE_TOKEN",
+        )
+        .otherwise("no token"),
     ],
 };
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Address;
 use super::emit::{indented, item, json, quoted, text};
-use crate::VARIABLES;
+use crate::variables;
 
 /// What the rules don't say about an Envoy.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +198,7 @@ const ROUTER: &str = r#"
 fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
     let vm_id = text(&vm_id(rules, options));
     let wasm = text(&options.wasm);
-    let environment = indented(&environment(options), 8);
+    let environment = indented(&environment(rules, options), 8);
     let bodies = if reads_bodies(rules) { BODIES } else { "" };
     let rules = indented(&json(rules), 10);
     format!(
@@ -256,9 +256,9 @@ fn vm_id(rules: &Value, options: &EnvoyOptions) -> String {
 }
 
 /// A variable may be given here or come from Envoy's environment; Envoy refuses both at once.
-fn environment(options: &EnvoyOptions) -> String {
+fn environment(rules: &Value, options: &EnvoyOptions) -> String {
     let given = |variable: &str| options.environment.iter().any(|(name, _)| name == variable);
-    let inherited: Vec<_> = VARIABLES.into_iter().filter(|variable| !given(variable)).collect();
+    let inherited: Vec<_> = variables(rules).into_iter().filter(|variable| !given(variable)).collect();
     let mut out = "environment_variables:\n".to_owned();
     if !inherited.is_empty() {
         out += "  # Taken from Envoy's own environment where they are set; they win over the rules.\n";

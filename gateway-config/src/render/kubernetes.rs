@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Address;
 use super::emit::{block, indented, text};
-use crate::VARIABLES;
+use crate::variables;
 
 /// A gateway on Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +134,9 @@ fn wasm_plugin(
     for (name, value) in &options.environment {
         env.push(json!({ "name": name, "value": value }));
     }
-    let inherited = VARIABLES.iter().filter(|name| !options.environment.iter().any(|(given, _)| given == *name));
-    env.extend(inherited.map(|name| json!({ "name": name, "valueFrom": "HOST" })));
+    let mut inherited = variables(rules);
+    inherited.retain(|name| !options.environment.iter().any(|(given, _)| given == name));
+    env.extend(inherited.into_iter().map(|name| json!({ "name": name, "valueFrom": "HOST" })));
     Ok(format!(
         "{head}apiVersion: {version}\nkind: WasmPlugin\nmetadata:\n  name: routecache\n  namespace: {namespace}\nspec:\n{labels}  url: {}\n  \
          # Behind authentication and authorisation: whoever they refuse gets no hit.\n  phase: STATS\n  \
@@ -160,7 +161,7 @@ fn extension_policy(rules: &Value, options: &PluginOptions) -> Result<String, Un
         "rootID": "routecache",
         "code": code,
         "failOpen": true,
-        "env": { "hostKeys": VARIABLES },
+        "env": { "hostKeys": variables(rules) },
         "config": rules,
     }]);
     Ok(format!(

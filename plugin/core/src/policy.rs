@@ -95,6 +95,8 @@ pub struct Bridge {
     pub cluster: String,
     /// How long a request waits for a lookup, in milliseconds; at least 1, since a host takes 0 for "for ever".
     pub timeout_ms: u32,
+    /// The variable of the VM's environment that holds the token which the bridge wants.
+    pub token_env: Option<String>,
 }
 
 /// How the filter fetches by itself ([`crate::fetch`]).
