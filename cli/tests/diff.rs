@@ -65,6 +65,7 @@ fn what_is_called_unreachable_is_missed_and_everything_else_is_hit() {
         (cache("query", json!({ "include": ["page"] })), false),
         (cache("vary", json!(["x-tenant"])), false),
         (cache("cookies", json!("ignore")), false),
+        (cache("no_vary_search", json!("respect")), false),
         (cache("origin_cache_control", json!("override")), false),
         (cache("identity", json!({ "header": "x-user" })), false),
         (rules(|rules| rules["namespace"]["version"] = json!("v2")), false),

@@ -1,8 +1,8 @@
 //! How much origin and client are heard: the fields of `cache` that are about HTTP caching.
 
 use routecache_core::policy::{
-    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, Early, OriginControl, RangeMiss,
-    StatusRange, Terms, Unheard,
+    CDN_CACHE_CONTROL, ClientCacheControl, ClientDirectives, Cookies, DeltaSeconds, Early, NoVarySearch, OriginControl,
+    RangeMiss, StatusRange, Terms, Unheard,
 };
 
 use crate::mistake::What;
@@ -32,6 +32,8 @@ const TOLD: &Words<ClientCacheControl> =
     &[("keep", ClientCacheControl::Keep), ("no-cache", ClientCacheControl::NoCache)];
 
 const RANGE_MISS: &Words<RangeMiss> = &[("forward", RangeMiss::Forward), ("whole", RangeMiss::Whole)];
+
+const NO_VARY_SEARCH: &Words<NoVarySearch> = &[("ignore", NoVarySearch::Ignore), ("respect", NoVarySearch::Respect)];
 
 const PREFERENCES: &Words<()> = &[("accept-encoding", ()), ("accept-language", ())];
 
@@ -85,6 +87,10 @@ pub(crate) fn read(
             .get("client_cache_control")
             .map_or(ClientCacheControl::Keep, |at| told(at, buckets, found)),
         range_miss: fields.get("range_miss").and_then(|at| word(at, RANGE_MISS, found)).unwrap_or(default.range_miss),
+        no_vary_search: fields
+            .get("no_vary_search")
+            .and_then(|at| word(at, NO_VARY_SEARCH, found))
+            .unwrap_or(default.no_vary_search),
         vary: fields.get("vary").map(|at| field_names(at, found)).unwrap_or_default(),
         normalize: fields.get("normalize").map(|at| words(at, PREFERENCES, found)).unwrap_or_default(),
     }

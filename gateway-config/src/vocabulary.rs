@@ -109,6 +109,7 @@ pub(crate) const CACHE: Words = Words {
         "client_directives",
         "client_cache_control",
         "range_miss",
+        "no_vary_search",
         "cookies",
         "identity",
         "jitter",
@@ -121,7 +122,7 @@ pub(crate) const CACHE: Words = Words {
         "lock_wait",
         "protect_origin",
     ],
-    later: &["origin", "no_vary_search"],
+    later: &["origin"],
     below: &[
         ("query", &QUERY),
         ("identity", &IDENTITY),

@@ -6,6 +6,7 @@ use bridge_api::{Holder, ReleaseRequest, StoreRequest};
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
 use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::no_vary_search::{Variance, Variances};
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
@@ -13,7 +14,7 @@ use routecache_core::request::Wanted;
 use routecache_core::vary::Variants;
 
 use crate::host;
-use crate::lookup::variants_of;
+use crate::lookup::{variances_of, variants_of};
 use crate::root::Instance;
 use crate::worker::Job;
 
@@ -48,6 +49,20 @@ pub fn keep(
     response: &Response<'_>,
 ) -> bool {
     let fields = Fields::from_pairs(response.header.to_vec());
+    let variance = wanted.search.as_ref().and_then(|search| Some((search, Variance::of(&fields)?)));
+    // Where it says which parameters don't matter, it stands elsewhere.
+    let there = match &variance {
+        Some((search, variance)) => match search.key(variance) {
+            Some(key) => Some(Wanted { key, ..wanted.clone() }),
+            None => return false,
+        },
+        None => None,
+    };
+    let told = variance.and_then(|(search, variance)| {
+        let at = search.base()?;
+        Some((told(instance, wanted, &at, variance), at))
+    });
+    let wanted = there.as_ref().unwrap_or(wanted);
     let base = &wanted.key;
     let held = instance.worker.borrow().entries.peek(base.hash()).map(Rc::clone);
     let held = held.and_then(|replay| variants_of(wanted, replay.entry()));
@@ -87,8 +102,10 @@ pub fn keep(
     let holder = Holder(worker.name);
     let mut leased = response.leased;
     let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
-    // What tells the variants comes last: until then, the new one can't be reached.
-    for (key, entry) in [(&key, Some(stored)), (base, marker)] {
+    let (told, at) = told.unzip();
+    let told = told.zip(at.as_ref()).and_then(|(told, at)| entry(at, 0, &[], &told.encode()));
+    // What tells of the new one comes last: until then, it can't be reached.
+    for (key, entry) in [(&key, Some(stored)), (base, marker), (at.as_ref().unwrap_or(base), told)] {
         let Some(entry) = entry else { continue };
         instance.shared.keep(key.hash(), &entry, now_ms);
         if let Some((ticket, payload)) = response.group.zip(entry.for_group(now_ms)) {
@@ -111,4 +128,15 @@ pub fn keep(
         worker.leave(Job::Release(ReleaseRequest { namespace, key, holder, pass_ms: None }));
     }
     true
+}
+
+/// What tells of the queries that responses of a path answer, a new one among them.
+fn told(instance: &Instance, wanted: &Wanted, at: &CacheKey, variance: Variance) -> Variances {
+    // Another worker may have stored one meanwhile.
+    let shared = instance.shared.entry(at.hash()).and_then(|entry| variances_of(wanted, &entry));
+    let held = || {
+        let worker = instance.worker.borrow();
+        worker.entries.peek(at.hash()).and_then(|held| variances_of(wanted, held.entry()))
+    };
+    shared.or_else(held).unwrap_or_default().with(variance)
 }

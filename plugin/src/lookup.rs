@@ -6,6 +6,7 @@ use routecache_core::cache_status::Forward;
 use routecache_core::entry::Entry;
 use routecache_core::fields::Fields;
 use routecache_core::key::CacheKey;
+use routecache_core::no_vary_search::Variances;
 use routecache_core::planted::planted;
 use routecache_core::policy::Terms;
 use routecache_core::purge_table::PurgeTable;
@@ -64,7 +65,14 @@ pub fn variants_of(wanted: &Wanted, entry: &Entry) -> Option<Variants> {
     ours.then(|| Variants::of(entry)).flatten()
 }
 
-/// Searches one tier: under the key, and from there under that of the variant.
+/// What an entry says of the queries that responses of the wanted path answer.
+pub fn variances_of(wanted: &Wanted, entry: &Entry) -> Option<Variances> {
+    let base = wanted.search.as_ref()?.base()?;
+    let ours = entry.status() == 0 && entry.key() == base.as_str() && entry.fingerprint() == wanted.fingerprint;
+    ours.then(|| Variances::of(entry)).flatten()
+}
+
+/// Searches one tier: under the key, and where other responses stand that may answer the request's query.
 pub fn search(
     wanted: &Wanted,
     request: &Fields<'_>,
@@ -72,6 +80,59 @@ pub fn search(
     purges: &PurgeTable,
     now_ms: u64,
     mut get: impl FnMut(&CacheKey) -> Option<Rc<Replay>>,
+) -> Found {
+    let found = search_variants(wanted, request, terms, purges, now_ms, &mut get);
+    let Some(search) = &wanted.search else { return found };
+    // A purge of what tells of them doesn't matter: each is judged by itself.
+    let told = search.base().and_then(|base| get(&base));
+    let known = told.and_then(|told| variances_of(wanted, told.entry())).unwrap_or_default();
+    known.keys(search).fold(found, |found, key| {
+        let there = Wanted { key, ..wanted.clone() };
+        better(found, search_variants(&there, request, terms, purges, now_ms, &mut get))
+    })
+}
+
+/// The same wanted where an answer would stand, by what was said last of the path; `None` where that is its own key.
+pub fn likely<'r>(wanted: &Wanted, held: impl Fn(&CacheKey) -> Option<&'r Rc<Replay>>) -> Option<Wanted> {
+    let search = wanted.search.as_ref()?;
+    let known = variances_of(wanted, held(&search.base()?)?.entry())?;
+    let key = known.keys(search).last()?;
+    Some(Wanted { key, ..wanted.clone() })
+}
+
+/// The one of two that answers, or else may; if both do, the one that came later.
+fn better(one: Found, two: Found) -> Found {
+    match (one, two) {
+        (Found::Answer(one), Found::Answer(two)) => Found::Answer(if is_newer(&two, &one) { two } else { one }),
+        (answer @ Found::Answer(_), _) | (_, answer @ Found::Answer(_)) => answer,
+        (Found::None(Forward::UriMiss, one), Found::None(why, two)) | (Found::None(why, one), Found::None(_, two)) => {
+            Found::None(why, newer(one, two))
+        }
+        (found, _) => found,
+    }
+}
+
+/// Whether a stored response came later than another.
+pub fn is_newer(one: &Replay, other: &Replay) -> bool {
+    one.entry().received_ms() > other.entry().received_ms()
+}
+
+/// The one of two stored responses that came later.
+pub fn newer(one: Option<Rc<Replay>>, two: Option<Rc<Replay>>) -> Option<Rc<Replay>> {
+    match (one, two) {
+        (Some(one), Some(two)) => Some(if is_newer(&two, &one) { two } else { one }),
+        (one, two) => one.or(two),
+    }
+}
+
+/// Searches under one key, and from there under that of the variant.
+fn search_variants(
+    wanted: &Wanted,
+    request: &Fields<'_>,
+    terms: &Terms,
+    purges: &PurgeTable,
+    now_ms: u64,
+    get: &mut impl FnMut(&CacheKey) -> Option<Rc<Replay>>,
 ) -> Found {
     let mut look = |key: &CacheKey| match get(key) {
         Some(replay) => judge((wanted, key), (request, terms), &replay, purges, now_ms),

@@ -1,5 +1,7 @@
 //! What a hit costs, counted.
 
+use proxy_wasm_host_test::{Call, Response, World};
+
 use super::stage::{get, rules, settle, status, world};
 
 #[test]
@@ -31,10 +33,27 @@ fn a_hit_from_the_worker_asks_the_host_four_things_and_one_from_the_gateway_six(
     ] {
         let hit = get(&mut world, worker, "/users/7");
         assert_eq!(status(&hit), format!("hit; detail={tier}"));
-        let trace = world.trace();
-        let request =
-            trace.iter().rev().find(|callback| callback.name == "proxy_on_request_headers").expect("a request");
-        let asked: Vec<&str> = request.host_calls.iter().map(|call| call.name).collect();
-        assert_eq!(asked, calls);
+        assert_eq!(asked(&world), calls);
     }
+}
+
+/// What the last request asked the host.
+fn asked(world: &World) -> Vec<&'static str> {
+    let trace = world.trace();
+    let request = trace.iter().rev().find(|callback| callback.name == "proxy_on_request_headers").expect("a request");
+    request.host_calls.iter().map(|call| call.name).collect()
+}
+
+#[test]
+fn a_hit_for_another_query_costs_the_worker_no_more() {
+    let mut rules = rules();
+    rules["routes"][0]["cache"]["no_vary_search"] = "respect".into();
+    let (builder, _, _) = world(&rules);
+    let origin = |_: &Call| Response::ok("v1").header("no-vary-search", "params");
+    let mut world = builder.origin(origin).interleave(false).build().expect("a world");
+    settle(&mut world);
+    get(&mut world, 0, "/users/7?a");
+    world.run_until_idle();
+    assert_eq!(status(&get(&mut world, 0, "/users/7?b")), "hit; detail=worker");
+    assert_eq!(asked(&world).len(), 4);
 }

@@ -8,6 +8,7 @@ mod degradation;
 mod hits;
 mod language;
 mod misses;
+mod no_vary_search;
 mod passing;
 mod privacy;
 mod purges;

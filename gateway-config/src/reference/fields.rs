@@ -642,6 +642,15 @@ const CACHE_MAP: Map = Map {
         )
         .default("forward"),
         Field::new(
+            "no_vary_search",
+            Shape::Word(&["ignore", "respect"]),
+            "What `No-Vary-Search` of a response counts for: nothing; or the response answers requests whose queries differ only \
+             in parameters that it says don't matter. A write to one of its URLs then purges what is stored for that path, \
+             whatever the query.",
+            "no_vary_search: respect",
+        )
+        .default("ignore"),
+        Field::new(
             "cookies",
             Shape::Word(&["respect", "ignore", "share"]),
             "What cookies mean: a request with `Cookie` bypasses the cache and a response with `Set-Cookie` isn't stored \

@@ -19,9 +19,10 @@ use crate::digest::digest;
 use crate::fields::Fields;
 use crate::json;
 use crate::matching::Match;
+use crate::no_vary_search::Search;
 use crate::order::sorted;
 use crate::planted::planted;
-use crate::policy::{CacheRule, Identity, ItemTag, Namespace, QuerySelection, Rule, Terms};
+use crate::policy::{CacheRule, Identity, ItemTag, Namespace, NoVarySearch, QuerySelection, Rule, Terms};
 use crate::property::{self, Properties};
 use crate::template::{Around, NoValue, Source, Template, Values, escape};
 use crate::vary::selecting_value;
@@ -53,6 +54,11 @@ impl CacheKey {
         let mut key = format!("{} ", self.0);
         push_values(&mut key, values);
         (key.len() <= KEY_BYTES_MAX).then_some(Self(key))
+    }
+
+    /// A text as a key; `None` when it would be too long.
+    pub(crate) fn of(text: String) -> Option<Self> {
+        (text.len() <= KEY_BYTES_MAX).then_some(Self(text))
     }
 
     /// Any text as a key.
@@ -149,7 +155,7 @@ fn push_values<'n>(key: &mut String, values: impl Iterator<Item = (&'n str, Opti
     }
 }
 
-/// Names the response to a request.
+/// Names the response to a request; where responses may say which parameters matter, with what other keys are made of.
 ///
 /// # Errors
 ///
@@ -160,7 +166,7 @@ pub fn cache_key(
     cache: &CacheRule,
     facts: &Facts<'_>,
     found: &Match<'_, '_>,
-) -> Result<CacheKey, NoKey> {
+) -> Result<(CacheKey, Option<Search>), NoKey> {
     let Facts { target, fields, .. } = facts;
     let mut key = format!("{namespace} ");
     escape(rule.name.as_bytes(), b"", &mut key);
@@ -172,8 +178,10 @@ pub fn cache_key(
     key.push(' ');
     cache.key.fill(&RequestValues { facts, found, decoded: false }, &mut key)?;
     key.push(' ');
+    let start = key.len();
     select_query(cache, target.query, &mut key);
-    let Terms { vary, normalize, .. } = &cache.terms;
+    let end = key.len();
+    let Terms { vary, normalize, no_vary_search, .. } = &cache.terms;
     if !vary.is_empty() {
         key.push(' ');
         push_values(&mut key, vary.iter().map(|name| (name.as_str(), selecting_value(fields, name, normalize))));
@@ -185,7 +193,29 @@ pub fn cache_key(
     if key.len() > KEY_BYTES_MAX {
         return Err(NoKey::TooLong);
     }
-    Ok(CacheKey(key))
+    let search = (*no_vary_search == NoVarySearch::Respect && target.method != "POST").then(|| Search {
+        before: key.get(..start).unwrap_or_default().to_owned(),
+        pairs: named_pairs(cache, target.query.unwrap_or_default()),
+        after: key.get(end..).unwrap_or_default().to_owned(),
+    });
+    Ok((CacheKey(key), search))
+}
+
+/// The pairs that are part of the key, each as it stands there, behind its name. It has none where it is not for a response
+/// to say that it doesn't matter: in the template or a tag, and where some origin may take it for several (`;`).
+fn named_pairs(cache: &CacheRule, query: &str) -> Vec<(Option<String>, String)> {
+    let item = cache.item_tags.iter().map(|tag| &tag.template);
+    let posted = cache.request_tags.iter().map(|tag| &tag.template);
+    let templates: Vec<&Template> = std::iter::once(&cache.key).chain(&cache.tags).chain(item).chain(posted).collect();
+    let pairs = selected_pairs(cache, query).into_iter().map(|(name, value)| {
+        let fixed = name.contains(';')
+            || value.contains(';')
+            || templates.iter().any(|template| holds(template, bare_name(&percent_decode(name))));
+        let mut text = String::new();
+        push_pair(name, value, &mut text);
+        ((!fixed).then(|| form_name(name)), text)
+    });
+    pairs.collect()
 }
 
 /// Who the client is, by the rule's word.
@@ -262,11 +292,13 @@ pub fn tag(template: &Template, facts: &Facts<'_>, found: &Match<'_, '_>) -> Res
 
 /// The implicit tag of a URL: of its host, path and those parameters that the rule's key holds, in their order there, so
 /// that all spellings that share an entry share its tag. Scheme and port don't matter, nor do the parameters of the
-/// key's template: purging one page of a list purges all of them.
+/// key's template: purging one page of a list purges all of them. None of them matters where responses say which do.
 #[must_use]
 pub fn url_tag(target: &Target<'_>, cache: &CacheRule) -> String {
     let mut url = format!("{} {}?", host_of(target.authority), target.path);
-    select_query(cache, target.query, &mut url);
+    if cache.terms.no_vary_search == NoVarySearch::Ignore {
+        select_query(cache, target.query, &mut url);
+    }
     format!("!url:{:032x}", xxh3_128(url.as_bytes()))
 }
 
@@ -347,18 +379,24 @@ pub(crate) fn is_named(raw: &str, name: &str) -> bool {
 /// for a separator), it is: too many entries, never a wrong one.
 fn counts(cache: &CacheRule, name: &str, value: &str) -> bool {
     let decoded = percent_decode(name);
-    let bare = decoded.split(|byte| *byte == b'[').next().unwrap_or_default();
-    let in_template = |bare: &[u8]| {
-        cache.key.placeholders().any(
-            |placeholder| matches!(&placeholder.source, Source::Query(known) if known.as_bytes().eq_ignore_ascii_case(bare)),
-        )
-    };
+    let bare = bare_name(&decoded);
     match &cache.query {
         QuerySelection::All => true,
-        _ if name.contains(';') || value.contains(';') || in_template(bare) => true,
+        _ if name.contains(';') || value.contains(';') || holds(&cache.key, bare) => true,
         QuerySelection::Include(globs) => globs.iter().any(|glob| glob.matches(bare, any_case)),
         QuerySelection::Exclude(globs) => !globs.iter().any(|glob| glob.matches(name.as_bytes(), exact)),
     }
+}
+
+/// `name` of `name[]`.
+fn bare_name(decoded: &[u8]) -> &[u8] {
+    decoded.split(|byte| *byte == b'[').next().unwrap_or_default()
+}
+
+/// Whether a template asks for a parameter.
+fn holds(template: &Template, bare: &[u8]) -> bool {
+    let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(bare);
+    template.placeholders().any(|placeholder| matches!(&placeholder.source, Source::Query(known) if is(known)))
 }
 
 /// The query without the pairs that aren't part of the key; `None` where nothing is left out.
@@ -375,10 +413,26 @@ pub fn stripped_query(cache: &CacheRule, query: &str) -> Option<String> {
     (kept != query).then_some(kept)
 }
 
-/// Appends the selected pairs, sorted by name, so that order never matters; equal names keep theirs. A parameter that the
-/// template holds, given once and not empty, isn't repeated.
+/// Appends the selected pairs.
 fn select_query(cache: &CacheRule, query: Option<&str>, key: &mut String) {
     let Some(query) = query else { return };
+    for (number, (name, value)) in selected_pairs(cache, query).into_iter().enumerate() {
+        if number > 0 {
+            key.push('&');
+        }
+        push_pair(name, value, key);
+    }
+}
+
+fn push_pair(name: &str, value: &str, key: &mut String) {
+    escape(name.as_bytes(), b"", key);
+    key.push('=');
+    escape(value.as_bytes(), b"", key);
+}
+
+/// The selected pairs, sorted by name, so that order never matters; equal names keep theirs. A parameter that the template
+/// holds, given once and not empty, isn't repeated.
+fn selected_pairs<'q>(cache: &CacheRule, query: &'q str) -> Vec<(&'q str, &'q str)> {
     let held = |name: &str| {
         cache.key.placeholders().any(|placeholder| matches!(&placeholder.source, Source::Query(known) if known == name))
     };
@@ -387,14 +441,12 @@ fn select_query(cache: &CacheRule, query: Option<&str>, key: &mut String) {
     selected.retain(|(name, value)| value.is_empty() || !held(name) || !given_once(name));
     // Equal names keep their order.
     let selected = sorted(selected.into_iter().enumerate().map(|(place, (name, value))| (name, place, value)));
-    for (number, (name, _, value)) in selected.into_iter().enumerate() {
-        if number > 0 {
-            key.push('&');
-        }
-        escape(name.as_bytes(), b"", key);
-        key.push('=');
-        escape(value.as_bytes(), b"", key);
-    }
+    selected.into_iter().map(|(name, _, value)| (name, value)).collect()
+}
+
+/// A name as forms write it: `+` is a space, and bytes are escaped.
+pub(crate) fn form_name(text: &str) -> String {
+    String::from_utf8_lossy(&percent_decode(&text.replace('+', " "))).into_owned()
 }
 
 /// Decodes every `%XX`; what is no escape stays.
@@ -491,7 +543,7 @@ mod tests {
     fn key_of(rule: &Rule, url: &str, said: &Said<'_>) -> Result<String, NoKey> {
         let namespace = Namespace { prefix: "svc".into(), version: "v1".into() };
         with_said(rule, url, said, |cache, facts, found| {
-            cache_key(&namespace, rule, cache, facts, found).map(|key| key.0)
+            cache_key(&namespace, rule, cache, facts, found).map(|(key, _)| key.0)
         })
     }
 

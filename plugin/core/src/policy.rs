@@ -407,6 +407,8 @@ pub struct Terms {
     pub client_cache_control: ClientCacheControl,
     /// What becomes of a request for a part of something that isn't stored.
     pub range_miss: RangeMiss,
+    /// Whether responses may say which parameters of the query don't matter.
+    pub no_vary_search: NoVarySearch,
     /// Request fields that are part of the key whatever the response's `Vary` says, in lower case.
     pub vary: Vec<String>,
     /// Request fields of preferences that are brought into one order before they are compared (RFC 9111 §4.1), in lower
@@ -436,6 +438,7 @@ impl Default for Terms {
             client_directives: ClientDirectives::Distrust,
             client_cache_control: ClientCacheControl::Keep,
             range_miss: RangeMiss::Forward,
+            no_vary_search: NoVarySearch::Ignore,
             vary: Vec::new(),
             normalize: Vec::new(),
         }
@@ -525,6 +528,15 @@ pub enum ClientDirectives {
     Distrust,
     /// They do.
     Honour,
+}
+
+/// What `No-Vary-Search` of responses counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoVarySearch {
+    /// Nothing.
+    Ignore,
+    /// A response answers every request that it says it is for ([`crate::no_vary_search`]).
+    Respect,
 }
 
 /// What becomes of a request for a part of something that isn't stored (RFC 9110 §14.2 lets a server answer with the whole).
@@ -623,6 +635,10 @@ impl CacheRule {
         // What was stored under laxer terms isn't reused under stricter ones.
         let terms = [*origin as u8, *cookies as u8, u8::from(unheard.private), u8::from(unheard.no_store)];
         print.0.update(&terms);
+        // What was stored without it has another tag of its URL.
+        if self.terms.no_vary_search == NoVarySearch::Respect {
+            print.add("no-vary-search");
+        }
     }
 }
 

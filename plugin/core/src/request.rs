@@ -9,6 +9,7 @@ use crate::invalidation::{group_tags, is_safe, on_same_origin};
 use crate::json;
 use crate::key::{self, CacheKey, Facts, NoKey, TAG_ALL, TAG_BYTES_MAX, Target};
 use crate::matching::{Match, Router, normal_path};
+use crate::no_vary_search::Search;
 use crate::order::sorted_set;
 use crate::planted::planted;
 use crate::policy::{
@@ -187,6 +188,8 @@ impl std::fmt::Debug for Reading<'_> {
 pub struct Wanted {
     /// The whole cache key, without selecting fields.
     pub key: CacheKey,
+    /// What other keys are made of, where responses may say which parameters matter.
+    pub search: Option<Search>,
     /// [`Rule::fingerprint`] of the rule.
     pub fingerprint: u64,
     /// Index of the rule in the policy.
@@ -281,10 +284,10 @@ impl Wanted {
     }
 
     /// Whether an entry that a tier holds under `key`'s hash answers the request, purges aside (RFC 9111 §4). `key` is
-    /// [`Wanted::key`], or that of the variant which the request selects.
+    /// [`Wanted::key`], one of [`Wanted::search`], or that of the variant which the request selects.
     #[must_use]
     pub fn reuse(&self, key: &CacheKey, entry: &Entry, now_ms: u64) -> Reuse {
-        // Status 0 is no response: it tells of variants.
+        // Status 0 is no response: it tells of others.
         let other_key = entry.key() != key.as_str() && !planted("key_uncompared");
         if other_key || entry.fingerprint() != self.fingerprint || entry.status() == 0 {
             return Reuse::No(Forward::UriMiss);
@@ -696,7 +699,7 @@ impl Engine {
             return Err(Bypass::ByRule);
         }
         let fingerprint = self.fingerprints.get(found.rule).copied().unwrap_or_default();
-        let key = key::cache_key(&self.policy.namespace, rule, cache, &asked.facts(arrived), found)?;
+        let (key, search) = key::cache_key(&self.policy.namespace, rule, cache, &asked.facts(arrived), found)?;
         let control = match cache.terms.client_directives {
             ClientDirectives::Honour => RequestControl::of(fields),
             ClientDirectives::Distrust => RequestControl::default(),
@@ -709,6 +712,7 @@ impl Engine {
             && !cache.key.placeholders().any(by_client); // whose address would be the gateway's own
         let wanted = Wanted {
             key,
+            search,
             fingerprint,
             rule: found.rule,
             is_get: asked.method != "HEAD",

@@ -1,12 +1,10 @@
 //! Targeted cache control (RFC 9213): `CDN-Cache-Control` and fields like it, which speak to some caches only and, where
 //! they are there, in place of `Cache-Control` and `Expires`. And `Surrogate-Control`, their ancestor.
 
-use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ParameterVisitor};
-use sfv::{BareItemFromInput, KeyRef, Parser};
-
 use crate::cache_control::{CacheControl, directives};
 use crate::cache_status::CACHE_NAME;
 use crate::fields::Fields;
+use crate::structured::{Member, dictionary};
 
 /// The field of the Edge Architecture Specification (W3C Note, 2001), for origins that still send it. It isn't a
 /// structured field.
@@ -22,79 +20,20 @@ pub fn control(fields: &Fields<'_>, targeted: &[String]) -> Option<CacheControl>
 }
 
 /// RFC 9213 §2.1: a Dictionary whose keys are the cache directives. One that isn't a Dictionary, or that is empty, is
-/// ignored as a whole (§2.2), and `Cache-Control` counts.
+/// ignored as a whole (§2.2), and `Cache-Control` counts. What a directive was given counts if it is of its kind (§2.1).
 fn structured(value: &[u8]) -> Option<CacheControl> {
-    let found = Parser::new(value).parse_dictionary_with_visitor(Directives::default()).ok()?;
-    found.said.then_some(found)
-}
-
-#[derive(Default)]
-struct Directives<'de>(Vec<(&'de str, Option<Argument>)>);
-
-/// What a directive was given; another kind than it has is as if it weren't there (§2.1).
-enum Argument {
-    Flag(bool),
-    Text(String),
-}
-
-impl<'de> DictionaryVisitor<'de> for Directives<'de> {
-    type Out = CacheControl;
-    type Error = std::convert::Infallible;
-
-    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Self::Error> {
-        // The last of equal keys counts (RFC 9651 §4.2.2).
-        self.0.retain(|(known, _)| *known != key.as_str());
-        self.0.push((key.as_str(), None));
-        Ok(Directive(self.0.last_mut().map(|(_, argument)| argument)))
-    }
-
-    fn finish(self) -> Result<Self::Out, Self::Error> {
-        let mut control = CacheControl { said: !self.0.is_empty(), ..CacheControl::default() };
-        for (name, argument) in &self.0 {
-            let counts_seconds = matches!(*name, "max-age" | "s-maxage" | "stale-if-error" | "stale-while-revalidate");
-            match argument {
-                Some(Argument::Flag(true)) if !counts_seconds => control.add(name.as_bytes(), None),
-                Some(Argument::Text(text)) => control.add(name.as_bytes(), Some(text.as_bytes())),
-                _ => {}
-            }
-        }
-        Ok(control)
-    }
-}
-
-struct Directive<'v>(Option<&'v mut Option<Argument>>);
-
-impl<'de> EntryVisitor<'de> for Directive<'_> {
-    type Error = std::convert::Infallible;
-
-    fn item(self) -> Result<impl ItemVisitor<'de>, Self::Error> {
-        Ok(self)
-    }
-
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Self::Error> {
-        Ok(Ignored)
-    }
-}
-
-impl<'de> ItemVisitor<'de> for Directive<'_> {
-    type Out = ();
-    type Error = std::convert::Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = Self::Out>, Self::Error> {
-        let argument = match item {
-            BareItemFromInput::Boolean(flag) => Some(Argument::Flag(flag)),
+    let directives = dictionary(value).filter(|directives| !directives.is_empty())?;
+    let mut control = CacheControl { said: true, ..CacheControl::default() };
+    for (name, argument) in &directives {
+        let counts_seconds = matches!(*name, "max-age" | "s-maxage" | "stale-if-error" | "stale-while-revalidate");
+        match argument {
+            Member::Flag(true) if !counts_seconds => control.add(name.as_bytes(), None),
             // A negative count is no count of seconds, and reads as 0.
-            BareItemFromInput::Integer(seconds) => Some(Argument::Text(i64::from(seconds).to_string())),
-            _ => None,
-        };
-        if let Some(place) = self.0 {
-            *place = argument;
+            Member::Integer(seconds) => control.add(name.as_bytes(), Some(seconds.to_string().as_bytes())),
+            _ => {}
         }
-        Ok(Ignored)
     }
+    Some(control)
 }
 
 /// `max-age=60+30;target, no-store`. A directive may be for one surrogate alone, which it names behind a semicolon; it is

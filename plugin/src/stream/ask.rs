@@ -9,17 +9,18 @@ use routecache_core::entry::Entry;
 use routecache_core::fields::Fields;
 use routecache_core::flights::Outcome;
 use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::no_vary_search::Search;
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 
 use super::collapse::Part;
-use super::look::{FAILOVER, Nothing, details, newer};
+use super::look::{FAILOVER, Nothing, details};
 use super::{Flight, Question, State, Stream};
 use crate::bridge;
 use crate::host::{self, Direction};
-use crate::lookup::{Candidate, Found, judge, variants_of};
+use crate::lookup::{Candidate, Found, judge, newer, variances_of, variants_of};
 
 impl Stream {
     /// What a read becomes that wasn't answered here. The request's header bytes are added by the caller, who lends them
@@ -54,6 +55,7 @@ impl Stream {
                 Some(Question {
                     part,
                     wanted: reading.wanted.clone(),
+                    elsewhere: Vec::new(),
                     ticket,
                     tags,
                     around,
@@ -77,8 +79,13 @@ impl Stream {
     }
 
     /// Asks the group, if it may be asked; else the origin.
-    pub(super) fn ask(&mut self, question: Question) -> Action {
-        let key = question.wanted.key.clone();
+    pub(super) fn ask(&mut self, mut question: Question) -> Action {
+        let mut key = question.wanted.key.clone();
+        if let Some(base) = question.wanted.search.as_ref().and_then(Search::base) {
+            // What tells of other keys comes first.
+            question.elsewhere = vec![key];
+            key = base;
+        }
         match question.trusted.then(|| self.lookup(&question, &key)).flatten() {
             Some(token) => {
                 self.state = State::Asking { question, key, token };
@@ -98,7 +105,11 @@ impl Stream {
             key: key.as_str().to_owned(),
             tags: question.tags.clone(),
             known: worker.purges.known().map(bridge::to_api),
-            lease: self.leases_in_group().map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
+            // Of several keys, that of the last one.
+            lease: self
+                .leases_in_group()
+                .filter(|_| question.elsewhere.is_empty())
+                .map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
         };
         drop(worker);
         let token = self.instance.ask_bridge(LOOKUP, &request, timeout_ms);
@@ -112,7 +123,7 @@ impl Stream {
     /// the response names are known only now.
     fn judge(
         &self,
-        question: &Question,
+        question: &mut Question,
         rule: &CacheRule,
         key: &CacheKey,
         (tags, resident_ms, payload): (&[String], u64, &[u8]),
@@ -132,8 +143,22 @@ impl Stream {
         if worker.purges.is_pending(&hashes) && !planted("arrival_unchecked") {
             return None;
         }
-        let request = Fields::decode(&question.request).unwrap_or_default();
         let replay = Rc::new(Replay::new(entry, &rule.terms));
+        let wanted = &question.wanted;
+        if let Some((theirs, search)) = variances_of(wanted, replay.entry()).zip(wanted.search.as_ref()) {
+            let held = worker.entries.peek(key.hash()).and_then(|held| variances_of(wanted, held.entry()));
+            let all = held.unwrap_or_default().merged(theirs);
+            // The last one is where an answer would stand, by what was said last.
+            let keys: Vec<CacheKey> = all.keys(search).collect();
+            let keys = keys.into_iter().rev().chain(std::mem::take(&mut question.elsewhere)).collect();
+            if let Some(told) = replay.entry().with_body(&all.encode()) {
+                instance.shared.keep(key.hash(), &told, now_ms);
+                worker.hold(key.hash(), Rc::new(Replay::new(told, &rule.terms)));
+            }
+            question.elsewhere = keys;
+            return None;
+        }
+        let request = Fields::decode(&question.request).unwrap_or_default();
         let found = judge((&question.wanted, key), (&request, &rule.terms), &replay, &worker.purges, now_ms);
         let theirs = variants_of(&question.wanted, replay.entry()).filter(|_| worker.purges.admits(replay.entry()));
         let replay = match theirs {
@@ -164,7 +189,7 @@ impl Stream {
                 if let Some(flight) = &mut self.flight {
                     flight.leased = None; // there was no need for one
                 }
-                match self.judge(&question, rule, key, (&tags, resident_ms, payload)) {
+                match self.judge(&mut question, rule, key, (&tags, resident_ms, payload)) {
                     Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch => {
                         let held = question.candidate.take().map(|candidate| candidate.replay);
                         question.candidate = newer(held, Some(replay)).map(|replay| Candidate { replay, asked: false });
@@ -200,6 +225,16 @@ impl Stream {
             Some((LookupReply::Miss { ticket, lease }, _)) => (Some(ticket), lease),
             Some((LookupReply::Behind, _)) | None => (None, None),
         };
+        if let (Some(_), Some(key)) = (group, question.elsewhere.pop()) {
+            question.wanted.key = key.clone();
+            if let Some(token) = self.lookup(&question, &key) {
+                self.state = State::Asking { question, key, token };
+                return;
+            }
+        }
+        if let Some(exact) = question.wanted.search.as_ref().and_then(Search::exact) {
+            question.wanted.key = exact;
+        }
         let action = match self.leased(&question, key, lease) {
             Some(token) => {
                 self.state = State::AskingLater { question, token };

@@ -18,12 +18,11 @@ use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 use routecache_core::validation::Validators;
 
-use super::look::newer;
 use super::{Flight, Question, State, Stream};
 use crate::bridge;
 use crate::collapse::{Landing, Woken};
 use crate::host::{self, Direction};
-use crate::lookup::Candidate;
+use crate::lookup::{Candidate, newer};
 use crate::metrics;
 
 /// How often a request is woken and finds nothing before it fetches for itself.

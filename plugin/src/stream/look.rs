@@ -7,7 +7,7 @@ use routecache_core::cache_status::{CacheStatus, Forward, Tier};
 use routecache_core::entry::{Entry, Ticket};
 use routecache_core::fetch::header_of;
 use routecache_core::fields::Fields;
-use routecache_core::key::hash_of;
+use routecache_core::key::{CacheKey, hash_of};
 use routecache_core::policy::Terms;
 use routecache_core::refresh::{Attempts, due};
 use routecache_core::reply::{Answer, Replay};
@@ -16,7 +16,7 @@ use routecache_core::request::Wanted;
 use super::{State, Stream};
 use crate::fetch::Fetch;
 use crate::host::{self, Map};
-use crate::lookup::{Found, search, variants_of};
+use crate::lookup::{Found, is_newer, likely, newer, search, variants_of};
 use crate::random;
 use crate::worker::Job;
 
@@ -187,11 +187,16 @@ impl Stream {
             Some(found) if serves(&found.0) => Ok(found),
             _ if !trusted => Err(Nothing::without(Some(ticket), wanted, "feed-lost")),
             _ => {
-                let base = wanted.key.hash();
-                let passed = passed.iter().find(|(hash, _)| *hash == base).map(|(_, replay)| replay);
-                let variants = worker.entries.peek(base).or(passed).and_then(|held| variants_of(wanted, held.entry()));
+                let held = |key: &CacheKey| {
+                    let hash = key.hash();
+                    let passed = || passed.iter().find(|(other, _)| *other == hash).map(|(_, replay)| replay);
+                    worker.entries.peek(hash).or_else(passed)
+                };
+                let there = likely(wanted, held);
+                let wanted = there.as_ref().unwrap_or(wanted);
+                let variants = held(&wanted.key).and_then(|held| variants_of(wanted, held.entry()));
                 let variant = variants.and_then(|variants| variants.key(&wanted.key, request, &terms.normalize));
-                nothing.flight = variant.map_or(base, |key| key.hash());
+                nothing.flight = variant.as_ref().unwrap_or(&wanted.key).hash();
                 Err(nothing)
             }
         }
@@ -262,18 +267,6 @@ fn may_be_due(wanted: &Wanted, terms: &Terms, replay: &Replay, attempts: &Attemp
     wanted.may_refresh
         && due(replay.entry(), terms, now_ms, random).is_some()
         && attempts.may_start(hash_of(replay.entry().key()), now_ms)
-}
-
-fn is_newer(one: &Replay, other: &Replay) -> bool {
-    one.entry().received_ms() > other.entry().received_ms()
-}
-
-/// The one of two stored responses that came later.
-pub(super) fn newer(one: Option<Rc<Replay>>, two: Option<Rc<Replay>>) -> Option<Rc<Replay>> {
-    match (one, two) {
-        (Some(one), Some(two)) => Some(if is_newer(&two, &one) { two } else { one }),
-        (one, two) => one.or(two),
-    }
 }
 
 /// Remaining freshness in seconds; negative when it is stale (RFC 9211 §2.4).

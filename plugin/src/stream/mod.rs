@@ -133,6 +133,8 @@ impl State {
 /// A request that no entry of this gateway answered.
 struct Question {
     wanted: Wanted,
+    /// Keys that the group is still to be asked about, the last one first.
+    elsewhere: Vec<CacheKey>,
     /// Taken before anything was looked up; none when shared data couldn't be had, and then nothing is stored.
     ticket: Option<Ticket>,
     /// Those that the request alone decides.
