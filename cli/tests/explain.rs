@@ -9,8 +9,8 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_api::{FEED, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, PurgeRequest, STORE, StoreRequest, VERSION};
-use bridge_api::{decode, encode};
+use bridge_api::{FEED, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, PurgeRequest, RELEASE, STORE, StoreRequest};
+use bridge_api::{VERSION, decode, encode};
 use proxy_wasm_host_test::{Call, Reply, Request, Response, World};
 use routecache_bridge::mem::Memory;
 use serde_json::Value;
@@ -140,6 +140,10 @@ impl Seen {
                 let reply = memory.purge(&request, now_ms);
                 calls.purges.push(request);
                 encode(&reply, b"")
+            }
+            RELEASE => {
+                let (request, _) = decode(&call.body).unwrap();
+                encode(&memory.release(&request, now_ms), b"")
             }
             FEED => {
                 let (request, _): (FeedRequest, _) = decode(&call.body).unwrap();
