@@ -12,3 +12,4 @@ mod privacy;
 mod purges;
 mod replay;
 mod stage;
+mod upgrades;
