@@ -271,8 +271,8 @@ async fn waiting_ends_with_a_release_and_says_whether_to_pass() {
 #[tokio::test]
 async fn waiting_ends_when_the_lease_does_or_time_is_up() {
     everywhere(async |here: Service, there: Service| {
-        there.lookup(&compete(1, 150)).await.unwrap();
-        assert!(matches!(wait(&here, 40).await.unwrap().0, WaitReply::Held { remaining_ms: 1..=150 }));
+        there.lookup(&compete(1, 2_000)).await.unwrap();
+        assert!(matches!(wait(&here, 40).await.unwrap().0, WaitReply::Held { remaining_ms: 1..=2_000 }));
         assert_eq!(wait(&here, 5_000).await.unwrap().0, WaitReply::Expired);
         assert_eq!(wait(&here, 5_000).await.unwrap().0, WaitReply::Released, "nobody holds it");
     })
