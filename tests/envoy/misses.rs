@@ -88,3 +88,35 @@ async fn a_gateway_without_a_bridge_caches_and_purges_on_its_own() -> Result<()>
     assert_eq!((read.cache_status().hit, &read.json()["version"]), (false, &json!(2)));
     Ok(())
 }
+
+/// No-Vary-Search: the origin says which parameters don't matter, and a write under another spelling purges all.
+#[tokio::test]
+async fn what_the_origin_says_of_the_query_decides_which_urls_are_one() -> Result<()> {
+    let origin = Origin::start().await?;
+    let mut rules = rules_without_bridge();
+    let cache = json!({ "key": "user:{user_id}", "no_vary_search": "respect" });
+    rules["routes"][0]["cache"] = cache;
+    let answer = |who: &str| {
+        Answer::json(StatusCode::OK, &json!({ "who": who }))
+            .header("no-vary-search", "params=(\"utm_source\"), key-order")
+    };
+    for (path, who) in [("/users/1?a=1&utm_source=x", "first"), ("/users/1?a=2", "second")] {
+        origin.script("GET", path, answer(who));
+    }
+    let mut gateway = Gateway::open(&rules, options(&origin)?).await?;
+    gateway.get(0, "/users/1?a=1&utm_source=x").await?;
+    gateway.get(0, "/users/1?a=2").await?;
+    for (worker, path, body) in [
+        (0, "/users/1?utm_source=y&a=1", "first"),
+        (1, "/users/1?a=1", "first"),
+        (1, "/users/1?utm_source=z&a=2", "second"),
+    ] {
+        let read = gateway.get(worker, path).await?;
+        assert!(read.cache_status().hit && read.text().contains(body), "{path}: {}", read.header("cache-status"));
+    }
+    gateway.send(1, Request::put("/users/1?utm_source=q", &json!({}))).await?;
+    for path in ["/users/1?a=1&utm_source=x", "/users/1?a=2"] {
+        assert!(!gateway.get(0, path).await?.cache_status().hit, "{path}");
+    }
+    Ok(())
+}
