@@ -96,3 +96,44 @@ fn the_links_of_the_readme_lead_somewhere() {
         assert!(root().join(link).exists(), "README.md links to {link}");
     }
 }
+
+/// Whether a file declares a test of this name.
+fn has_test(file: &str, name: &str) -> bool {
+    let text = read(file);
+    let declaration = format!("fn {name}(");
+    let mut lines = text.lines().zip(text.lines().skip(1));
+    lines.any(|(before, line)| {
+        before.trim_start().starts_with("#[") && before.contains("test") && line.contains(&declaration)
+    })
+}
+
+/// Each row of `docs/from-decorators.md` is shown, in host-test and in Envoy where its table has a column for each.
+#[test]
+fn every_row_of_what_decorators_become_is_shown_by_tests_that_exist() {
+    let document = read("docs/from-decorators.md");
+    let tables = document.split("\n\n").filter(|part| part.starts_with('|'));
+    let mut rows = 0;
+    for table in tables {
+        let cells = |line| str::trim_matches(line, ['|', ' ']).split(" | ").skip(2);
+        let mut lines = table.lines();
+        let columns = lines.next().map(cells).expect("a heading");
+        for line in lines.skip(1) {
+            rows += 1;
+            assert_eq!(cells(line).count(), columns.clone().count(), "{line}");
+            for (cell, column) in cells(line).zip(columns.clone()) {
+                let folder = match column {
+                    "in host-test" => "tests/scenarios/",
+                    "in Envoy" => "tests/envoy/",
+                    _ => "",
+                };
+                let tests = quoted(cell);
+                assert!(!tests.is_empty(), "{line}");
+                for test in tests {
+                    let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} is no test"));
+                    assert!(file.starts_with(folder) && has_test(file, name), "no test in {folder}: {test}");
+                }
+            }
+        }
+    }
+    assert!(rows >= 27, "the test sees the rows: {rows}");
+}

@@ -12,4 +12,5 @@ mod privacy;
 mod purges;
 mod replay;
 mod stage;
+mod table_rows;
 mod upgrades;

@@ -17,3 +17,4 @@ mod reconfiguration;
 mod refreshing;
 mod stage;
 mod table;
+mod table_rows;
