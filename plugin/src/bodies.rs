@@ -1,13 +1,14 @@
-//! Which streams wait for the body of a request, and whether the host shows bodies at all while a request's header is held.
+//! Which streams wait for a body, of requests or of responses, and whether the host shows such bodies at all while their
+//! header is held.
 //!
-//! Envoy does where it was told so (`allow_on_headers_stop_iteration`); elsewhere the body of a held request never comes. No
-//! host can be asked, so the first request finds out: if nothing of its body has come within a second, it goes on its way,
-//! and for a minute none waits.
+//! Envoy does where it was told so (`allow_on_headers_stop_iteration`); elsewhere the body of a held message never comes. No
+//! host can be asked, so the first one finds out: if nothing of its body has come within a bound, it goes on its way, and for
+//! a minute none waits.
 
 use std::collections::HashMap;
 
-/// How long a first body may take to begin, in milliseconds.
-const WAIT_MS: u64 = 1000;
+/// How long the first body of a request may take to begin, in milliseconds.
+pub const REQUEST_WAIT_MS: u64 = 1000;
 
 /// How long after it didn't none is waited for, in milliseconds.
 const RETRY_MS: u64 = 60_000;
@@ -46,9 +47,9 @@ impl Bodies {
         self.waiting.remove(&stream).is_some()
     }
 
-    /// The streams that have waited in vain.
-    pub fn overdue(&mut self, now_ms: u64) -> Vec<u32> {
-        let due = |since_ms: &u64| since_ms.saturating_add(WAIT_MS) <= now_ms;
+    /// The streams that have waited in vain, if one has for so long.
+    pub fn overdue(&mut self, now_ms: u64, wait_ms: u64) -> Vec<u32> {
+        let due = |since_ms: &u64| since_ms.saturating_add(wait_ms) <= now_ms;
         if self.shown || !self.waiting.values().any(due) {
             return Vec::new();
         }

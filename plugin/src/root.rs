@@ -16,15 +16,16 @@ use routecache_core::planted::planted;
 use routecache_core::policy::{Action, Policy};
 use routecache_core::request::Engine;
 
+use crate::bodies::REQUEST_WAIT_MS;
 use crate::bridge::{self, Link};
 use crate::collapse::Woken;
 use crate::fetch::{self, Fetch};
-use crate::host::{self, Buffer, Direction, Level, Map};
+use crate::host::{self, Buffer, Direction, Level};
 use crate::metrics;
 use crate::random;
 use crate::shared::Shared;
-use crate::stream::{Handle, Stream, park};
-use crate::worker::{Held, Job, Worker};
+use crate::stream::{Handle, Stream, park, tell};
+use crate::worker::{Job, Worker};
 
 /// The bridge holds a poll of the feed for a quarter of the window, and a poll may take another quarter beyond that before
 /// it counts as failed: so another VM can take over from one that died in the middle of a poll before the gateway stops
@@ -165,8 +166,7 @@ impl Instance {
         let held = held.filter(|_| !worker.breaker.is_open());
         let stream = held.as_ref().map(|(stream, _)| *stream);
         if let Some((stream, header)) = held {
-            let held = worker.held.entry(stream).or_insert(Held { purges: 0, header });
-            held.purges = held.purges.saturating_add(1);
+            worker.hold_back(stream, header);
         }
         worker.leave(Job::Purge { operation, tags, stream });
         if stream.is_some() { Purged::Held } else { Purged::Pending }
@@ -184,6 +184,18 @@ pub enum Purged {
     Pending,
     /// Shared data refused it, and there is no group.
     Failed,
+}
+
+impl Purged {
+    /// What is said of it, once that is known.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Here => Some("purged"),
+            Self::Held => None,
+            Self::Pending => Some("purge-pending"),
+            Self::Failed => Some("purge-failed"),
+        }
+    }
 }
 
 /// See the module.
@@ -404,50 +416,39 @@ impl Root {
             Some(token) => {
                 self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
             }
-            None => self.release(instance, stream, "purge-pending"),
+            None => self.release(instance, stream, Some("purge-pending")),
         }
     }
 
-    /// Lets requests go on whose body doesn't come while they wait for it.
-    fn release_unread(&self, instance: &Instance) {
-        if !instance.engine.waits_for_bodies() {
-            return;
+    /// Lets requests and responses go on whose body doesn't come while they wait for it.
+    fn release_unread(&self, instance: &Instance, now_ms: u64) {
+        let requests = instance.worker.borrow_mut().bodies.overdue(now_ms, REQUEST_WAIT_MS);
+        if !requests.is_empty() {
+            shows_no_body("a request waits, so none is answered by its body");
         }
-        let overdue = instance.worker.borrow_mut().bodies.overdue(host::monotonic_ms());
-        if overdue.is_empty() {
-            return;
-        }
-        host::log(
-            Level::Warn,
-            "routecache: this gateway shows no body while a request waits, so none is answered by its body; \
-             Envoy needs `allow_on_headers_stop_iteration: true`",
-        );
-        for stream in overdue {
+        for stream in requests {
             if host::become_context(stream) {
                 host::resume(Direction::Request);
+                host::become_context(self.id);
             }
         }
-        host::become_context(self.id);
+        let wait_ms = instance.policy().purge_timeout_ms.into();
+        let answers = instance.worker.borrow_mut().answers.overdue(now_ms, wait_ms);
+        if !answers.is_empty() {
+            shows_no_body("a response waits, so that of a write begins before what its body names is purged");
+        }
+        for stream in answers {
+            self.release(instance, Some(stream), None);
+        }
     }
 
-    /// Lets the response to a write go to its client.
-    fn release(&self, instance: &Instance, stream: Option<u32>, detail: &'static str) {
+    /// Lets the response to a write go to its client, if nothing else holds it.
+    fn release(&self, instance: &Instance, stream: Option<u32>, detail: Option<&'static str>) {
         let Some(stream) = stream else { return };
-        let held = {
-            let mut worker = instance.worker.borrow_mut();
-            let Some(held) = worker.held.get_mut(&stream) else { return };
-            held.purges = held.purges.saturating_sub(1);
-            let held = *held;
-            if held.purges > 0 {
-                return;
-            }
-            worker.held.remove(&stream);
-            held
-        };
+        let Some(held) = instance.worker.borrow_mut().let_go(stream, detail) else { return };
         if host::become_context(stream) {
             if held.header {
-                let status = CacheStatus::forwarded(Forward::Method, false, Some(detail));
-                host::add_header(Map::Response, "cache-status", &status.to_string());
+                tell(CacheStatus::forwarded(Forward::Method, false, held.detail));
             }
             host::resume(Direction::Response);
             host::become_context(self.id);
@@ -608,7 +609,7 @@ impl Context for Root {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);
                     self.purge_acknowledged(&instance, operation, &tags, &reply);
-                    self.release(&instance, stream, "purged");
+                    self.release(&instance, stream, Some("purged"));
                 }
                 None => {
                     instance.bridge_answered(false);
@@ -619,7 +620,7 @@ impl Context for Root {
                             tags.join(", ")
                         ),
                     );
-                    self.release(&instance, stream, "purge-pending");
+                    self.release(&instance, stream, Some("purge-pending"));
                 }
             },
             Call::Feed { started_ms, cursor, known } => {
@@ -646,8 +647,8 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(instance) = self.instance.clone() else { return };
-        self.release_unread(&instance);
         let now_ms = host::monotonic_ms();
+        self.release_unread(&instance, now_ms);
         instance.renew(now_ms);
         for (streams, woken) in instance.due(now_ms) {
             self.wake(&instance, streams, woken);
@@ -677,6 +678,15 @@ impl RootContext for Root {
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
+}
+
+fn shows_no_body(while_what: &str) {
+    host::log(
+        Level::Warn,
+        &format!(
+            "routecache: this gateway shows no body while {while_what}; Envoy needs `allow_on_headers_stop_iteration: true`"
+        ),
+    );
 }
 
 fn records(tags: &[String], group: Option<GroupPosition>) -> Vec<Record> {

@@ -55,12 +55,14 @@ pub enum Job {
 }
 
 /// A response that is held until purges are done.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 pub struct Held {
-    /// How many.
-    pub purges: u32,
+    /// For how many, and for the body that may name others.
+    reasons: u32,
     /// Whether its header is held too, so that something can be said in it.
     pub header: bool,
+    /// What is to be said of its purges: the worst.
+    pub detail: Option<&'static str>,
 }
 
 /// See the module. Outlives the root context that made it: a gateway that reloads its configuration keeps the VM.
@@ -91,6 +93,8 @@ pub struct Worker {
     unreachable_ms: u64,
     /// Streams that wait for the body of their request.
     pub bodies: Bodies,
+    /// Streams whose response's header waits for its body.
+    pub answers: Bodies,
     /// How often keys are asked for that aren't here.
     pub uses: Option<Uses>,
     jobs: VecDeque<Job>,
@@ -131,6 +135,7 @@ impl Worker {
                 breaker: Breaker::default(),
                 unreachable_ms: 0,
                 bodies: Bodies::default(),
+                answers: Bodies::default(),
                 uses: None,
                 jobs: VecDeque::new(),
                 job_bytes: 0,
@@ -179,6 +184,36 @@ impl Worker {
     pub fn hold(&mut self, hash: u64, replay: Rc<Replay>) {
         let footprint = replay.footprint();
         self.entries.insert(hash, replay, footprint);
+    }
+
+    /// Holds a stream's response for one reason more; with its header, unless that has gone.
+    pub fn hold_back(&mut self, stream: u32, header: bool) {
+        let held = self.held.entry(stream).or_insert(Held { header, ..Held::default() });
+        held.reasons = held.reasons.saturating_add(1);
+    }
+
+    /// Holds a stream's response until its body has come; false if the host shows none before its header has gone.
+    pub fn hold_for_body(&mut self, stream: u32) -> bool {
+        let waits = self.answers.wait(stream, host::monotonic_ms);
+        if waits {
+            self.hold_back(stream, true);
+        }
+        waits
+    }
+
+    /// Notes what is to be said in a response that is held, unless something worse is.
+    pub fn says(&mut self, stream: u32, detail: Option<&'static str>) {
+        if let Some(held) = self.held.get_mut(&stream).filter(|held| matches!(held.detail, None | Some("purged"))) {
+            held.detail = detail.or(held.detail);
+        }
+    }
+
+    /// A reason is gone, and this is to be said; the response, if it was the last.
+    pub fn let_go(&mut self, stream: u32, detail: Option<&'static str>) -> Option<Held> {
+        self.says(stream, detail);
+        let held = self.held.get_mut(&stream)?;
+        held.reasons = held.reasons.saturating_sub(1);
+        if held.reasons == 0 { self.held.remove(&stream) } else { None }
     }
 
     /// Leaves work to the root context, and wakes it.

@@ -5,7 +5,7 @@ use routecache_config::render::EnvoyOptions;
 use routecache_harness::{Answer, Origin, Request, Result};
 use serde_json::{Value, json};
 
-use super::stage::{Gateway, options};
+use super::stage::{Gateway, Stage, options};
 
 const MISS: &str = "routecache; fwd=uri-miss; stored";
 
@@ -145,6 +145,36 @@ async fn tags_are_made_of_what_responses_and_writes_say() -> Result<()> {
         for (path, kept) in ["/lists/a", "/lists/b"].into_iter().zip(kept) {
             assert_eq!(is_hit(&gateway.get(0, path).await?.header("cache-status")), kept, "{path}");
         }
+    }
+    Ok(())
+}
+
+/// C2 and C5: the header of a write's response, held with its body, until what that names is purged in the group.
+#[tokio::test]
+async fn the_header_of_a_writes_response_waits_with_its_body_for_what_that_names() -> Result<()> {
+    let stage = Stage::set().await?;
+    stage.origin.script("GET", "/lists/a", Answer::json(StatusCode::OK, &json!({ "items": [{ "id": 1 }] })));
+    stage.origin.script("POST", "/random", Answer::json(StatusCode::OK, &json!({ "changed": [1] })));
+    let order = |pointer: &str| json!([{ "json": pointer, "as": "order:{}" }]);
+    let rules = json!({
+        "namespace": { "prefix": "language", "version": "v1" },
+        "bridge": { "cluster": "bridge" },
+        "purge": { "timeout": "2s" },
+        "routes": [
+            { "name": "list", "match": { "path": "/lists/{name}" }, "cache": { "tags": order("/items/*/id") } },
+            { "name": "random", "match": { "path": "/random" }, "purge": { "tags": order("/changed/*") } }
+        ]
+    });
+    let mut gateway = Gateway::open(&rules, stage.options()?).await?;
+    gateway.settled(&Request::get("/lists/a")).await?;
+    for worker in [0, 1, 0] {
+        gateway.get(worker, "/lists/a").await?;
+        assert!(is_hit(&gateway.get(worker, "/lists/a").await?.header("cache-status")));
+        let written = gateway.send(worker, Request::post("/random", &json!({}))).await?;
+        // Said in the header, so it has waited until that was known.
+        assert_eq!(written.header("cache-status"), "routecache; fwd=method; detail=purged");
+        assert_eq!(written.json()["changed"], json!([1]));
+        assert!(!is_hit(&gateway.get(1 - worker, "/lists/a").await?.header("cache-status")));
     }
     Ok(())
 }

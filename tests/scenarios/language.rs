@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proxy_wasm_host_test::{Answer, Call, Request, Response, World};
 use serde_json::{Value, json};
 
-use super::stage::{ms, settle, status, world};
+use super::stage::{Failure, ms, settle, status, world};
 
 /// Rules with these items.
 fn rules(routes: &Value) -> Value {
@@ -215,6 +215,99 @@ fn the_body_of_a_writes_response_is_held_until_what_it_names_is_purged_in_the_gr
     let trace = world.trace();
     let at = |name: &str| trace.iter().rposition(|callback| callback.name == name);
     assert!(at("proxy_on_http_call_response") > at("proxy_on_queue_ready"), "the bridge was asked, and answered");
+}
+
+/// C2 and C5, where the response's body alone says what is purged.
+#[test]
+fn the_header_of_a_writes_response_waits_with_its_body_for_what_that_names() {
+    let purges = |world: &World| world.callouts().iter().filter(|call| call.path() == bridge_api::PURGE).count();
+    for also in [None, Some("order:z")] {
+        let mut rules = orders();
+        rules["routes"][4]["purge"]["tags"].as_array_mut().expect("tags").extend(also.map(Value::from));
+        let pieces = |call: &Call, number: usize| match call.path() {
+            "/random" => Response::ok(r#"{"changed":"#).chunk(ms(100), r#"["a"]"#).chunk(ms(200), "}"),
+            _ => shop(call, number),
+        };
+        let (mut world, _) = unsettled(&rules, pieces, true);
+        settle(&mut world);
+        for _ in 0..2 {
+            read_shop(&mut world);
+            let before = purges(&world);
+            let write = world.fetch(Request::post("/random"));
+            assert_eq!(
+                (write.text().as_str(), status(&write).as_str()),
+                (r#"{"changed":["a"]}"#, "fwd=method; detail=purged")
+            );
+            assert_eq!(purges(&world) - before, 1 + also.iter().count());
+            let asked = world.callouts().iter().rfind(|call| call.path() == bridge_api::PURGE).expect("a purge").at;
+            let shown = write.headers_at.expect("a header");
+            assert!(asked >= write.started + ms(300) && shown >= asked + ms(1), "{asked:?} {shown:?}");
+            assert!(status(&get(&mut world, "/users/1/orders", &[])).starts_with("fwd="));
+        }
+    }
+    let none = |call: &Call, number: usize| match call.path() {
+        "/random" => Response::ok(r#"{"changed":[]}"#),
+        _ => shop(call, number),
+    };
+    let (mut world, _) = unsettled(&orders(), none, true);
+    settle(&mut world);
+    assert_eq!(status(&world.fetch(Request::post("/random"))), "fwd=method");
+}
+
+/// C5: the header says the worst that became of its purges.
+#[test]
+fn a_purge_of_what_a_responses_body_names_is_said_to_be_pending_where_it_is() {
+    let mut rules = orders();
+    rules["routes"][4]["purge"]["tags"].as_array_mut().expect("tags").push("order:z".into());
+    for alone in [false, true] {
+        if alone {
+            rules.as_object_mut().expect("an object").remove("bridge");
+        }
+        let (builder, _, bridge) = world(&rules);
+        let builder = builder.body_callbacks_while_headers_paused(true).origin(|call: &Call| shop(call, 0));
+        let mut world = builder.build().expect("a world");
+        settle(&mut world);
+        read_shop(&mut world);
+        bridge.fails(Some(Failure::Hangs));
+        for _ in 0..8 {
+            let write = world.fetch(Request::post("/random"));
+            let expected = if alone { "fwd=method; detail=purged" } else { "fwd=method; detail=purge-pending" };
+            assert_eq!((status(&write).as_str(), write.text().as_str()), (expected, r#"{"changed":["a"]}"#));
+            assert!(write.took() <= ms(300), "{:?}", write.took());
+        }
+        assert!(status(&world.get("/users/1/orders")).starts_with("fwd="));
+    }
+}
+
+/// C11, C12: nothing hangs, and what the body names is purged before it is through.
+#[test]
+fn a_gateway_that_shows_no_body_while_a_response_waits_is_found_out_and_asked_no_more() {
+    let (mut world, _) = stage(&orders(), shop);
+    for round in 0..4 {
+        read_shop(&mut world);
+        let write = world.fetch(Request::post("/random"));
+        assert_eq!((write.text().as_str(), status(&write).as_str()), (r#"{"changed":["a"]}"#, "fwd=method"));
+        assert!(write.took() <= if round == 0 { ms(600) } else { ms(50) }, "{round}: {:?}", write.took());
+        assert!(status(&get(&mut world, "/users/1/orders", &[])).starts_with("fwd="));
+    }
+}
+
+#[test]
+fn a_write_whose_client_leaves_while_its_header_waits_purges_all_that_it_may_have_named() {
+    let slow = |call: &Call, number: usize| match call.path() {
+        "/random" => Response::ok(r#"{"changed":"#).chunk(ms(1000), "[]}"),
+        _ => shop(call, number),
+    };
+    let (mut world, _) = unsettled(&orders(), slow, true);
+    settle(&mut world);
+    read_shop(&mut world);
+    let write = world.send(Request::post("/random"));
+    world.run_for(ms(300));
+    world.client_disconnects(write);
+    world.run_until_idle();
+    for path in ["/users/1/orders", "/users/2/orders"] {
+        assert!(status(&get(&mut world, path, &[])).starts_with("fwd="), "{path}");
+    }
 }
 
 #[test]

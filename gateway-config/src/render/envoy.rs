@@ -230,17 +230,23 @@ fn routecache(rules: &Value, options: &EnvoyOptions) -> String {
 }
 
 const BODIES: &str = "
-      # Bodies come while their request waits: some rules answer requests by them. Envoy 1.35 and later.
+      # Bodies come while their header waits: some rules answer requests or purge by them. Envoy 1.35 and later.
       allow_on_headers_stop_iteration: true";
 
-/// Whether some rule answers a POST, or may: what `resources` become isn't looked at.
+/// Whether some rule answers a POST or purges what the body of a write's response names, or may: what `resources` become
+/// isn't looked at.
 fn reads_bodies(rules: &Value) -> bool {
+    let purges = |rule: &Value| {
+        let tags = rule.pointer("/purge/tags").and_then(Value::as_array);
+        tags.is_some_and(|tags| tags.iter().any(|tag| tag.get("json").is_some()))
+    };
     let posts = |rule: &Value| {
         let methods = rule.pointer("/match/methods").and_then(Value::as_array);
         rule.get("cache").is_some() && methods.is_some_and(|methods| methods.iter().any(|method| method == "POST"))
     };
     let routes = rules.get("routes").and_then(Value::as_array);
-    rules.get("resources").is_some() || routes.is_some_and(|routes| routes.iter().any(posts))
+    rules.get("resources").is_some()
+        || routes.is_some_and(|routes| routes.iter().any(|rule| posts(rule) || purges(rule)))
 }
 
 /// Changes with the namespace, and with nothing else.

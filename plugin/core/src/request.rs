@@ -622,15 +622,6 @@ impl Engine {
         rule.body_bytes_max.unwrap_or(self.policy.limits.body_bytes_max)
     }
 
-    /// Whether some rule answers requests by their bodies, which then are waited for.
-    #[must_use]
-    pub fn waits_for_bodies(&self) -> bool {
-        self.policy
-            .rules
-            .iter()
-            .any(|rule| matches!(rule.action, Action::Cache(_)) && rule.methods.iter().any(|method| method == "POST"))
-    }
-
     /// The cache rule of that index.
     #[must_use]
     pub fn cache_rule(&self, rule: usize) -> Option<&CacheRule> {

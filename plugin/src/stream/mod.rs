@@ -34,7 +34,7 @@ use routecache_core::template::Around;
 use self::collapse::Part;
 use self::gather::Gathered;
 pub use self::handle::{Handle, park};
-use self::tell::tell;
+pub use self::tell::tell;
 use self::write::Write;
 use crate::bridge;
 use crate::fetch::Fetch;
@@ -244,7 +244,11 @@ impl Context for Stream {
     }
 
     fn on_done(&mut self) -> bool {
-        self.instance.worker.borrow_mut().held.remove(&self.id);
+        {
+            let mut worker = self.instance.worker.borrow_mut();
+            worker.held.remove(&self.id);
+            worker.answers.done(self.id);
+        }
         for fetch in mem::take(&mut self.recaches) {
             self.instance.worker.borrow_mut().leave(Job::Fetch(fetch));
         }

@@ -8,7 +8,8 @@ use super::Question;
 use super::look::ttl_s;
 use crate::host::{self, Map};
 
-pub(super) fn tell(status: CacheStatus) {
+/// Says in the response how its request was handled.
+pub fn tell(status: CacheStatus) {
     host::add_header(Map::Response, "cache-status", &status.to_string());
 }
 

@@ -12,7 +12,6 @@ use super::tell::{status_of, tell};
 use super::{State, Stream};
 use crate::fetch::Fetch;
 use crate::host::{self, Buffer, Map};
-use crate::root::Purged;
 
 /// A write that was forwarded.
 pub(super) struct Write {
@@ -70,6 +69,11 @@ impl Stream {
             self.state = State::Writing(write);
             return Action::Continue;
         }
+        if matches!(self.state, State::Answered { .. }) && self.instance.worker.borrow_mut().hold_for_body(self.id) {
+            let done = if tags.is_empty() { None } else { self.instance.purge(tags, Some((self.id, true))).word() };
+            self.instance.worker.borrow_mut().says(self.id, done);
+            return Action::Pause;
+        }
         if tags.is_empty() {
             if let Some(reason) = write.writing.bypass() {
                 tell(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
@@ -78,32 +82,32 @@ impl Stream {
             }
             return Action::Continue;
         }
-        let detail = match self.instance.purge(tags, Some((self.id, true))) {
-            Purged::Held => {
-                if !matches!(self.state, State::Answered { .. }) {
-                    self.state = State::Held;
-                }
-                return Action::Pause;
+        let Some(detail) = self.instance.purge(tags, Some((self.id, true))).word() else {
+            if !matches!(self.state, State::Answered { .. }) {
+                self.state = State::Held;
             }
-            Purged::Here => "purged",
-            Purged::Pending => "purge-pending",
-            Purged::Failed => "purge-failed",
+            return Action::Pause;
         };
         tell(CacheStatus::forwarded(Forward::Method, false, Some(detail)));
         Action::Continue
     }
 
-    /// The body of a write's response comes. It is held until what it names is purged; its header has gone out, since a host
-    /// shows no body before.
+    /// The body of a write's response comes. It is held until what it names is purged; so is its header, where the host
+    /// shows a body before that has gone out.
     pub(super) fn answered(&mut self, writing: Writing, mut body: Gathered, len: usize, end_of_stream: bool) -> Action {
+        self.instance.worker.borrow_mut().answers.came(self.id);
         body.is_held(Buffer::ResponseBody, len, end_of_stream);
         if !end_of_stream && !body.is_lost() {
             self.state = State::Answered { writing, body };
             return Action::Pause;
         }
         let tags = self.instance.engine.purged_by_body(&writing, body.whole());
-        if !tags.is_empty() {
-            self.instance.purge(tags, Some((self.id, false)));
+        let done = if tags.is_empty() { None } else { self.instance.purge(tags, Some((self.id, false))).word() };
+        let mut worker = self.instance.worker.borrow_mut();
+        let held = if worker.answers.done(self.id) { worker.let_go(self.id, done) } else { None };
+        drop(worker);
+        if let Some(held) = held {
+            tell(CacheStatus::forwarded(Forward::Method, false, held.detail));
         }
         self.hold()
     }
