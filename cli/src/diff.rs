@@ -6,10 +6,11 @@ mod meaning;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::rules::{Environment, load, write};
 use meaning::{Change, Effect, changes};
 
@@ -36,12 +37,6 @@ pub struct Arguments {
     exit_code: bool,
     #[command(flatten)]
     environment: Environment,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Compares.

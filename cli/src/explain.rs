@@ -9,9 +9,10 @@ mod writes;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::rules::{Environment, load, variable, write};
 use message::Answered;
 use verdict::explain;
@@ -66,12 +67,6 @@ pub struct Arguments {
     expand: bool,
     #[command(flatten)]
     environment: Environment,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Explains a request, or shows the rules.

@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod failure;
 mod filter;
+mod format;
 mod get;
 mod http;
 mod man;
