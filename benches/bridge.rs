@@ -5,6 +5,8 @@
 //! hundred, and judges the entry by them. CPU time is each server's own, from `/proc`; what Redis itself spends stands
 //! beside it. The last line is the ratio of one-tag lookups to `GET`s, per second of CPU; below 1 is a failure.
 
+mod wrk;
+
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
@@ -212,13 +214,7 @@ fn wrk(address: SocketAddr, script: &str, folder: &Path, connections: u32) -> Ou
         .arg(format!("http://{address}"))
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(format!("not all requests were answered well:\n{text}").into());
-    }
-    let line = text.lines().find(|line| line.contains(" requests in ")).ok_or("wrk prints no count of requests")?;
-    let mut words = line.split_whitespace();
-    let requests = words.next().unwrap_or_default().parse()?;
-    let seconds = words.nth(2).unwrap_or_default().trim_end_matches(',').trim_end_matches('s').parse()?;
+    let (requests, seconds) = wrk::counted(&text)?;
     let p99 = text.lines().find_map(|line| line.trim().strip_prefix("99%")).unwrap_or("-").trim().to_owned();
     Ok((requests, seconds, p99))
 }

@@ -4,6 +4,8 @@
 //! loopback). They take turns, so that whatever else the machine does meets all of them. CPU time per request is Envoy's
 //! own, from `/proc`; it is steadier than requests per second. The last column is its ratio to Envoy's cache filter.
 
+mod wrk;
+
 use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
@@ -107,15 +109,7 @@ fn wrk(envoy: &Envoy) -> Result<(u64, f64), Box<dyn Error>> {
     let host = format!("Host: {API_HOST}");
     let output = Command::new("wrk").args(["-t1", "-c32", "-d", &seconds, "-H", &host, &url]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(format!("not all requests were answered well:\n{text}").into());
-    }
-    // `  123456 requests in 4.10s, 150.00MB read`
-    let line = text.lines().find(|line| line.contains(" requests in ")).ok_or("wrk prints no count of requests")?;
-    let mut words = line.split_whitespace();
-    let requests = words.next().unwrap_or_default().parse()?;
-    let seconds = words.nth(2).unwrap_or_default().trim_end_matches(',').trim_end_matches('s').parse()?;
-    Ok((requests, seconds))
+    wrk::counted(&text)
 }
 
 fn routecache() -> Result<Value, Box<dyn Error>> {
