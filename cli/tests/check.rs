@@ -79,7 +79,10 @@ fn a_terminal_gets_colours() {
     let run = |before: &str| {
         let line = format!("{before} {program} check wrong.yaml");
         let mut command = Command::new("script");
-        command.current_dir(folder()).args(["-qec", &line, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
+        command.current_dir(folder()).args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+        for asks_for_colours_or_none in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            command.env_remove(asks_for_colours_or_none);
+        }
         command.output().map(|output| String::from_utf8_lossy(&output.stdout).contains("\x1b["))
     };
     let Ok(coloured) = run("") else { return }; // not on every machine
