@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value, cmd};
+use redis::{FromRedisValue, Pipeline, RedisError, Value, cmd};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -232,15 +232,22 @@ impl Connection {
 }
 
 fn is_deposed(error: &RedisError) -> bool {
-    says(error, ServerErrorKind::ReadOnly)
+    refused_with("READONLY", error)
 }
 
 fn lacks_script(error: &RedisError) -> bool {
-    says(error, ServerErrorKind::NoScript)
+    refused_with("NOSCRIPT", error)
 }
 
-/// Whether the error is of this kind, or one within a pipeline is.
-fn says(error: &RedisError, kind: ServerErrorKind) -> bool {
-    error.kind() == ErrorKind::Server(kind)
-        || error.clone().into_server_errors().is_some_and(|errors| errors.iter().any(|(_, e)| e.kind() == Some(kind)))
+/// Whether the error has this code, or one within a pipeline has. Of what a script met, Redis before version 7 tells the code
+/// somewhere in its text.
+pub(super) fn refused_with(code: &str, error: &RedisError) -> bool {
+    let has = |found: &str, text: Option<&str>| {
+        found == code || text.is_some_and(|text| text.contains(&format!(": -{code} ")))
+    };
+    let one = error.code().is_some_and(|found| has(found, error.detail()));
+    one || error
+        .clone()
+        .into_server_errors()
+        .is_some_and(|errors| errors.iter().any(|(_, e)| has(e.code(), e.details())))
 }

@@ -6,7 +6,7 @@ local cursor, cursor_unique, known, known_unique = ARGV[4], ARGV[5], ARGV[6], AR
 local count_max, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- A master that was deposed, or that refuses writes, must not feed: its silence would be taken for "nothing purged".
-redis.call('SET', KEYS[2], '1', 'PX', WEEK)
+insist('SET', KEYS[2], '1', 'PX', WEEK)
 
 local last = tail()
 redis.call('PEXPIRE', LOG, WEEK)
@@ -14,6 +14,8 @@ local function start_at(record, continuity)
   return { continuity, record[1], field(record, 'unique'), 1, {}, 0 }
 end
 
+-- The era began on another server: of what that one acknowledged, this one may lack the end.
+if field(last, 'on') ~= here() then return start_at(flush(), cursor == '' and 'first' or 'lost') end
 if cursor == '' then return start_at(last, 'first') end
 if lost(cursor, cursor_unique) or known ~= '' and lost(known, known_unique) then
   return start_at(flush(), 'lost') -- in the log, so that every gateway and every stored entry hears of it

@@ -36,25 +36,43 @@ local function newest_ban(record)
   return field(record, 'ban') or ''
 end
 
-local function append(unique, era, tags, ban, patterns)
-  local fields = { 'unique', unique, 'era', era }
+-- A server that is full refuses what takes room until the script has written something that takes none. The log and what
+-- is read from it go on all the same: they are bounded.
+local FULL = false
+local function insist(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if answer.err:find('OOM', 1, true) then
+    FULL = true
+    redis.call('PEXPIRE', LOG, WEEK)
+  end
+  return redis.call(...)
+end
+
+-- Which server this is: a replica is another one than the master that it copies, and so is a server that was started again.
+local function here()
+  return (redis.call('INFO', 'server'):match('run_id:(%x+)') or ''):sub(1, 16)
+end
+
+local function append(unique, era, on, tags, ban, patterns)
+  local fields = { 'unique', unique, 'era', era, 'on', on }
   if ban and ban ~= '' then
-    fields[5] = 'ban'
-    fields[6] = ban
+    fields[7] = 'ban'
+    fields[8] = ban
   end
   for _, part in ipairs(patterns or {}) do fields[#fields + 1] = part end
   for _, tag in ipairs(tags) do
     fields[#fields + 1] = 'tag'
     fields[#fields + 1] = tag
   end
-  local id = redis.call('XADD', LOG, 'MAXLEN', '=', RECORDS_MAX, '*', unpack(fields))
+  local id = insist('XADD', LOG, 'MAXLEN', '=', RECORDS_MAX, '*', unpack(fields))
   redis.call('PEXPIRE', LOG, WEEK)
   return { id, fields }
 end
 
--- A record without tags that begins an era: whatever was stored under another one is void.
+-- A record without tags that begins an era, on this server: whatever was stored under another one is void.
 local function flush()
-  return append(FRESH_UNIQUE, FRESH_ERA, {})
+  return append(FRESH_UNIQUE, FRESH_ERA, here(), {})
 end
 
 -- The last record. A log that is absent (new, evicted, expired) begins anew, and what it held nobody knows: a new era.

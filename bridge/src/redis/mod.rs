@@ -33,7 +33,7 @@ use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
 
 pub use self::address::Address;
-use self::connection::Connection;
+use self::connection::{Connection, refused_with};
 use self::entry::Head;
 pub use self::events::{Event, Source, follow};
 pub use self::target::{StoreTls, UnusableRedis};
@@ -541,10 +541,5 @@ fn id_and_unique(position: Option<Position>) -> [String; 2] {
 
 /// `maxmemory` is reached and nothing may be evicted.
 fn is_full(error: &RedisError) -> bool {
-    let out_of_memory = |code: Option<&str>| code == Some("OOM");
-    out_of_memory(error.code())
-        || error
-            .clone()
-            .into_server_errors()
-            .is_some_and(|errors| errors.iter().any(|(_, e)| out_of_memory(Some(e.code()))))
+    refused_with("OOM", error)
 }

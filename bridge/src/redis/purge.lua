@@ -6,8 +6,14 @@ local last = tail()
 local era, ban = field(last, 'era'), newest_ban(last)
 local count = tonumber(ARGV[5])
 local patterns = { unpack(ARGV, 6, 5 + count) }
-local record = append(ARGV[4], era, { unpack(ARGV, 6 + count) }, ban, patterns)
-for i = 3, #KEYS do redis.call('SET', KEYS[i], record[1], 'PX', WEEK) end
+local record = append(ARGV[4], era, field(last, 'on') or '', { unpack(ARGV, 6 + count) }, ban, patterns)
+for i = 3, #KEYS do
+  if FULL then
+    redis.call('SET', KEYS[i], record[1], 'PX', WEEK, 'XX') -- a missing epoch is a miss, and takes no room
+  else
+    redis.call('SET', KEYS[i], record[1], 'PX', WEEK)
+  end
+end
 if count > 0 then
   local function add() return redis.pcall('XADD', KEYS[2], 'MAXLEN', '=', BANS_MAX, record[1], 'prev', ban, unpack(patterns)) end
   local added = add()

@@ -6,7 +6,6 @@ local at, unique, era = ARGV[4], ARGV[5], ARGV[6]
 local proof_max = tonumber(ARGV[7])
 
 local last = tail()
-redis.call('PEXPIRE', LOG, WEEK) -- the log outlives the entry
 if field(last, 'era') ~= era or lost(at, unique) then return 0 end
 
 local purged -- tags since the ticket; false if the log can't tell
@@ -24,12 +23,12 @@ end
 local servable = 1
 for i = 2, #KEYS do
   local epoch = redis.call('GET', KEYS[i])
-  if epoch then
-    redis.call('PEXPIRE', KEYS[i], WEEK)
-  else
+  if not epoch then
     epoch = proven(ARGV[i + 6]) and at or last[1]
     redis.call('SET', KEYS[i], epoch, 'PX', WEEK)
   end
   if before(at, epoch) then servable = 0 end
 end
+-- All of it outlives the entry. Last, so that a server that is full has refused before.
+for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], WEEK) end
 return servable

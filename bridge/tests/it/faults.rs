@@ -1,13 +1,9 @@
 //! A Redis that is gone, silent or slow: the bridge says so in time, and recovers by itself.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process::ask;
-use crate::support::{BridgeProcess, RedisServer, within};
+use crate::support::{BridgeProcess, RedisServer, Way, within};
 
 /// The command timeout of these bridges, and what an answer may take on a machine that does other things too.
 const TIMEOUT: [&str; 2] = ["--store-timeout-ms", "250"];
@@ -100,44 +96,6 @@ fn a_redis_that_hangs_is_not_waited_for() {
     }
     server.signal("-CONT");
     within(Duration::from_secs(3), || is_ready(&bridge));
-}
-
-/// A way to Redis on which connections can go silent without ending, as behind a firewall that forgot them.
-struct Way {
-    port: u16,
-    /// Connections numbered below this pass nothing on.
-    silent: Arc<AtomicUsize>,
-    taken: Arc<AtomicUsize>,
-}
-
-impl Way {
-    fn to(redis: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let way = Self { port: listener.local_addr().unwrap().port(), silent: Arc::default(), taken: Arc::default() };
-        let (silent, taken) = (Arc::clone(&way.silent), Arc::clone(&way.taken));
-        std::thread::spawn(move || {
-            for here in listener.incoming().flatten() {
-                let number = taken.fetch_add(1, Ordering::SeqCst);
-                let Ok(there) = TcpStream::connect(("127.0.0.1", redis)) else { continue };
-                for (mut from, mut to) in [(here.try_clone().unwrap(), there.try_clone().unwrap()), (there, here)] {
-                    let silent = Arc::clone(&silent);
-                    std::thread::spawn(move || {
-                        let mut bytes = [0; 4096];
-                        while let Ok(count @ 1..) = from.read(&mut bytes) {
-                            if number >= silent.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err() {
-                                break;
-                            }
-                        }
-                    });
-                }
-            }
-        });
-        way
-    }
-
-    fn silence(&self) {
-        self.silent.store(self.taken.load(Ordering::SeqCst), Ordering::SeqCst);
-    }
 }
 
 /// The operating system would notice after many minutes.

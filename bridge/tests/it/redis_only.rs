@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_api::{Continuity, Era, FeedRequest, LookupReply, PurgeRequest, StoreReply, StoreRequest, Ticket};
+use bridge_api::{Continuity, Era, FeedRequest, LookupReply, Pattern, PurgeRequest, StoreReply, StoreRequest, Ticket};
 use bytes::Bytes;
 use redis::{Commands, cmd};
 use routecache_bridge::{RedisStore, Store};
@@ -143,21 +143,58 @@ async fn a_server_that_forgot_the_scripts_is_taught_them_again() {
     }
 }
 
+/// Without room nothing new is stored; what is there is served, purged and heard of.
 #[tokio::test]
-async fn a_full_server_keeps_nothing_and_a_purge_that_it_refuses_is_an_error() {
+async fn a_full_server_stores_nothing_and_purges_and_feeds_on() {
     let rig = Rig::redis();
     rig.fill("k", &["a"]).await;
+    rig.fill("l", &["b"]).await;
     let (ticket, cursor) = (rig.ticket().await, rig.cursor().await);
     rig.redis_do(|redis| cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(redis));
     assert!(rig.hits("k", &["a"]).await, "a lookup only reads");
     assert_eq!(rig.put("k2", &["a"], ticket).await, StoreReply::Full);
-    let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
-    assert!(rig.store.purge(&purge, &[]).await.is_err());
-    let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
-    assert!(rig.store.read_log(&feed).await.is_err());
+    assert_eq!(rig.put("k2", &["new"], ticket).await, StoreReply::Full);
+    assert_eq!(rig.put_by(7, "k2", &["a"], ticket).await, StoreReply::Full, "nor by who holds its lease");
+    assert!(rig.poll(Some(cursor), None).await.is_quiet());
+    let purged = rig.ban(&["a", "never stored"], &[Pattern::Key("x*".into())]).await.position;
+    assert!(!rig.hits("k", &["a"]).await);
+    assert!(rig.hits("l", &["b"]).await);
+    let heard = rig.poll(Some(cursor), Some(purged)).await;
+    assert_eq!((heard.continuity, heard.cursor, heard.records.len()), (Continuity::Joined, purged, 1));
+    let epochs: Vec<String> = rig.redis_do(|redis| redis.keys("*:epoch:*"));
+    assert_eq!(epochs.len(), 2, "what was never stored takes no room: {epochs:?}");
+    rig.forget_log().await;
+    assert_ne!(rig.poll(Some(purged), None).await.continuity, Continuity::Joined);
+    assert!(!rig.hits("l", &["b"]).await, "a new era has room too");
     rig.redis_do(|redis| cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).exec(redis));
-    assert_eq!(rig.put("k2", &["a"], ticket).await, StoreReply::Stored);
-    assert!(rig.poll(Some(cursor), None).await.is_quiet(), "the refused purge has left no trace");
+    rig.fill("k2", &["a"]).await;
+}
+
+/// What a master lacks that was a replica a moment ago, nobody may be left to say.
+#[tokio::test]
+async fn a_log_that_began_on_another_server_begins_a_new_era() {
+    let rig = Rig::redis();
+    let cursor = rig.cursor().await;
+    rig.fill("k", &["a"]).await;
+    let replica = rig.replica();
+    rig.purge(&["a"]).await;
+    rig.fail_over_to(&replica).await;
+    assert_eq!(rig.poll(Some(cursor), None).await.continuity, Continuity::Joined, "the same server: nothing shows");
+    assert!(rig.hits("k", &["a"]).await);
+
+    let promoted = Rig::redis();
+    promoted.fail_over_to(&replica).await;
+    assert!(promoted.hits("k", &["a"]).await, "until a gateway's next poll, within the window");
+    for (cursor, told) in [(Some(cursor), Continuity::Lost), (None, Continuity::First)] {
+        promoted.fail_over_to(&replica).await;
+        assert_eq!(promoted.poll(cursor, None).await.continuity, told);
+        assert!(!promoted.hits("k", &["a"]).await);
+    }
+    promoted.fill("k", &["a"]).await;
+    let cursor = promoted.cursor().await;
+    promoted.purge(&["b"]).await;
+    assert_eq!(promoted.poll(Some(cursor), None).await.continuity, Continuity::Joined);
+    assert!(promoted.hits("k", &["a"]).await, "once is enough");
 }
 
 /// `no_probe`: its silence would be taken for "nothing was purged".
@@ -207,7 +244,8 @@ async fn ids_are_compared_by_all_their_digits() {
     for (older, newer) in [("9-0", "10-0"), ("5-9", "5-10"), ("9007199254740992-0", "9007199254740993-0")] {
         rig.redis_do(|redis| cmd("FLUSHALL").exec(redis));
         for id in [older, newer] {
-            let fields = [("unique", "1"), ("era", "1"), ("tag", "a")];
+            let on = rig.here();
+            let fields = [("unique", "1"), ("era", "1"), ("on", &*on), ("tag", "a")];
             rig.redis_do(|redis| redis.xadd::<_, _, _, _, ()>("routecache:{shop:v1}:log", id, &fields));
         }
         let ticket = |id: &str| Ticket { at: format!("{id}-1").parse().unwrap(), era: Era(1) };

@@ -8,7 +8,7 @@ use redis::cmd;
 use tempfile::TempDir;
 
 use crate::process::ask;
-use crate::support::{Authority, BridgeProcess, RedisServer, free_port, signal, within};
+use crate::support::{Authority, BridgeProcess, RedisServer, free_port, redis_program, signal, within};
 
 const PURGE: (&str, &str) = ("/v1/purge", r#"{"namespace":"n","tags":["a"]}"#);
 
@@ -134,38 +134,6 @@ fn the_documented_acl_is_enough_and_no_wider() {
     }
 }
 
-/// C6: whatever is thrown out, what is served is right.
-#[test]
-fn under_allkeys_lru_and_pressure_nothing_purged_is_served() {
-    let server = RedisServer::start_with(&["--maxmemory", "5mb", "--maxmemory-policy", "allkeys-lru"]);
-    let bridge = BridgeProcess::start(&["--store", &server.url()]);
-    let ask = |path: &str, body: &str| ask(bridge.address, "POST", path, body);
-    let (mut hits, mut purged) = (0, [None; 60]);
-    for round in 0..600_u32 {
-        // Every key comes again soon after, while it is still there, and once more when it may have been evicted.
-        let key = (round as usize / 2 + if round % 2 == 0 { 0 } else { 55 }) % 60;
-        let look = format!(r#"{{"namespace":"n","key":"k{key}","tags":["a{key}"]}}"#);
-        let answer = ask("/v1/lookup", &look);
-        if let Some((_, version)) = answer.split_once("version ") {
-            let stored: u32 = version.split(' ').next().unwrap().parse().unwrap();
-            assert!(Some(stored) > purged[key], "round {round} served what round {stored} stored");
-            hits += 1;
-        }
-        let ticket = answer.split_once(r#""ticket":"#).unwrap().1.split_inclusive('}').next().unwrap();
-        let head = format!(r#"{{"namespace":"n","key":"k{key}","tags":["a{key}"],"ticket":{ticket},"keep_ms":60000}}"#);
-        let stored = ask("/v1/store", &format!("{head}\nversion {round} {}", "x".repeat(100_000)));
-        assert!(stored.starts_with("HTTP/1.1 200"), "{stored}");
-        if round % 3 == 0 {
-            assert!(ask(PURGE.0, &format!(r#"{{"namespace":"n","tags":["a{key}"]}}"#)).starts_with("HTTP/1.1 200"));
-            purged[key] = Some(round);
-        }
-    }
-    assert!(hits > 0);
-    let evicted: String = cmd("INFO").arg("stats").query(&mut server.connect()).unwrap();
-    let evicted = evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).unwrap();
-    assert!(evicted.trim().parse::<u64>().unwrap() > 0, "the pressure was real");
-}
-
 /// A `redis-server --sentinel`, ended with the test.
 struct Sentinel {
     child: Child,
@@ -189,7 +157,7 @@ impl Sentinel {
 }
 
 fn sentinel(file: &Path) -> Child {
-    let mut server = Command::new("redis-server");
+    let mut server = Command::new(redis_program());
     server.arg(file).args(["--sentinel"]).stdout(Stdio::null()).spawn().unwrap()
 }
 

@@ -1,8 +1,10 @@
 //! Real servers that end with the test, and both stores behind one set of words.
 
-use std::net::{SocketAddr, TcpListener};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -98,14 +100,19 @@ impl Drop for RedisServer {
     }
 }
 
+/// The server that `cargo xtask` found, or a Valkey or another Redis that was named.
+pub fn redis_program() -> OsString {
+    std::env::var_os("ROUTECACHE_REDIS").unwrap_or_else(|| "redis-server".into())
+}
+
 fn spawn_redis(port: u16, folder: &TempDir, settings: &[String]) -> Child {
-    Command::new("redis-server")
+    Command::new(redis_program())
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
         .args(settings)
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()
-        .expect("these tests need a Redis server: apt-get install redis-server")
+        .expect("these tests need a Redis server on the PATH, or one that ROUTECACHE_REDIS names")
 }
 
 pub fn free_port() -> u16 {
@@ -122,6 +129,53 @@ pub fn within(limit: Duration, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(began.elapsed() < limit, "hasn't happened within {limit:?}");
         sleep(Duration::from_millis(5));
+    }
+}
+
+/// A way to a Redis, or to the next one, on which connections can go silent without ending, as behind a firewall that forgot
+/// them.
+pub struct Way {
+    pub port: u16,
+    redis: Arc<AtomicU16>,
+    /// Connections numbered below this pass nothing on.
+    silent: Arc<AtomicUsize>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Way {
+    pub fn to(redis: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let way = Self { port, redis: Arc::new(redis.into()), silent: Arc::default(), taken: Arc::default() };
+        let (redis, silent, taken) = (Arc::clone(&way.redis), Arc::clone(&way.silent), Arc::clone(&way.taken));
+        std::thread::spawn(move || {
+            for here in listener.incoming().flatten() {
+                let number = taken.fetch_add(1, Ordering::SeqCst);
+                let redis = redis.load(Ordering::SeqCst);
+                let Ok(there) = TcpStream::connect(("127.0.0.1", redis)) else { continue };
+                for (mut from, mut to) in [(here.try_clone().unwrap(), there.try_clone().unwrap()), (there, here)] {
+                    let silent = Arc::clone(&silent);
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 4096];
+                        while let Ok(count @ 1..) = from.read(&mut bytes) {
+                            if number >= silent.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err() {
+                                break;
+                            }
+                        }
+                    });
+                }
+            }
+        });
+        way
+    }
+
+    /// From the next connection on.
+    pub fn lead_to(&self, redis: u16) {
+        self.redis.store(redis, Ordering::SeqCst);
+    }
+
+    pub fn silence(&self) {
+        self.silent.store(self.taken.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 }
 
@@ -386,7 +440,8 @@ impl Rig {
             }
             Kind::Redis { connection, .. } => {
                 let era = self.ticket().await.era.to_string();
-                let fields = [("unique", "1"), ("era", &*era), ("tag", "other")];
+                let on = self.here();
+                let fields = [("unique", "1"), ("era", &*era), ("on", &*on), ("tag", "other")];
                 let id = format!("{}-{}", lost.ms, lost.seq);
                 connection.lock().unwrap().xadd::<_, _, _, _, ()>(self.log_key(), id, &fields).unwrap();
             }
@@ -399,6 +454,13 @@ impl Rig {
             Kind::Mem { .. } => panic!("there is no Redis here"),
             Kind::Redis { connection, .. } => work(&mut connection.lock().unwrap()).unwrap(),
         }
+    }
+
+    /// How the log names this server.
+    pub fn here(&self) -> String {
+        let server: String = self.redis_do(|redis| redis::cmd("INFO").arg("server").query(redis));
+        let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+        run_id[..16].to_owned()
     }
 
     fn delete(&self, key: &str) {
