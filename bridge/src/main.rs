@@ -15,6 +15,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+/// A lookup allocates some dozens of small things, which are freed on other threads: what glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps cached responses and the log of purges for a group of gateways.
 ///
 /// Every setting is a flag, else a variable of the environment, else a line of the file, else the default. SIGHUP reads

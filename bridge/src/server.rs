@@ -9,19 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Extension;
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::access::Access;
-use crate::http::Surroundings;
+use crate::http::{Front, Surroundings};
 use crate::metrics::Metrics;
 use crate::tls::Tls;
 use crate::{Service, Store};
@@ -133,12 +131,12 @@ impl Listener {
     async fn take(
         self,
         places: Arc<Semaphore>,
-        router: Router,
+        front: Front,
         came: mpsc::UnboundedSender<Taken>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let pass_on = |(stream, place)| {
-            let _ = came.send(Taken { stream, place, tls: self.tls.clone(), router: router.clone() });
+            let _ = came.send(Taken { stream, place, tls: self.tls.clone(), front: front.clone() });
         };
         loop {
             tokio::select! {
@@ -192,7 +190,7 @@ struct Taken {
     stream: Stream,
     place: OwnedSemaphorePermit,
     tls: Option<Tls>,
-    router: Router,
+    front: Front,
 }
 
 /// Who is at the other end.
@@ -260,15 +258,15 @@ impl Bridge {
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
-                let router = surroundings.router(listener.role);
-                tokio::spawn(listener.take(Arc::clone(&places), router, came.clone(), stopping.subscribe()))
+                let front = surroundings.front(listener.role);
+                tokio::spawn(listener.take(Arc::clone(&places), front, came.clone(), stopping.subscribe()))
             })
             .collect();
         drop(came);
-        let start = |Taken { stream, place, tls, router }| {
+        let start = |Taken { stream, place, tls, front }| {
             let connection = Connection {
                 service: self.service.clone(),
-                router,
+                front,
                 silence: self.limits.silence,
                 metrics: self.metrics.clone(),
                 _place: place,
@@ -296,7 +294,7 @@ impl Bridge {
 
 struct Connection {
     service: Service,
-    router: Router,
+    front: Front,
     silence: Duration,
     metrics: Metrics,
     _place: OwnedSemaphorePermit,
@@ -361,8 +359,7 @@ impl Connection {
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
         let server = if is_2 { server.http2_only() } else { server.http1_only() };
-        let service = TowerToHyperService::new(self.router.clone().layer(Extension(peer)));
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = server.serve_connection(TokioIo::new(stream), self.front.of(peer)).into_owned();
         if let Err(error) = drain.watch(connection).await {
             tracing::debug!(error = &*error, "a connection ended early");
         }

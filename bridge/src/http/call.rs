@@ -1,15 +1,18 @@
 //! One call: bytes to words, what it may do, and words to bytes.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bridge_api::{CONTENT_TYPE, decode, encode};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -37,6 +40,11 @@ impl Kind {
     }
 }
 
+/// The body of a request, whoever hands it over.
+pub(super) trait Incoming: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>> {}
+
+impl<B: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>>> Incoming for B {}
+
 /// A request that says which namespace it is about.
 pub(super) trait About {
     fn namespace(&self) -> &str;
@@ -52,7 +60,7 @@ impl Surroundings {
     pub(super) async fn answer<Asked, Reply>(
         &self,
         kind: Kind,
-        request: Request,
+        request: http::Request<impl Incoming>,
         work: impl AsyncFnOnce(&Shared, Asked, Bytes) -> Result<(Reply, Bytes), Error>,
     ) -> Response
     where
@@ -83,7 +91,7 @@ impl Surroundings {
                 if !payload.is_empty() {
                     shared.metrics.went(payload.len());
                 }
-                say(&reply, &payload)
+                say(&reply, payload)
             }
             Err(error) => {
                 shared.metrics.ended(kind.name, error.code(), took(began));
@@ -94,7 +102,7 @@ impl Surroundings {
 }
 
 /// Whoever asks, if they may make calls of one of these kinds.
-pub(super) fn granted(request: &Request, scopes: &[Scope]) -> Result<Arc<Grant>, Error> {
+pub(super) fn granted<B>(request: &http::Request<B>, scopes: &[Scope]) -> Result<Arc<Grant>, Error> {
     let grant = request.extensions().get::<Arc<Grant>>().ok_or(Error::Unauthorized)?;
     if scopes.iter().any(|scope| grant.allows(*scope)) {
         return Ok(Arc::clone(grant));
@@ -103,8 +111,12 @@ pub(super) fn granted(request: &Request, scopes: &[Scope]) -> Result<Arc<Grant>,
     Err(Error::Forbidden(format!("calls of scope `{wanted}`")))
 }
 
-pub(super) fn say(reply: &impl Serialize, payload: &[u8]) -> Response {
-    let body = Body::from(encode(reply, payload));
+pub(super) fn say(reply: &impl Serialize, payload: Bytes) -> Response {
+    let mut head = encode(reply, b"");
+    if !payload.is_empty() {
+        head.push(b'\n');
+    }
+    let body = Body::new(InTwo { next: head.into(), last: payload });
     ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], body).into_response()
 }
 
@@ -118,12 +130,37 @@ pub(super) fn say_json(reply: &impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
+/// An answer's head and payload one after the other, the payload as it came from the store: not copied behind the head.
+struct InTwo {
+    next: Bytes,
+    last: Bytes,
+}
+
+impl hyper::body::Body for InTwo {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let last = std::mem::take(&mut self.last);
+        let next = std::mem::replace(&mut self.next, last);
+        Poll::Ready((!next.is_empty()).then(|| Ok(Frame::data(next))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.next.len() + self.last.len()) as u64)
+    }
+}
+
 impl Shared {
     pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
         self.free.try_acquire().map_err(|_| Error::Busy(self.limits.requests))
     }
 
-    pub(super) async fn body(&self, request: Request) -> Result<Bytes, Error> {
+    pub(super) async fn body(&self, request: http::Request<impl Incoming>) -> Result<Bytes, Error> {
         let max = self.limits.body_bytes;
         let too_large = || Error::TooLarge(format!("the body has more than {max} bytes; see `--max-body-bytes`"));
         let announced =

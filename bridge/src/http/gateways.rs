@@ -10,7 +10,7 @@ use bridge_api::{
 };
 use bytes::Bytes;
 
-use super::call::{About, CameTo, Kind};
+use super::call::{About, CameTo, Incoming, Kind};
 use super::{Surroundings, people};
 use crate::access::Scope;
 
@@ -25,6 +25,11 @@ pub(super) fn router() -> Router<Surroundings> {
 }
 
 async fn lookup(State(calls): State<Surroundings>, request: Request) -> Response {
+    look_up(&calls, request).await
+}
+
+/// Also called without a router: see [`super::front`].
+pub(super) async fn look_up(calls: &Surroundings, request: http::Request<impl Incoming>) -> Response {
     let kind = Kind::new("lookup", Scope::Filter);
     calls.answer(kind, request, async |shared, asked, _| shared.service.lookup(&asked).await).await
 }

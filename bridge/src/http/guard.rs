@@ -1,13 +1,15 @@
 //! Who asks, how often, and under which names it is logged.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
 
-use super::Surroundings;
 use super::call::refuse;
+use super::{Shared, Surroundings};
 use crate::Error;
 use crate::random::Random;
 use crate::server::Peer;
@@ -18,14 +20,23 @@ const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of a request id that a client may choose.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
-pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Request, next: Next) -> Response {
-    let shared = &*calls.0;
+pub(super) async fn guard(State(calls): State<Surroundings>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    guarded(&calls.0, peer, request, async |request| next.run(request).await).await
+}
+
+/// Hands a call on with its grant, or refuses it.
+pub(super) async fn guarded<B>(
+    shared: &Shared,
+    peer: Option<IpAddr>,
+    mut request: http::Request<B>,
+    work: impl AsyncFnOnce(http::Request<B>) -> Response,
+) -> Response {
     let id = request_id(request.headers());
     let trace = trace_parent(request.headers()).cloned();
     let shown = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     // Calls are told at this level; for a span that nobody sees, nothing is written down.
     let span = tracing::debug_span!("call", id = shown(&id), trace = trace.as_ref().map(shown));
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     let _under_way = UnderWay::begin(shared);
     let answer = async {
         if !shared.rates.allow(peer) {
@@ -38,7 +49,7 @@ pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Reques
             return refuse("none", &Error::Unauthorized);
         };
         request.extensions_mut().insert(grant);
-        next.run(request).await
+        work(request).await
     };
     let mut response = answer.instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id);
@@ -49,10 +60,10 @@ pub(super) async fn guard(State(calls): State<Surroundings>, mut request: Reques
 }
 
 /// Counts a call while it is under way, however it ends.
-struct UnderWay<'a>(&'a super::Shared);
+struct UnderWay<'a>(&'a Shared);
 
 impl<'a> UnderWay<'a> {
-    fn begin(shared: &'a super::Shared) -> Self {
+    fn begin(shared: &'a Shared) -> Self {
         shared.metrics.under_way.inc();
         Self(shared)
     }
@@ -78,8 +89,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
         (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    let made = || HeaderValue::from_str(&format!("{:016x}", OURS.next())).unwrap_or(HeaderValue::from_static("none"));
+    let made = || HeaderValue::from_bytes(&hexadecimal(OURS.next())).unwrap_or(HeaderValue::from_static("none"));
     headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(made)
+}
+
+fn hexadecimal(number: u64) -> [u8; 16] {
+    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|place| digit(if place % 2 == 0 { bytes[place / 2] >> 4 } else { bytes[place / 2] & 15 }))
 }
 
 /// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, and longer in later versions.
@@ -105,6 +122,13 @@ mod tests {
         assert_eq!(bearer(&headers(&["bearer  abc"])), Some("abc"));
         for none in [&[][..], &["abc"], &["Basic abc"], &["Bearer a", "Bearer a"]] {
             assert_eq!(bearer(&headers(none)), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_ours_is_hexadecimal() {
+        for number in [0, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hexadecimal(number), *format!("{number:016x}").as_bytes());
         }
     }
 

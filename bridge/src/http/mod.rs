@@ -1,6 +1,7 @@
 //! The calls over HTTP. Every answer carries the marker, a refusal too.
 
 mod call;
+mod front;
 mod gateways;
 mod guard;
 mod health;
@@ -19,6 +20,7 @@ use bridge_api::{MARKER, PURGE, VERSION};
 use http::header::HeaderValue;
 use tokio::sync::Semaphore;
 
+pub(crate) use self::front::Front;
 use self::rate::Rates;
 use crate::access::Access;
 use crate::metrics::Metrics;
@@ -45,6 +47,10 @@ impl Surroundings {
         Self(Arc::new(Shared { service, limits, access, metrics, rates, free }))
     }
 
+    pub(crate) fn front(&self, role: Role) -> Front {
+        Front::new(self, role)
+    }
+
     pub(crate) fn router(&self, role: Role) -> Router {
         let mut calls = Router::new();
         if role != Role::Admin {
@@ -61,12 +67,12 @@ impl Surroundings {
             .merge(health::router()) // open to whoever asks: it tells nothing of the data
             .fallback(async |request: Request| call::refuse("none", &Error::NotFound(request.uri().path().to_owned())))
             .method_not_allowed_fallback(async || call::refuse("none", &Error::MethodNotAllowed))
-            .layer(map_response(mark))
+            .layer(map_response(async |response| marked(response)))
             .with_state(self.clone())
     }
 }
 
-async fn mark(mut response: Response) -> Response {
+fn marked(mut response: Response) -> Response {
     response.headers_mut().insert(MARKER, HeaderValue::from_static(VERSION));
     response
 }

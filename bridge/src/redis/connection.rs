@@ -143,6 +143,11 @@ impl Connection {
         self.target.is_cluster()
     }
 
+    /// Whether the commands of a pipeline run in their order, others' perhaps between them. A cluster's don't always.
+    pub(super) fn keeps_order(&self) -> bool {
+        !self.target.is_cluster()
+    }
+
     /// Every master, for what no key leads to.
     pub(super) async fn masters(&self) -> Result<Vec<Node>, StoreError> {
         if !self.is_cluster() {

@@ -21,7 +21,7 @@ mod keys;
 mod script;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -65,7 +65,15 @@ struct Seen {
     ticket: Ticket,
     /// Id of the newest pattern.
     ban: Option<Id>,
-    epochs: HashMap<String, Option<Id>>,
+    /// In the order of the tags that they were asked for.
+    epochs: Vec<Option<Id>>,
+}
+
+impl Seen {
+    /// Whether nothing purged these tags after the id, and nobody has forgotten when they were purged.
+    fn admit(&self, stored_at: Id) -> bool {
+        self.epochs.iter().all(|epoch| epoch.is_some_and(|epoch| epoch <= stored_at))
+    }
 }
 
 /// What a lookup found.
@@ -100,8 +108,8 @@ const TAG_PATTERN: &str = "tag-pattern";
 
 const NO_ARGUMENTS: &[&str] = &[];
 
-/// What `lookup.lua` answers: id, unique, era, epochs, newest pattern; nothing if the log is behind.
-type RawSeen = Option<(String, String, String, Vec<Option<String>>, String)>;
+/// What `lookup.lua` answers; nothing if the log is behind.
+type RawSeen = Option<Bytes>;
 
 /// What `get.lua` answers: the entry, how long it still has (ms), and the lease if it was asked for and there is no entry.
 type RawEntry = (Option<Bytes>, i64, Option<RawLease>);
@@ -175,15 +183,23 @@ impl RedisStore {
 
     async fn judge(&self, request: &LookupRequest, name: &str) -> Result<Verdict, StoreError> {
         let LookupRequest { namespace, key, tags, known, lease } = request;
-        let mut both = Pipeline::new();
+        let mut both = Pipeline::with_capacity(3);
         both.add_command(self.look(namespace, tags, *known));
-        both.add_command(script::GET.call(&entry_and_lease(name), &lease_arguments(*lease)));
-        let (seen, (value, left_ms, lease)): (RawSeen, RawEntry) = self.connection.ask(&both).await?;
+        let (seen, value, left_ms, lease) = if lease.is_none() && self.connection.keeps_order() {
+            // Two commands, between which another entry may come. Read in this order, it seems older than it is, or expired.
+            both.add_command(script::command("PTTL", name));
+            both.add_command(script::command("GET", name));
+            let (seen, left_ms, value): (RawSeen, i64, Option<Bytes>) = self.connection.ask(&both).await?;
+            (seen, value, left_ms, None)
+        } else {
+            both.add_command(script::GET.call(&entry_and_lease(name), &lease_arguments(*lease)));
+            let (seen, (value, left_ms, lease)): (RawSeen, RawEntry) = self.connection.ask(&both).await?;
+            (seen, value, left_ms, lease)
+        };
 
         let lease = lease.map(|raw| self.lease(raw)).transpose()?;
-        let Some(Seen { ticket, ban, mut epochs }) = self.seen(tags, seen)? else {
-            return Ok(Verdict::Behind { lease });
-        };
+        let Some(seen) = self.seen(tags.len(), seen)? else { return Ok(Verdict::Behind { lease }) };
+        let ticket = seen.ticket;
         let miss = |judged| Ok(Verdict::Miss { ticket, judged, lease });
         let Some(value) = value else { return miss(Bytes::new()) };
         let Some((head, payload)) = entry::read(&value) else {
@@ -195,24 +211,23 @@ impl RedisStore {
         if head.key != *key || head.ticket.era != ticket.era {
             return miss(judged);
         }
-
-        let unseen: Vec<String> = head.tags.iter().filter(|tag| !epochs.contains_key(*tag)).cloned().collect();
+        // All epochs that were asked for count: those of the entry, and those of the request that it may have been stored
+        // without.
+        let stored_at = id(head.ticket.at);
+        if !seen.admit(stored_at) {
+            return miss(judged);
+        }
+        let unseen = beyond(&head.tags, tags);
         if !unseen.is_empty() {
             let mut again = Pipeline::new();
             again.add_command(self.look(namespace, &unseen, *known));
             let (later,) = self.connection.ask(&again).await?;
-            let Some(later) = self.seen(&unseen, later)? else { return Ok(Verdict::Behind { lease }) };
-            if later.ticket.era != ticket.era {
+            let Some(later) = self.seen(unseen.len(), later)? else { return Ok(Verdict::Behind { lease }) };
+            if later.ticket.era != ticket.era || !later.admit(stored_at) {
                 return miss(judged);
             }
-            epochs.extend(later.epochs);
         }
-        // All that were asked for: those of the entry, and those of the request that it may have been stored without.
-        let stored_at = id(head.ticket.at);
-        if !epochs.values().all(|epoch| epoch.is_some_and(|epoch| epoch <= stored_at)) {
-            return miss(judged);
-        }
-        if ban.is_some_and(|newest| newest > stored_at) && self.is_banned(namespace, &head, ban).await? {
+        if seen.ban.is_some_and(|newest| newest > stored_at) && self.is_banned(namespace, &head, seen.ban).await? {
             return miss(judged);
         }
         let resident_ms = head.keep_ms.saturating_sub(left_ms);
@@ -392,19 +407,25 @@ impl RedisStore {
         Ok(Reading { continuity, records, cursor: self.position(&id, &unique)?, complete, oldest_ms })
     }
 
-    fn seen(&self, tags: &[String], raw: RawSeen) -> Result<Option<Seen>, StoreError> {
-        let Some((id, unique, era, epochs, ban)) = raw else { return Ok(None) };
-        let ticket = Ticket { at: self.position(&id, &unique)?, era: self.era(&era)? };
-        if epochs.len() != tags.len() {
+    fn seen(&self, tags: usize, raw: RawSeen) -> Result<Option<Seen>, StoreError> {
+        let Some(raw) = raw else { return Ok(None) };
+        let text = std::str::from_utf8(&raw).map_err(|_| self.nonsense("a log that isn't text"))?;
+        let mut words = text.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let ticket = Ticket { at: self.position(word(), word())?, era: self.era(word())? };
+        let ban = parse_id(word());
+        // An epoch that isn't an id is as good as none.
+        let epochs: Vec<_> = words.map(parse_id).collect();
+        if epochs.len() != tags {
             return Err(self.nonsense("another number of epochs than was asked for"));
         }
-        // An epoch that isn't an id is as good as none.
-        let epochs = epochs.into_iter().map(|epoch| epoch.and_then(|text| parse_id(&text)));
-        Ok(Some(Seen { ticket, ban: parse_id(&ban), epochs: tags.iter().cloned().zip(epochs).collect() }))
+        Ok(Some(Seen { ticket, ban, epochs }))
     }
 
     fn position(&self, id: &str, unique: &str) -> Result<Position, StoreError> {
-        format!("{id}-{unique}").parse().map_err(|_| self.nonsense("a log record that isn't ours"))
+        let parsed = parse_id(id).zip(u64::from_str_radix(unique, 16).ok());
+        let ((ms, seq), unique) = parsed.ok_or_else(|| self.nonsense("a log record that isn't ours"))?;
+        Ok(Position { ms, seq, unique })
     }
 
     fn era(&self, text: &str) -> Result<Era, StoreError> {
@@ -520,6 +541,15 @@ fn entry_and_lease(name: &str) -> [String; 2] {
 fn lease_arguments(asked: Option<LeaseRequest>) -> [String; 2] {
     let told = |asked: LeaseRequest| [asked.holder.to_string(), asked.ttl_ms.min(LEASE_MS_MAX).to_string()];
     asked.map_or_else(Default::default, told)
+}
+
+/// Those of the tags that aren't among the others.
+fn beyond(tags: &[String], others: &[String]) -> Vec<String> {
+    if tags == others {
+        return Vec::new(); // as it nearly always is
+    }
+    let others: HashSet<&String> = others.iter().collect();
+    tags.iter().filter(|tag| !others.contains(tag)).cloned().collect()
 }
 
 fn id(position: Position) -> Id {

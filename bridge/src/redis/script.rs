@@ -46,8 +46,16 @@ impl Script {
 
     /// Runs it on keys of one slot.
     pub(super) fn call(&self, keys: &[String], arguments: impl ToRedisArgs) -> Cmd {
-        let mut call = cmd("EVALSHA");
-        call.arg(self.0.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
+        let bytes = keys.iter().map(String::len).sum::<usize>();
+        let mut call = Cmd::with_capacity(keys.len() + 12, bytes + 256);
+        call.arg("EVALSHA").arg(self.0.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
         call
     }
+}
+
+/// A command about one key.
+pub(super) fn command(name: &str, key: &str) -> Cmd {
+    let mut command = Cmd::with_capacity(2, name.len() + key.len());
+    command.arg(name).arg(key);
+    command
 }
