@@ -17,6 +17,9 @@ pub enum Error {
     /// No call has this path.
     #[error("there is no call `{0}`; see bridge/README.md for those there are")]
     NotFound(String),
+    /// No webhook has this name.
+    #[error("no webhook has this name; they are in the bridge's settings, `[hooks.NAME]`")]
+    NoHook,
     /// The path is right and the method isn't.
     #[error("calls are made with POST, health is asked with GET")]
     MethodNotAllowed,
@@ -26,6 +29,9 @@ pub enum Error {
     /// The token doesn't allow it.
     #[error("this token doesn't allow {0}")]
     Forbidden(String),
+    /// A delivery to a webhook that isn't known to come from its sender.
+    #[error("{0}")]
+    Doubtful(&'static str),
     /// One address asks more often than it may.
     #[error("calls come more often than `--max-rate` allows; try again in a second")]
     TooOften,
@@ -59,11 +65,11 @@ impl Error {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoHook => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Doubtful(_) => StatusCode::FORBIDDEN,
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Present | Self::NoNumber => StatusCode::CONFLICT,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
@@ -78,9 +84,9 @@ impl Error {
         match self {
             Self::Malformed(_) | Self::MethodNotAllowed | Self::Slow(_) => "malformed",
             Self::TooLarge(_) => "too-large",
-            Self::NotFound(_) => "not-found",
+            Self::NotFound(_) | Self::NoHook => "not-found",
             Self::Unauthorized => "unauthorized",
-            Self::Forbidden(_) => "forbidden",
+            Self::Forbidden(_) | Self::Doubtful(_) => "forbidden",
             Self::Absent => "absent",
             Self::Present => "present",
             Self::NoNumber => "no-number",

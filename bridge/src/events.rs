@@ -5,12 +5,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::people::PurgeOrder;
+use crate::published::is_report;
 use crate::redis::{Event, Source};
 use crate::{Error, Service};
 
-/// How long an order that the store couldn't take waits before the next attempt, and how often it is tried. What a stream
-/// holds is tried for ever.
-const AGAIN: (Duration, usize) = (Duration::from_millis(200), 25);
+/// How often an order is tried that the store can't take. What a stream holds is tried for ever.
+const ATTEMPTS: usize = 25;
+
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Service {
     /// Carries out what comes from a source, until it ends.
@@ -41,6 +44,10 @@ impl Service {
 
     /// False if it should come again.
     async fn take(&self, source: &'static str, text: &[u8]) -> bool {
+        if is_report(text) {
+            self.metrics().event(source, "report"); // a bridge's own word: carrying it out would go round for ever
+            return true;
+        }
         let order: PurgeOrder = match serde_json::from_slice(text) {
             Ok(order) => order,
             Err(error) => {
@@ -49,18 +56,16 @@ impl Service {
                 return true;
             }
         };
-        for _ in 0..AGAIN.1 {
-            match self.order(&order).await {
-                Ok(_) => {
-                    self.metrics().event(source, "purged");
-                    return true;
-                }
-                Err(Error::Store(_)) => tokio::time::sleep(AGAIN.0).await,
-                Err(error) => {
-                    self.metrics().event(source, "refused");
-                    tracing::warn!(source, %error, "an event's purge order is refused");
-                    return true;
-                }
+        match self.insist(&order, ATTEMPTS).await {
+            Ok(()) => {
+                self.metrics().event(source, "purged");
+                return true;
+            }
+            Err(Error::Store(_)) => {}
+            Err(error) => {
+                self.metrics().event(source, "refused");
+                tracing::warn!(source, %error, "an event's purge order is refused");
+                return true;
             }
         }
         self.metrics().event(source, "lost");
@@ -70,5 +75,16 @@ impl Service {
             "the store took none of many attempts to purge by an event"
         );
         false
+    }
+
+    /// Carries an order out, again and again while the store fails.
+    pub(crate) async fn insist(&self, order: &PurgeOrder, attempts: usize) -> Result<(), Error> {
+        for _ in 1..attempts {
+            match self.order(order).await {
+                Err(Error::Store(_)) => tokio::time::sleep(PAUSE).await,
+                outcome => return outcome.map(|_| ()),
+            }
+        }
+        self.order(order).await.map(|_| ())
     }
 }

@@ -20,12 +20,14 @@
 pub mod access;
 mod error;
 mod events;
+pub mod hooks;
 mod http;
 mod leases;
 pub mod limits;
 pub mod mem;
 mod metrics;
 pub mod people;
+mod published;
 mod random;
 mod redis;
 mod server;
@@ -38,7 +40,11 @@ mod waiting;
 
 pub use error::Error;
 pub use mem::MemStore;
-pub use redis::{Address as RedisAddress, Event, RedisStore, Source, StoreTls, UnusableRedis, follow as follow_events};
+pub use published::{Teller, Tellers, Untold};
+pub use redis::{
+    Address as RedisAddress, Event, InRedis, Place as PublishPlace, RedisStore, Source, StoreTls, UnusableRedis,
+    follow as follow_events,
+};
 pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;
 pub use store::{Answer, Figures, KeyOf, LeaseLook, Reading, Store, StoreError};

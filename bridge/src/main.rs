@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use routecache_bridge::access::Access;
+use routecache_bridge::hooks::Hooks;
 use routecache_bridge::settings::{Address, LogFormat, Settings, told};
-use routecache_bridge::{Listener, Role, Service, StoreTls, StoreUrl, Tls, follow_events};
+use routecache_bridge::{InRedis, Listener, Role, Service, StoreTls, StoreUrl, Tellers, Tls, follow_events};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
@@ -93,6 +94,7 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
     let tokens = settings.tokens().map_err(|error| said(&error))?;
     let tls = settings.tls().map_err(|error| said(&error))?;
     settings.check_places(&tokens, tls.as_ref()).map_err(|error| said(&error))?;
+    let hooks = settings.hooks().map_err(|error| said(&error))?;
     let store_tls = settings.store_tls().map_err(|error| said(&error))?;
     let store = |error: &dyn std::error::Error| format!("the store: {}", told(error));
     let url = StoreUrl::parse(settings.store.as_deref().unwrap_or("mem://")).map_err(|error| store(&error))?;
@@ -102,7 +104,7 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
         return Ok(());
     }
     let access = Access::new(tokens);
-    let bridge = bridge.with_limits(settings.limits()).with_access(access.clone());
+    let bridge = bridge.with_limits(settings.limits()).with_access(access.clone()).with_hooks(hooks.clone());
 
     // Before the port is told: whoever reads it may send a signal at once.
     let listen_for = |kind, name: &str| signal(kind).map_err(|error| format!("{name}: {error}"));
@@ -121,17 +123,22 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
     if let Some(path) = &arguments.port_file {
         write_port(path, &listeners)?;
     }
-    for place in settings.places().iter().chain(&settings.admin_listen) {
+    for place in settings.places().iter().chain(&settings.admin_listen).chain(&settings.hooks_listen) {
         let address = listeners.iter().find_map(|listener| matching(listener, place));
         tracing::info!(store = %url, "listening on {}", address.unwrap_or_else(|| place.to_string()));
     }
     follow(&url, &settings, &store_tls, &bridge.service())?;
-    let reloading = Reload { arguments: arguments.clone(), access, tls, log: log.clone() };
+    publish(&url, &settings, &store_tls, &bridge.service())?;
+    let service = bridge.service();
+    let reloading = Reload { arguments: arguments.clone(), access, hooks, tls, log: log.clone() };
     let reloading = tokio::spawn(reloading.run(hung_up, bridge.service()));
     if !bridge.serve_at(listeners, stop).await {
         tracing::warn!("some calls were still under way and have been cut off");
     }
     reloading.abort();
+    if !service.told_all(settings.limits().drain).await {
+        tracing::warn!("some purges haven't been told to others");
+    }
     Ok(())
 }
 
@@ -149,13 +156,28 @@ fn follow(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service
     Ok(())
 }
 
+/// Tells others of purges in Redis.
+fn publish(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service) -> Result<(), String> {
+    let mut tellers = Tellers::default();
+    for place in settings.told_at() {
+        let StoreUrl::Redis(address) = url else {
+            return Err("`--publish-channel` and `--publish-stream` need a Redis to tell purges in".to_owned());
+        };
+        let teller = InRedis::new(address, tls, settings.store_timeout(), place);
+        tellers.add(service, teller.map_err(|error| format!("telling of purges: {}", told(&error)))?);
+    }
+    service.publish(tellers);
+    Ok(())
+}
+
 /// Everywhere at once; with an admin place of its own, the others serve gateways only.
 async fn listeners(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, String> {
     let role = if settings.admin_listen.is_some() { Role::Gateways } else { Role::All };
     let places = settings.places().into_iter().map(|place| (place, role));
     let admin = settings.admin_listen.clone().map(|place| (place, Role::Admin));
     let mut listeners = Vec::new();
-    for (place, role) in places.chain(admin) {
+    let hooks = settings.hooks_listen.clone().map(|place| (place, Role::Hooks));
+    for (place, role) in places.chain(admin).chain(hooks) {
         let failed = |error: io::Error| format!("{place}: {error}");
         listeners.push(match &place {
             Address::Tcp(address) => {
@@ -183,6 +205,7 @@ fn matching(listener: &Listener, place: &Address) -> Option<String> {
 struct Reload {
     arguments: Arguments,
     access: Access,
+    hooks: Hooks,
     tls: Option<Tls>,
     log: LogFilter,
 }
@@ -192,7 +215,7 @@ impl Reload {
         while hung_up.recv().await.is_some() {
             let outcome = self.reload();
             match &outcome {
-                Ok(()) => tracing::info!("tokens, certificates and the log's filter have been read again"),
+                Ok(()) => tracing::info!("tokens, hooks, certificates and the log's filter have been read again"),
                 Err(message) => tracing::error!("reading anew failed; what was read before goes on: {message}"),
             }
             service.report("settings", outcome.err());
@@ -204,10 +227,12 @@ impl Reload {
         let settings = settings(&self.arguments)?;
         let tokens = settings.tokens().map_err(|error| error.to_string())?;
         settings.check_places(&tokens, self.tls.as_ref()).map_err(|error| error.to_string())?;
+        let hooks = settings.hooks().map_err(|error| error.to_string())?;
         if let Some(tls) = &self.tls {
             tls.reload().map_err(|error| told(&error))?;
         }
         self.access.replace(tokens);
+        self.hooks.replace(&hooks);
         self.log.reload(log_filter(&settings)).map_err(|error| error.to_string())
     }
 }

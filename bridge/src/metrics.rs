@@ -40,6 +40,12 @@ struct FromSource {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ToPlace {
+    to: &'static str,
+    outcome: &'static str,
+}
+
 /// The figures of one bridge. Cloning is cheap and gives another handle to the same.
 #[derive(Clone)]
 pub struct Metrics {
@@ -50,6 +56,7 @@ pub struct Metrics {
     purged_tags: Counter,
     feed_lag: Histogram,
     events: Family<FromSource, Counter>,
+    published: Family<ToPlace, Counter>,
     /// Connections now.
     pub(crate) connections: Gauge<i64, AtomicI64>,
     /// Calls under way now, held polls among them.
@@ -81,6 +88,7 @@ impl Metrics {
         let purged_tags = Counter::default();
         let feed_lag = Histogram::new(exponential_buckets(1e-3, 2.0, 15));
         let events = Family::default();
+        let published = Family::default();
         let connections = Gauge::default();
         let under_way = Gauge::default();
         let store = StoreGauges::default();
@@ -100,6 +108,7 @@ impl Metrics {
             feed_lag.clone(),
         );
         registry.register("events", "Purges that came as events, by what became of them", Family::clone(&events));
+        registry.register("published", "Purges told to others, by what became of that", Family::clone(&published));
         registry.register("connections", "Connections now", Gauge::clone(&connections));
         registry.register("calls_under_way", "Calls under way now, held polls among them", Gauge::clone(&under_way));
         registry.register("store_up", "Whether the store's last call succeeded", Gauge::clone(&store.up));
@@ -122,6 +131,7 @@ impl Metrics {
             purged_tags,
             feed_lag,
             events,
+            published,
             connections,
             under_way,
             store,
@@ -157,6 +167,11 @@ impl Metrics {
     /// A purge came as an event.
     pub(crate) fn event(&self, source: &'static str, outcome: &'static str) {
         self.events.get_or_create(&FromSource { source, outcome }).inc();
+    }
+
+    /// A purge was told to others, or wasn't.
+    pub(crate) fn published(&self, to: &'static str, outcome: &'static str) {
+        self.published.get_or_create(&ToPlace { to, outcome }).inc();
     }
 
     /// How many calls of a kind ended in a way.

@@ -341,14 +341,19 @@ fn host_of(authority: &str) -> Option<String> {
 /// A value as the filter writes it into keys and implicit tags.
 fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
+    escape(value, &[], &mut out);
+    out
+}
+
+/// Appends a value as the filter does, who also escapes what could be taken for the text after it.
+pub(crate) fn escape(value: &str, stops: &[u8], out: &mut String) {
     for byte in value.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'{' | b'}' | b'!') {
+        if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'{' | b'}' | b'!') && !stops.contains(&byte) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
-    out
 }
 
 #[cfg(test)]

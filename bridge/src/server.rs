@@ -19,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::access::Access;
-use crate::http::{Front, Surroundings};
+use crate::hooks::Hooks;
+use crate::http::{Front, Shared, Surroundings};
 use crate::metrics::Metrics;
 use crate::tls::Tls;
 use crate::{Service, Store};
@@ -73,6 +74,8 @@ pub enum Role {
     Gateways,
     /// Those of people and programs.
     Admin,
+    /// Deliveries to webhooks.
+    Hooks,
 }
 
 /// A place where the bridge listens.
@@ -202,6 +205,7 @@ pub struct Bridge {
     service: Service,
     limits: Limits,
     access: Access,
+    hooks: Hooks,
     metrics: Metrics,
 }
 
@@ -209,8 +213,8 @@ impl Bridge {
     /// A bridge on this store, with the default limits and without tokens.
     pub fn new(store: impl Store) -> Self {
         let metrics = Metrics::new();
-        let access = Access::open();
-        Self { service: Service::new(store).with_metrics(metrics.clone()), limits: Limits::default(), access, metrics }
+        let service = Service::new(store).with_metrics(metrics.clone());
+        Self { service, limits: Limits::default(), access: Access::open(), hooks: Hooks::default(), metrics }
     }
 
     /// The same with other limits.
@@ -227,6 +231,13 @@ impl Bridge {
         self
     }
 
+    /// The same with these webhooks.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// The calls without HTTP.
     #[must_use]
     pub fn service(&self) -> Service {
@@ -239,7 +250,13 @@ impl Bridge {
     }
 
     fn surroundings(&self) -> Surroundings {
-        Surroundings::new(self.service.clone(), self.limits, self.access.clone(), self.metrics.clone())
+        Surroundings::new(Shared::new(
+            self.service.clone(),
+            self.limits,
+            self.access.clone(),
+            self.hooks.clone(),
+            self.metrics.clone(),
+        ))
     }
 
     /// Serves all calls at one address; see [`serve_at`](Self::serve_at).

@@ -17,6 +17,7 @@ use crate::leases::Leases;
 use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_name, check_namespace, check_tags};
 use crate::metrics::Metrics;
 use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
+use crate::published::Published;
 use crate::store::Figures;
 use crate::waiting::Waiting;
 use crate::{Error, KeyOf, Reading, Store, StoreError};
@@ -33,6 +34,7 @@ pub struct Service {
     /// What is amiss although calls are answered, by its source.
     amiss: Arc<Mutex<BTreeMap<&'static str, String>>>,
     metrics: Metrics,
+    published: Published,
     started: Instant,
 }
 
@@ -48,6 +50,7 @@ impl Service {
             failing: Arc::default(),
             amiss: Arc::default(),
             metrics: Metrics::new(),
+            published: Published::default(),
             started: Instant::now(),
         }
     }
@@ -71,6 +74,10 @@ impl Service {
         let amiss = self.amiss.lock().unwrap_or_else(PoisonError::into_inner);
         let told: Vec<String> = amiss.iter().map(|(source, what)| format!("{source}: {what}")).collect();
         (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -177,6 +184,7 @@ impl Service {
         let reply = self.noted(self.store.purge(request, patterns).await)?;
         self.metrics.purged(request.tags.len());
         self.waiting.wake(&request.namespace);
+        self.published.offer(request, patterns, &reply, &self.metrics);
         Ok(reply)
     }
 

@@ -1,5 +1,6 @@
 //! What can be set, and where: a flag, else an environment variable, else the file, else the default.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
 use crate::access::Tokens;
-use crate::{Limits, Source, StoreTls, Tls, TlsFiles};
+use crate::hooks::{HookSettings, Hooks};
+use crate::{Limits, PublishPlace, Source, StoreTls, Tls, TlsFiles};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,11 @@ settings! {
     /// Where people and programs call: purges, entries, keys, figures. By default at the same places as gateways
     #[arg(long, env = "ROUTECACHE_ADMIN_LISTEN", value_name = "PLACE")]
     admin_listen: Address,
+    /// Where webhooks are delivered, and nothing else is answered. By default where people and programs call
+    ///
+    /// May be beyond this machine without tokens: each hook asks for its own signature.
+    #[arg(long, env = "ROUTECACHE_HOOKS_LISTEN", value_name = "PLACE")]
+    hooks_listen: Address,
     /// Where the data is: mem://?bytes=256MiB, or a Redis: redis:// and rediss://[user:password@]host[:port][/database],
     /// several hosts between commas for a cluster, redis+sentinel://host:port,…/name, redis+unix:///path
     ///
@@ -126,6 +133,18 @@ settings! {
     /// A stream of the store's Redis: the field `order` of each item is a purge order, kept until it is carried out
     #[arg(long, env = "ROUTECACHE_EVENTS_STREAM", value_name = "KEY")]
     events_stream: String,
+    /// A channel of the store's Redis on which purges are told once they are done
+    #[arg(long, env = "ROUTECACHE_PUBLISH_CHANNEL", value_name = "NAME")]
+    publish_channel: String,
+    /// A stream of the store's Redis in which purges are told once they are done
+    #[arg(long, env = "ROUTECACHE_PUBLISH_STREAM", value_name = "KEY")]
+    publish_stream: String,
+    /// Purges that this stream keeps, about [default: 10000]
+    #[arg(long, env = "ROUTECACHE_PUBLISH_STREAM_MAX", value_name = "COUNT", value_parser = amount)]
+    publish_stream_max: usize,
+    /// Webhooks by name; in the file only.
+    #[arg(skip)]
+    hooks: BTreeMap<String, HookSettings>,
     /// File of tokens: lines of `<secret> <scopes> <namespaces> [name]`; ROUTECACHE_TOKENS may hold such lines too
     #[arg(long, env = "ROUTECACHE_TOKENS_FILE", value_name = "PATH")]
     tokens_file: PathBuf,
@@ -207,6 +226,29 @@ impl Settings {
     pub fn sources(&self) -> Vec<Source> {
         let channel = self.events_channel.clone().map(Source::Channel);
         channel.into_iter().chain(self.events_stream.clone().map(Source::Stream)).collect()
+    }
+
+    /// Where purges are told.
+    #[must_use]
+    pub fn told_at(&self) -> Vec<PublishPlace> {
+        let channel = self.publish_channel.clone().map(PublishPlace::Channel);
+        let items_max = self.publish_stream_max.unwrap_or(10_000) as u64;
+        let stream = self.publish_stream.clone().map(|key| PublishPlace::Stream { key, items_max });
+        channel.into_iter().chain(stream).collect()
+    }
+
+    /// The webhooks, with their secrets.
+    ///
+    /// # Errors
+    ///
+    /// When one can't be used, or could be delivered nowhere.
+    pub fn hooks(&self) -> Result<Hooks, Unusable> {
+        let hooks = Hooks::new(self.hooks.as_ref().unwrap_or(&BTreeMap::new()));
+        let hooks = hooks.map_err(|error| Unusable(error.to_string()))?;
+        if hooks.is_empty() && self.hooks_listen.is_some() {
+            return Err(Unusable("`--hooks-listen` is for webhooks, and the file has no `[hooks.NAME]`".to_owned()));
+        }
+        Ok(hooks)
     }
 
     /// What `rediss://` goes by.

@@ -161,8 +161,11 @@ impl Shared {
     }
 
     pub(super) async fn body(&self, request: http::Request<impl Incoming>) -> Result<Bytes, Error> {
-        let max = self.limits.body_bytes;
-        let too_large = || Error::TooLarge(format!("the body has more than {max} bytes; see `--max-body-bytes`"));
+        self.body_within(request, self.limits.body_bytes).await
+    }
+
+    pub(super) async fn body_within(&self, request: http::Request<impl Incoming>, max: usize) -> Result<Bytes, Error> {
+        let too_large = || Error::TooLarge(format!("the body has more than {max} bytes"));
         let announced =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: u64| bytes > max as u64) {

@@ -39,7 +39,7 @@ impl Front {
 
     pub(crate) fn of(&self, peer: Peer) -> FrontOf {
         FrontOf {
-            calls: (self.role != Role::Admin).then(|| self.calls.clone()),
+            calls: matches!(self.role, Role::All | Role::Gateways).then(|| self.calls.clone()),
             others: TowerToHyperService::new(self.router.clone().layer(Extension(peer))),
             peer,
         }

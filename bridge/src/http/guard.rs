@@ -14,25 +14,62 @@ use crate::Error;
 use crate::random::Random;
 use crate::server::Peer;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Characters of a request id that a client may choose.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
+/// Names calls, and keeps them within their rate.
 pub(super) async fn guard(State(calls): State<Surroundings>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
-    guarded(&calls.0, peer, request, async |request| next.run(request).await).await
+    let peer = peer(&request);
+    named(&calls.0, peer, request, async |request| next.run(request).await).await
 }
 
-/// Hands a call on with its grant, or refuses it.
+/// Says what whoever asks may do, and refuses those who show no token of ours.
+pub(super) async fn granted(State(calls): State<Surroundings>, request: Request, next: Next) -> Response {
+    let peer = peer(&request);
+    known(&calls.0, peer, request, async |request| next.run(request).await).await
+}
+
+/// Both.
 pub(super) async fn guarded<B>(
+    shared: &Shared,
+    peer: Option<IpAddr>,
+    request: http::Request<B>,
+    work: impl AsyncFnOnce(http::Request<B>) -> Response,
+) -> Response {
+    named(shared, peer, request, async |request| known(shared, peer, request, work).await).await
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().and_then(|peer| peer.0)
+}
+
+async fn known<B>(
+    shared: &Shared,
+    peer: Option<IpAddr>,
+    mut request: http::Request<B>,
+    work: impl AsyncFnOnce(http::Request<B>) -> Response,
+) -> Response {
+    let Some(grant) = shared.access.grant(bearer(request.headers())) else {
+        shared.metrics.ended("none", Error::Unauthorized.code(), None);
+        let id = request.headers().get(&REQUEST_ID);
+        tracing::info!(?peer, ?id, path = request.uri().path(), "refused: no token, or none of ours");
+        return refuse("none", &Error::Unauthorized);
+    };
+    request.extensions_mut().insert(grant);
+    work(request).await
+}
+
+async fn named<B>(
     shared: &Shared,
     peer: Option<IpAddr>,
     mut request: http::Request<B>,
     work: impl AsyncFnOnce(http::Request<B>) -> Response,
 ) -> Response {
     let id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let trace = trace_parent(request.headers()).cloned();
     let shown = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     // Calls are told at this level; for a span that nobody sees, nothing is written down.
@@ -43,12 +80,6 @@ pub(super) async fn guarded<B>(
             shared.metrics.ended("none", Error::TooOften.code(), None);
             return refuse("none", &Error::TooOften);
         }
-        let Some(grant) = shared.access.grant(bearer(request.headers())) else {
-            shared.metrics.ended("none", Error::Unauthorized.code(), None);
-            tracing::info!(?peer, ?id, path = request.uri().path(), "refused: no token, or none of ours");
-            return refuse("none", &Error::Unauthorized);
-        };
-        request.extensions_mut().insert(grant);
         work(request).await
     };
     let mut response = answer.instrument(span).await;

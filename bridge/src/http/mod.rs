@@ -5,6 +5,7 @@ mod front;
 mod gateways;
 mod guard;
 mod health;
+mod hooks;
 mod keys;
 mod people;
 mod rate;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::front::Front;
 use self::rate::Rates;
 use crate::access::Access;
+use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::server::Role;
 use crate::{Error, Limits, Service};
@@ -31,20 +33,27 @@ use crate::{Error, Limits, Service};
 #[derive(Clone)]
 pub(crate) struct Surroundings(Arc<Shared>);
 
-struct Shared {
+pub(crate) struct Shared {
     service: Service,
     limits: Limits,
     access: Access,
+    hooks: Hooks,
     metrics: Metrics,
     rates: Rates,
     /// Places for calls.
     free: Semaphore,
 }
 
-impl Surroundings {
-    pub(crate) fn new(service: Service, limits: Limits, access: Access, metrics: Metrics) -> Self {
+impl Shared {
+    pub(crate) fn new(service: Service, limits: Limits, access: Access, hooks: Hooks, metrics: Metrics) -> Self {
         let (free, rates) = (Semaphore::new(limits.requests), Rates::new(limits.rate));
-        Self(Arc::new(Shared { service, limits, access, metrics, rates, free }))
+        Self { service, limits, access, hooks, metrics, rates, free }
+    }
+}
+
+impl Surroundings {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
     }
 
     pub(crate) fn front(&self, role: Role) -> Front {
@@ -53,14 +62,18 @@ impl Surroundings {
 
     pub(crate) fn router(&self, role: Role) -> Router {
         let mut calls = Router::new();
-        if role != Role::Admin {
+        if matches!(role, Role::All | Role::Gateways) {
             calls = calls.merge(gateways::router());
         }
-        if role != Role::Gateways {
+        if matches!(role, Role::All | Role::Admin) {
             calls = calls.merge(health::figures()).merge(people::router()).merge(keys::router());
         }
         if role == Role::Admin {
             calls = calls.route(PURGE, post(people::purge));
+        }
+        let mut calls = calls.layer(from_fn_with_state(self.clone(), guard::granted));
+        if role != Role::Gateways {
+            calls = calls.merge(hooks::router()); // which ask for signatures instead
         }
         calls
             .layer(from_fn_with_state(self.clone(), guard::guard))

@@ -141,7 +141,8 @@ async fn hear_stream(mut connection: MultiplexedConnection, name: &str, told: &m
         }
         for item in items {
             let (done, outcome) = tokio::sync::oneshot::channel();
-            let order = item.get::<Vec<u8>>("order").unwrap_or_default();
+            // Purges that bridges tell of in the same stream are no orders; that is for whoever takes them to see.
+            let order = item.get::<Vec<u8>>("order").or_else(|| item.get("purged")).unwrap_or_default();
             if told.send(Event::Order(order, done)).await.is_err() {
                 return Ok(());
             }

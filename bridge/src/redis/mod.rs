@@ -18,6 +18,7 @@ mod connection;
 mod entry;
 mod events;
 mod keys;
+mod published;
 mod script;
 mod target;
 
@@ -36,6 +37,7 @@ pub use self::address::Address;
 use self::connection::{Connection, refused_with};
 use self::entry::Head;
 pub use self::events::{Event, Source, follow};
+pub use self::published::{InRedis, Place};
 pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
     FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,

@@ -161,7 +161,7 @@ async fn the_document_names_every_call_and_no_other() {
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
     for (path, calls) in paths {
-        let path = path.replace("{namespace}", "n").replace("{key}", "k");
+        let path = path.replace("{namespace}", "n").replace("{key}", "k").replace("{name}", "h");
         for method in calls.as_object().unwrap().keys().filter(|name| *name != "parameters") {
             let request = Request::builder().method(&*method.to_uppercase()).uri(&path).body(Body::empty()).unwrap();
             let response = bridge.router().oneshot(request).await.unwrap();
@@ -174,6 +174,7 @@ async fn the_document_names_every_call_and_no_other() {
         include_str!("../../src/http/keys.rs"),
         include_str!("../../src/http/people.rs"),
         include_str!("../../src/http/health.rs"),
+        include_str!("../../src/http/hooks.rs"),
         include_str!("../../api/src/lib.rs"),
     );
     let quoted = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("/v1/") || *text == "/metrics");

@@ -99,7 +99,7 @@ fn redis_is_reached_over_tls_with_certificates_of_both_sides() {
 }
 
 /// What bridge/README.md says the bridge needs.
-fn minimal_acl() -> Vec<String> {
+pub fn minimal_acl() -> Vec<String> {
     let text = include_str!("../../README.md");
     let line = text.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the README's ACL");
     line.split_whitespace().skip(1).map(str::to_owned).collect()
