@@ -112,7 +112,7 @@ impl<'a> At<'a> {
         };
         let mut seen: Vec<Self> = Vec::with_capacity(entries.len());
         for Entry { name, span, value } in entries {
-            let path = if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
+            let path = if self.path.is_empty() { name.clone() } else { [&self.path, ".", name].concat() };
             let entry = Self { node: value, name, name_span: *span, path };
             if seen.iter().any(|earlier| earlier.name == name) {
                 found.add_name(&entry, What::Twice(name.clone()));

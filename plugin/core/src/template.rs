@@ -266,16 +266,12 @@ impl Template {
                 }
                 '}' => return Err(TemplateError { at, len: 1, what: TemplateMistake::Unopened }),
                 '{' => {
-                    let mut inside = String::new();
-                    loop {
-                        match chars.next() {
-                            Some((_, '}')) => break,
-                            Some((_, char)) => inside.push(char),
-                            None => return Err(TemplateError { at, len: 1, what: TemplateMistake::Unclosed }),
-                        }
-                    }
+                    let Some((end, _)) = chars.find(|(_, char)| *char == '}') else {
+                        return Err(TemplateError { at, len: 1, what: TemplateMistake::Unclosed });
+                    };
+                    let inside = source.get(at.saturating_add(1)..end).unwrap_or_default();
                     let len = inside.len().saturating_add(2);
-                    let value = placeholder(&inside, item).map_err(|what| TemplateError { at, len, what })?;
+                    let value = placeholder(inside, item).map_err(|what| TemplateError { at, len, what })?;
                     if !literal.is_empty() {
                         parts.push(Part::Literal(std::mem::take(&mut literal)));
                     } else if matches!(parts.last(), Some(Part::Value(_))) {
