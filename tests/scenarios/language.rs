@@ -551,8 +551,8 @@ fn ten_thousand_rules_match_as_fast_as_ten() {
         (last("proxy_on_request_headers"), last("proxy_on_configure"))
     };
     let ((few, _), (many, loading)) = (fuel(10), fuel(10_000));
+    println!("fuel: hit among 10 rules {few}, among 10,000 {many}; loading 10,000: {loading}");
     assert!(many < few + few / 10, "a hit among 10 rules takes {few}, among 10,000 {many}");
     // About one unit for an instruction; measured, half a second.
     assert!(loading < 1_400_000_000, "{loading}");
-    println!("fuel: hit among 10 rules {few}, among 10,000 {many}; loading 10,000: {loading}");
 }

@@ -1,13 +1,14 @@
 //! Which rules a request meets: [`Router`].
 //!
 //! A request is held against *every* rule: the most specific cache rule answers it, and all purge rules that match
-//! apply, because a purge rule hidden behind a more specific one would mean stale data. So the templates stand in one tree
-//! for each host, by their segments, and all branches that a path fits are followed: where a tree has a text and a capture
-//! side by side, both. What that takes depends on the path and on the rules that it nearly meets, not on how many there are.
+//! apply, because a purge rule hidden behind a more specific one would mean stale data. `matchit` finds the template of a path
+//! in a time that doesn't grow with their number, but only one, and some it refuses side by side (`/s/{x}`, `/s/{*r}`). So
+//! each *shape* of template has a tree of its own: `/users/{id}` and `/carts/{id}` share one, `/users/me` stands in another.
+//! Templates of one shape that differ can't fit the same path, so asking the tree of each shape finds all.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::order::sorted;
 use crate::path::{Capture, PathTemplate, Segment};
@@ -17,20 +18,17 @@ use crate::policy::{Action, Rule};
 #[derive(Debug, Default)]
 pub struct Router {
     /// By host, by `*.` and what stands behind it, and under no name for every host.
-    hosts: HashMap<String, Branch>,
+    hosts: HashMap<String, Vec<Tree>>,
 }
 
-/// What may follow in a path.
-#[derive(Debug, Default)]
-struct Branch {
-    literals: HashMap<String, Branch>,
-    /// Captures with text before or behind them in their segment.
-    parts: BTreeMap<(String, String), Branch>,
-    capture: Option<Box<Branch>>,
-    /// Rules whose path takes whatever follows.
-    rest: Vec<Candidate>,
-    /// Rules whose path ends here.
-    end: Vec<Candidate>,
+/// The templates of one host that have one shape.
+#[derive(Debug)]
+struct Tree {
+    shape: String,
+    /// How many slashes a path has that fits; where its rest is captured, at least.
+    slashes: usize,
+    takes_rest: bool,
+    templates: matchit::Router<Vec<Candidate>>,
 }
 
 #[derive(Debug)]
@@ -75,29 +73,27 @@ impl Router {
     pub fn new(rules: &[Rule]) -> Self {
         let mut router = Self::default();
         for ((index, rule), rank) in rules.iter().enumerate().zip(ranks(rules)) {
-            let mut branch = router.hosts.entry(rule.host.clone().unwrap_or_default()).or_default();
-            let mut takes_rest = false;
-            for segment in &rule.path.segments {
-                branch = match segment {
-                    Segment::Literal(text) => branch.literals.entry(text.clone()).or_default(),
-                    Segment::Capture(before, after) if before.is_empty() && after.is_empty() => {
-                        branch.capture.get_or_insert_default()
-                    }
-                    Segment::Capture(before, after) => branch.parts.entry((before.clone(), after.clone())).or_default(),
-                    Segment::Rest => {
-                        takes_rest = true;
-                        break;
-                    }
-                };
-            }
-            let rules = if takes_rest { &mut branch.rest } else { &mut branch.end };
-            rules.push(Candidate {
+            let trees = router.hosts.entry(rule.host.clone().unwrap_or_default()).or_default();
+            let candidate = || Candidate {
                 index,
                 captures: rule.path.captures.clone(),
                 methods: rule.methods.clone(),
                 purges: matches!(rule.action, Action::Purge(_)),
                 rank,
-            });
+            };
+            let (shape, template) = (shape(&rule.path), template(&rule.path));
+            let tree = trees.iter_mut().find(|tree| tree.shape == shape);
+            // The first of its shape; or refused beside others, where both have text around a capture, and as right alone.
+            if !tree.is_some_and(|tree| tree.insert(&template, &candidate)) {
+                let mut tree = Tree {
+                    slashes: rule.path.segments.len(),
+                    takes_rest: rule.path.segments.last() == Some(&Segment::Rest),
+                    shape,
+                    templates: matchit::Router::new(),
+                };
+                tree.insert(&template, &candidate);
+                trees.push(tree);
+            }
         }
         router
     }
@@ -155,11 +151,14 @@ impl Router {
                 visit(rule, values);
             }
         };
-        let Some(path) = path.strip_prefix('/') else { return };
-        let mut values = Vec::new();
+        let slashes = path.bytes().filter(|byte| *byte == b'/').count();
         let mut walk = |host: &str| {
-            if let Some(branch) = self.hosts.get(host) {
-                branch.walk(Some(path), &mut values, &mut visit);
+            for tree in self.hosts.get(host).into_iter().flatten() {
+                let long_enough = tree.slashes == slashes || tree.takes_rest && tree.slashes < slashes;
+                if let Some(found) = long_enough.then(|| tree.templates.at(path).ok()).flatten() {
+                    let values: Vec<&str> = found.params.iter().map(|(_, value)| value).collect();
+                    found.value.iter().for_each(|rule| visit(rule, &values));
+                }
             }
         };
         walk("");
@@ -171,38 +170,48 @@ impl Router {
     }
 }
 
-impl Branch {
-    /// Visits every rule whose path this is; `rest` is what follows the last `/`, if there was one.
-    fn walk<'r, 'p>(
-        &'r self,
-        rest: Option<&'p str>,
-        values: &mut Vec<&'p str>,
-        visit: &mut dyn FnMut(&'r Candidate, &[&'p str]),
-    ) {
-        let Some(rest) = rest else {
-            self.end.iter().for_each(|rule| visit(rule, values));
-            return;
-        };
-        let (segment, after) = rest.split_once('/').map_or((rest, None), |(segment, after)| (segment, Some(after)));
-        if let Some(branch) = self.literals.get(segment) {
-            branch.walk(after, values, visit);
-        }
-        let captures = self.capture.iter().map(|branch| ("", "", &**branch));
-        let parts = self.parts.iter().map(|((before, behind), branch)| (before.as_str(), behind.as_str(), branch));
-        for (before, behind, branch) in parts.chain(captures) {
-            let value = segment.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                values.push(value);
-                branch.walk(after, values, visit);
-                values.pop();
+impl Tree {
+    /// Puts a rule under a template; false where `matchit` refuses it beside others.
+    fn insert(&mut self, template: &str, rule: &dyn Fn() -> Candidate) -> bool {
+        // A template, read as a path, fits itself and no other of its shape.
+        match self.templates.at_mut(template) {
+            Ok(found) => {
+                found.value.push(rule());
+                true
             }
-        }
-        if !rest.is_empty() && !self.rest.is_empty() {
-            values.push(rest);
-            self.rest.iter().for_each(|rule| visit(rule, values));
-            values.pop();
+            Err(_) => self.templates.insert(template, vec![rule()]).is_ok(),
         }
     }
+}
+
+/// A path as `matchit` writes it. Names of captures stay with the rules, so that paths that differ only there are one; its
+/// texts have no braces.
+fn template(path: &PathTemplate) -> String {
+    let mut template = String::with_capacity(path.source().len());
+    for segment in &path.segments {
+        match segment {
+            Segment::Literal(text) => template.extend(["/", text]),
+            Segment::Capture(before, after) => template.extend(["/", before, "{x}", after]),
+            Segment::Rest => template.push_str("/{*x}"),
+        }
+    }
+    template
+}
+
+/// The kinds of a path's segments, with how long the texts beside captures are: of two that are equally long, and not the
+/// same, a segment has one at most.
+fn shape(path: &PathTemplate) -> String {
+    let mut shape = String::new();
+    for segment in &path.segments {
+        match segment {
+            Segment::Literal(_) => shape.push('/'),
+            Segment::Capture(before, after) => {
+                shape.extend(["/", &"-".repeat(before.len()), "{}", &"-".repeat(after.len())]);
+            }
+            Segment::Rest => shape.push_str("/{*}"),
+        }
+    }
+    shape
 }
 
 /// The place of each rule in the order of specificity: by host (one, then `*.example.com` before `*.com`, then every host),
@@ -276,6 +285,8 @@ pub fn normal_path(path: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::policy::{Mode, PurgeRule};
 
@@ -406,6 +417,79 @@ mod tests {
             assert_eq!(router.find("GET", &host, &path, &meets).cache.map(|found| found.rule), Some(n));
             assert_eq!(looked_at.get(), 1, "{n}");
         }
+    }
+
+    /// What the captures of a template take from a path, segment by segment.
+    fn taken<'p>(template: &PathTemplate, path: &'p str) -> Option<Vec<&'p str>> {
+        let (mut values, mut left) = (Vec::new(), path);
+        for segment in &template.segments {
+            left = left.strip_prefix('/')?;
+            let (one, others) = left.split_at(left.find('/').unwrap_or(left.len()));
+            let value = match segment {
+                Segment::Literal(text) => {
+                    left = others;
+                    if text != one {
+                        return None;
+                    }
+                    continue;
+                }
+                Segment::Capture(before, after) => {
+                    left = others;
+                    one.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?
+                }
+                Segment::Rest => std::mem::take(&mut left),
+            };
+            if value.is_empty() {
+                return None;
+            }
+            values.push(value);
+        }
+        left.is_empty().then_some(values)
+    }
+
+    fn templates() -> impl Strategy<Value = String> {
+        let texts = || prop::sample::select(vec!["", "", "a", "b", "ab", "ba", ".", "-a"]);
+        let capture = (texts(), texts()).prop_map(|(before, after)| format!("{before}{{}}{after}"));
+        let segment = prop_oneof![3 => texts().prop_map(str::to_owned), 4 => capture];
+        (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(mut segments, takes_rest)| {
+            if takes_rest || segments.is_empty() {
+                segments.push("{*}".to_owned());
+            }
+            for (number, segment) in segments.iter_mut().enumerate() {
+                *segment = segment.replace('}', &format!("c{number}}}"));
+            }
+            format!("/{}", segments.join("/"))
+        })
+    }
+
+    proptest! {
+        /// Whatever templates stand beside each other, and in whatever order they came.
+        #[test]
+        fn the_trees_find_what_a_look_at_every_rule_finds(
+            templates in prop::collection::vec(templates(), 1..24),
+            paths in prop::collection::vec("/?([ab.]{0,3}/){0,3}[ab.\\-é{}*]{0,4}", 1..24),
+        ) {
+            let rules: Vec<Rule> = templates.iter().map(|template| purge(template)).collect();
+            let router = Router::new(&rules);
+            for path in paths.iter().chain(&templates) {
+                let mut found: Vec<_> =
+                    router.find("PUT", "h", path, &|_| true).purges.into_iter().map(|one| (one.rule, one.values)).collect();
+                found.sort_unstable();
+                let fits = |(index, rule): (usize, &Rule)| Some((index, taken(&rule.path, path)?));
+                let expected: Vec<_> = rules.iter().enumerate().filter_map(fits).collect();
+                prop_assert_eq!(found, expected, "{} of {:?}", path, templates);
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_may_have_as_many_captures_as_are_allowed() {
+        let path = |count: usize| (0..count).map(|number| format!("/{{c{number}}}")).collect::<String>();
+        let rules = [purge(&path(25)), purge(&format!("{}/{{*rest}}", path(24)))];
+        let found = Router::new(&rules).find("PUT", "h", &"/1".repeat(25), &|_| true).purges.len();
+        assert_eq!(found, 2);
+        let many = PathTemplate::parse(&path(26)).unwrap_err();
+        assert_eq!(many.what, crate::path::PathMistake::TooManyCaptures);
     }
 
     #[test]

@@ -17,6 +17,9 @@ const KINDS: [(&str, &str); 4] = [
     ("slug", "[a-z0-9]+(-[a-z0-9]+)*"),
 ];
 
+/// Captures of a path, at most; `matchit` panics at its 26th.
+const CAPTURES_MAX: usize = 25;
+
 /// A parsed path template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate {
@@ -75,6 +78,8 @@ pub enum PathMistake {
     RestNotLast,
     /// A name that comes twice.
     Twice(String),
+    /// More captures than [`CAPTURES_MAX`].
+    TooManyCaptures,
     /// A query or fragment.
     NotPath(char),
     /// A character that a path never has as it stands.
@@ -95,6 +100,7 @@ impl fmt::Display for PathMistake {
             Self::TwoInOneSegment => f.write_str("there are two captures in one segment of the path"),
             Self::RestNotLast => f.write_str("`{*…}` must be the whole last segment of the path"),
             Self::Twice(name) => write!(f, "the path captures `{{{name}}}` twice"),
+            Self::TooManyCaptures => write!(f, "the path has more than {CAPTURES_MAX} captures"),
             Self::NotPath(char) => write!(f, "`{char}` can't be part of a path"),
             Self::BadChar(char) => write!(f, "`{}` never stands in a path as it is", char.escape_debug()),
         }
@@ -115,6 +121,7 @@ impl PathMistake {
             Self::TwoInOneSegment => "capture the whole segment under one name",
             Self::RestNotLast => "move it to the end, such as `/files/{*path}`, or use `{path}` for one segment",
             Self::Twice(_) => "give each capture a name of its own",
+            Self::TooManyCaptures => "end it with `{*rest}`, and let the origin read what that takes",
             Self::NotPath(_) => "leave it out; `cache.query` says which parameters count",
             Self::BadChar(_) => "write it as requests do, percent-encoded, such as `%20`",
         }
@@ -227,6 +234,8 @@ impl PathTemplate {
             Some(PathMistake::Twice(name.to_owned()))
         } else if is_rest && !(before.is_empty() && after.is_empty()) {
             Some(PathMistake::RestNotLast)
+        } else if self.captures.len() >= CAPTURES_MAX {
+            Some(PathMistake::TooManyCaptures)
         } else {
             None
         };
