@@ -121,7 +121,7 @@ fn measure(folder: &Path) -> Outcome<f64> {
         set.read_exact(&mut [0; 5])?;
     }
     let many: Vec<String> = (0..TAGS).map(|tag| format!("tag:{tag}")).collect();
-    let one = ["user:%d".to_owned()];
+    let (one, one_of_them) = (["user:%d".to_owned()], ["user:0".to_owned()]);
     for number in 0..KEYS {
         fill(servers[0].address, &one_of(&lookup("one:%d", &one), number), &body)?;
     }
@@ -141,6 +141,7 @@ fn measure(folder: &Path) -> Outcome<f64> {
     };
     let mut variants = [
         variant("bridge, lookup, 1 tag", 0, ["POST", LOOKUP, &lookup("one:%d", &one)], KEYS),
+        variant("the same, all for one key", 0, ["POST", LOOKUP, &lookup("one:0", &one_of_them)], 1),
         variant("bridge, lookup, 100 tags", 0, ["POST", LOOKUP, &lookup("many:%d", &many)], KEYS / 10),
         variant("webdis, GET", 1, ["GET", "/GET/menu:%d", ""], KEYS),
     ];
@@ -169,7 +170,7 @@ fn measure(folder: &Path) -> Outcome<f64> {
     }
     direct(&redis)?;
     paced_lookups(&servers[0], redis_at, &lookup("one:%d", &one), variants[0].rate() / 2.0)?;
-    let [one_tag, _, get] = &variants;
+    let [one_tag, .., get] = &variants;
     let with_redis = (get.cpu + get.redis).as_secs_f64()
         / as_f64(get.requests)
         / ((one_tag.cpu + one_tag.redis).as_secs_f64() / as_f64(one_tag.requests));

@@ -33,6 +33,7 @@ mod redis;
 mod server;
 mod service;
 pub mod settings;
+mod sharing;
 mod store;
 mod tls;
 mod url;

@@ -53,6 +53,7 @@ pub struct Metrics {
     seconds: Family<Call, Histogram, fn() -> Histogram>,
     calls: Family<Outcome, Counter>,
     bytes: Family<Way, Counter>,
+    shared: Counter,
     purged_tags: Counter,
     feed_lag: Histogram,
     events: Family<FromSource, Counter>,
@@ -85,6 +86,7 @@ impl Metrics {
             Family::new_with_constructor((|| Histogram::new(exponential_buckets(50e-6, 2.0, 16))) as fn() -> Histogram);
         let calls = Family::default();
         let bytes = Family::default();
+        let shared = Counter::default();
         let purged_tags = Counter::default();
         let feed_lag = Histogram::new(exponential_buckets(1e-3, 2.0, 15));
         let events = Family::default();
@@ -100,6 +102,11 @@ impl Metrics {
         );
         registry.register("calls", "Calls by what came of them", Family::clone(&calls));
         registry.register_with_unit("payload", "Bytes of entries, in and out", Unit::Bytes, Family::clone(&bytes));
+        registry.register(
+            "shared_lookups",
+            "Lookups that another's call to the store answered",
+            Counter::clone(&shared),
+        );
         registry.register("purged_tags", "Tags that were purged", Counter::clone(&purged_tags));
         registry.register_with_unit(
             "feed_lag",
@@ -128,6 +135,7 @@ impl Metrics {
             seconds,
             calls,
             bytes,
+            shared,
             purged_tags,
             feed_lag,
             events,
@@ -154,6 +162,11 @@ impl Metrics {
     /// Bytes of an entry went out.
     pub(crate) fn went(&self, bytes: usize) {
         self.bytes.get_or_create(&Way { way: "out" }).inc_by(bytes as u64);
+    }
+
+    /// Another's call answered a lookup.
+    pub(crate) fn shared(&self) {
+        self.shared.inc();
     }
 
     pub(crate) fn purged(&self, tags: usize) {

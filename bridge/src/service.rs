@@ -18,6 +18,7 @@ use crate::limits::{HOLD_MS_MAX, KEEP_MS_MAX, check_key, check_name, check_names
 use crate::metrics::Metrics;
 use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::published::Published;
+use crate::sharing::Sharing;
 use crate::store::Figures;
 use crate::waiting::Waiting;
 use crate::{Error, KeyOf, Reading, Store, StoreError};
@@ -28,6 +29,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     waiting: Arc<Waiting>,
     leases: Arc<Leases>,
+    sharing: Arc<Sharing>,
     stopping: watch::Sender<bool>,
     /// Whether the last call to the store failed: the log tells of changes, not of each call.
     failing: Arc<AtomicBool>,
@@ -46,6 +48,7 @@ impl Service {
             waiting: Arc::new(Waiting::new(Arc::clone(&store))),
             leases: Arc::new(Leases::new(Arc::clone(&store))),
             store,
+            sharing: Arc::default(),
             stopping: watch::Sender::new(false),
             failing: Arc::default(),
             amiss: Arc::default(),
@@ -100,7 +103,7 @@ impl Service {
         *self.stopping.borrow()
     }
 
-    /// Looks an entry up; the bytes are a hit's payload.
+    /// Looks an entry up, perhaps by a call to the store that others share; the bytes are a hit's payload.
     ///
     /// # Errors
     ///
@@ -112,7 +115,8 @@ impl Service {
         if request.lease.is_some_and(|lease| lease.ttl_ms == 0) {
             return Err(Error::Malformed("`ttl_ms` is 0; a lease lasts at least a millisecond".to_owned()));
         }
-        self.noted(self.store.lookup(request).await)
+        let call = async || self.store.lookup(request).await;
+        self.noted(self.sharing.look_up(request, call, || self.metrics.shared()).await)
     }
 
     /// Stores an entry.

@@ -134,7 +134,7 @@ impl Reading {
 }
 
 /// Why a store gave no answer. What it did is unknown.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// It took too long.
     #[error("no answer from Redis at {at} within {} ms", within.as_millis())]

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_api::{Continuity, Era, FeedRequest, LookupReply, Pattern, PurgeRequest, StoreReply, StoreRequest, Ticket};
+use bridge_api::{
+    Continuity, Era, FeedRequest, LookupReply, LookupRequest, Pattern, PurgeRequest, StoreReply, StoreRequest, Ticket,
+};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::{Commands, cmd};
-use routecache_bridge::{RedisStore, Store};
+use routecache_bridge::{RedisStore, Service, Store};
 
 use crate::support::{NAMESPACE, RedisServer, Rig, redis_store};
 
@@ -57,6 +60,22 @@ async fn a_lookup_only_reads() {
         (1, 1),
         "the entry, not by a script"
     );
+}
+
+#[tokio::test]
+async fn a_burst_of_one_lookup_is_two_round_trips() {
+    let server = Arc::new(RedisServer::start());
+    let rig = Rig::on_redis(&server, 1000, NAMESPACE);
+    rig.fill("k", &["a"]).await;
+    let service = Service::new(redis_store(&server.url(), Duration::from_secs(2)));
+    let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec!["a".into()]);
+    let asked = LookupRequest { namespace, key, tags, known: None, lease: None };
+    service.lookup(&asked).await.unwrap();
+    let before = calls(&rig);
+    for answer in join_all((0..500).map(|_| service.lookup(&asked))).await {
+        assert!(matches!(answer, Ok((LookupReply::Hit { .. }, _))));
+    }
+    assert_eq!(more_calls(&rig, &before, "get"), 2, "the first's, and one that was sent after the others had come");
 }
 
 #[tokio::test]
@@ -220,7 +239,7 @@ async fn a_log_that_is_something_else_is_an_error_and_not_a_hit() {
     let rig = Rig::redis();
     rig.fill("k", &["a"]).await;
     rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:log", "x"));
-    let asked = bridge_api::LookupRequest {
+    let asked = LookupRequest {
         namespace: NAMESPACE.into(),
         key: "k".into(),
         tags: vec![],
@@ -272,7 +291,7 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
     let store: Arc<RedisStore> = Arc::new(redis_store(&server.url(), Duration::from_secs(5)));
     let origin = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let lookup = bridge_api::LookupRequest {
+    let lookup = LookupRequest {
         namespace: NAMESPACE.into(),
         key: "k".into(),
         tags: vec!["a".into()],
