@@ -1,25 +1,30 @@
 //! `routecache warm`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use clap::Args;
+use routecache_core::fields::Fields;
+use routecache_core::warm::Came;
 
 use crate::failure::Failure;
 use crate::http::Server;
+use crate::progress::Progress;
 
 /// Requests that are under way at once, at most.
 const AT_ONCE_MAX: u16 = 64;
 
 /// Asks a gateway for each URL of a list, so that it has them
 ///
-/// A line is a path, `/menu`, or a URL, `https://shop.example/menu`, whose host is then asked for; lines that begin with `#`
-/// are passed over. What a rule doesn't cache isn't, as for any request.
+/// A line is a path, `/menu`, or a URL, `https://shop.example/menu`, whose host is then asked for, and with `X-Forwarded-Proto` its
+/// scheme, which counts if the gateway trusts who asks; lines that begin with `#` are passed over. What a rule doesn't cache isn't,
+/// as for any request.
 #[derive(Args)]
 pub struct Arguments {
-    /// The list; `-` isn't taken
+    /// The list; `-` for standard input
     file: PathBuf,
 
     /// The gateway: `http://host:port` or `unix:/path`
@@ -31,46 +36,87 @@ pub struct Arguments {
     at_once: u16,
 }
 
+/// What came of the lines so far.
+struct Tally {
+    hits: usize,
+    stored: usize,
+    /// Answered, and not by the cache nor for it.
+    unstored: usize,
+    failed: usize,
+    progress: Progress,
+}
+
 /// Asks for all of them, says what came of each, and fails if one came to nothing.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let text = fs::read_to_string(&arguments.file).map_err(|error| Failure::Unread(arguments.file.clone(), error))?;
+    let read = if arguments.file == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(&arguments.file)
+    };
+    let text = read.map_err(|error| Failure::Unread(arguments.file.clone(), error))?;
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let waiting = Mutex::new(lines.iter());
-    let failed = Mutex::new(0_usize);
+    let tally = Mutex::new(Tally { hits: 0, stored: 0, unstored: 0, failed: 0, progress: Progress::new() });
     std::thread::scope(|scope| {
         for _ in 0..arguments.at_once {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some(line) = next else { return };
-                    if let Err(why) = ask(&arguments.gateway, line) {
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                        eprintln!("{line}: {why}");
-                    }
+                    let came = ask(&arguments.gateway, line);
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).add(line, came, lines.len());
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("asked for {}, {failed} of them in vain", lines.len());
+    let Tally { hits, stored, unstored, failed, progress } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    drop(progress);
+    println!("asked for {}: {stored} stored, {hits} hit, {unstored} not stored, {failed} failed", lines.len());
     if failed == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 
-fn ask(gateway: &Server, line: &str) -> Result<(), String> {
-    let (host, target) = match line.split_once("://") {
-        Some((_, rest)) => {
-            let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-            (Some(host), path)
+impl Tally {
+    /// Counts a line, and says what came of it.
+    fn add(&mut self, line: &str, came: Result<(u16, String), String>, of: usize) {
+        self.progress.clear();
+        match came {
+            Ok((status, cache)) => {
+                println!("{status} {line}  {cache}");
+                let said: &[(&[u8], &[u8])] = &[(b"cache-status", cache.as_bytes())];
+                let kept = Came::of(&Fields::from_pairs(said.to_vec()), status, 0) == Came::Stored;
+                let is_hit = kept && cache.rsplit(',').next().is_some_and(|ours| ours.contains("; hit"));
+                match (status, kept, is_hit) {
+                    (400.., ..) => self.failed += 1,
+                    (_, _, true) => self.hits += 1,
+                    (_, true, false) => self.stored += 1,
+                    (_, false, false) => self.unstored += 1,
+                }
+            }
+            Err(why) => {
+                self.failed += 1;
+                eprintln!("{line}: {why}");
+            }
         }
-        None => (None, line),
+        let done = self.hits + self.stored + self.unstored + self.failed;
+        self.progress.show(u64::try_from(done).unwrap_or(u64::MAX), u64::try_from(of).unwrap_or(u64::MAX), "asked for");
+    }
+}
+
+/// The status of the answer, and what it says of the cache.
+fn ask(gateway: &Server, line: &str) -> Result<(u16, String), String> {
+    let (scheme, host, target) = match line.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+            (Some(scheme), Some(host), path)
+        }
+        None => (None, None, line),
     };
     if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is neither a path nor a URL".to_owned());
     }
-    let fields: Vec<_> = host.iter().map(|host| ("host", *host)).collect();
+    let scheme = scheme.map(|scheme| ("x-forwarded-proto", scheme));
+    let fields: Vec<_> = host.map(|host| ("host", host)).into_iter().chain(scheme).collect();
     let answer = gateway.ask("GET", target, &fields, b"").map_err(|error| error.to_string())?;
-    let status = answer.field("cache-status").unwrap_or("no Cache-Status");
-    println!("{} {line}  {status}", answer.status);
-    if answer.status < 400 { Ok(()) } else { Err(format!("answered with {}", answer.status)) }
+    Ok((answer.status, answer.field("cache-status").unwrap_or("no Cache-Status").to_owned()))
 }

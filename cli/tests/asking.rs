@@ -88,17 +88,19 @@ fn warm_asks_the_gateway_for_each_line() {
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let heard = std::thread::spawn(move || {
         let mut heard = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..5 {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let count = stream.read(&mut request).unwrap();
             let request = String::from_utf8_lossy(&request[..count]).into_owned();
-            let status = if request.contains("/gone") { "404 Not Found" } else { "200 OK" };
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\ncache-status: routecache; fwd=uri-miss; stored\r\ncontent-length: 0\r\n\r\n"
-            )
-            .unwrap();
+            let (status, told) = match request.split(' ').nth(1) {
+                Some("/gone") => ("404 Not Found", "fwd=uri-miss; detail=status"),
+                Some("/mine") => ("200 OK", "fwd=bypass; detail=cookie"),
+                Some("/known") => ("200 OK", "hit; ttl=3; detail=worker"),
+                _ => ("200 OK", "fwd=uri-miss; stored"),
+            };
+            write!(stream, "HTTP/1.1 {status}\r\ncache-status: routecache; {told}\r\ncontent-length: 0\r\n\r\n")
+                .unwrap();
             heard.push(request);
         }
         heard.sort();
@@ -106,15 +108,16 @@ fn warm_asks_the_gateway_for_each_line() {
     });
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list");
-    std::fs::write(&list, "# mornings\n/menu\n\nhttps://shop.example/cart?x=1\n/gone\n").unwrap();
+    std::fs::write(&list, "# mornings\n/menu\n\nhttps://shop.example/cart?x=1\n/gone\n/mine\n/known\n").unwrap();
     let output = routecache(&["warm", list.to_str().unwrap(), "--gateway", &gateway, "--at-once", "1"]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
         told.contains("200 /menu  routecache; fwd=uri-miss; stored")
-            && told.ends_with("asked for 3, 1 of them in vain\n"),
+            && told.ends_with("asked for 5: 2 stored, 1 hit, 1 not stored, 1 failed\n"),
         "{told}"
     );
     let heard = heard.join().unwrap();
     assert!(heard[0].starts_with("GET /cart?x=1 HTTP/1.1") && heard[0].contains("host: shop.example"), "{heard:?}");
+    assert!(heard[0].contains("x-forwarded-proto: https") && !heard[4].contains("x-forwarded-proto"), "{heard:?}");
 }

@@ -1,6 +1,7 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
 use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy};
+use routecache_core::warm::{URLS_MAX, Url, Warm};
 
 use crate::Environment;
 use crate::lock;
@@ -8,9 +9,9 @@ use crate::mistake::{Mistake, Wanted, What};
 use crate::resources;
 use crate::rule::{self, Defaults};
 use crate::terms;
-use crate::tree::{Kind, Node};
+use crate::tree::{Kind, Node, shorten};
 use crate::ttl::Buckets;
-use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, Words};
+use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, WARM, Words};
 use crate::walk::{At, Fields, Found, Range};
 
 /// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
@@ -72,6 +73,7 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
         background: background(fields.get("background"), found),
+        warm: warm(fields, found),
         limits,
         window_ms,
         serves_unheard,
@@ -107,7 +109,7 @@ fn namespace(at: Option<&At<'_>>, env: Environment<'_>, found: &mut Found) -> Na
             word_or_mistake(text, at.said()).map_err(|what| found.add(at, what)).ok()
         });
         let given = env(variable).and_then(|text| {
-            let said = format!("{variable}={}", crate::tree::shorten(&text));
+            let said = format!("{variable}={}", shorten(&text));
             word_or_mistake(&text, said).map_err(|what| found.add_environment(what)).ok()
         });
         given.or(written).unwrap_or_else(|| default.to_owned())
@@ -182,6 +184,35 @@ fn background(at: Option<&At<'_>>, found: &mut Found) -> Option<Background> {
             .and_then(|at| at.duration_ms(&BACKGROUND_TIMEOUT, found))
             .unwrap_or(default.timeout_ms),
     })
+}
+
+/// `warm: […]`, or a map with the list in it.
+fn warm(root: &Fields<'_>, found: &mut Found) -> Warm {
+    let Some(at) = root.get("warm") else { return Warm::default() };
+    if root.get("background").is_some_and(At::is_off) {
+        found.add_name(at, What::WarmWithoutBackground);
+    }
+    let (list, on_reload) = match at.node.kind {
+        Kind::Map(_) => {
+            let Some(fields) = at.fields(&WARM, found) else { return Warm::default() };
+            let on_reload = fields.get("on_reload").and_then(|at| terms::on_off(at, found)).unwrap_or(false);
+            (fields.need("urls", "urls: [\"https://shop.example/menu\"]", found).cloned(), on_reload)
+        }
+        _ => (Some(at.clone()), false),
+    };
+    let texts = list.as_ref().and_then(|list| list.texts(found)).unwrap_or_default();
+    if let Some(list) = list.filter(|_| texts.len() > URLS_MAX) {
+        found.add(&list, What::TooMany { field: "warm", max: URLS_MAX });
+        return Warm::default();
+    }
+    let mut urls = Vec::new();
+    for (at, text) in texts {
+        match Url::parse(text) {
+            Some(url) => urls.push(url),
+            None => found.add(&at, What::NotAUrl(shorten(text))),
+        }
+    }
+    Warm { urls, on_reload }
 }
 
 fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {

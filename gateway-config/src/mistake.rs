@@ -199,6 +199,9 @@ pub enum What {
     },
     RecacheWithoutPurge,
     RecacheWithoutBackground,
+    WarmWithoutBackground,
+    /// Not a URL that could be read.
+    NotAUrl(String),
     NoSuchCapture {
         name: String,
         similar: Option<String>,
@@ -412,6 +415,8 @@ impl fmt::Display for What {
                 f.write_str("`recache` reads again what the rule purges, and it purges nothing")
             }
             Self::RecacheWithoutBackground => f.write_str("nothing can be read again with `background: off`"),
+            Self::WarmWithoutBackground => f.write_str("nothing can be warmed with `background: off`"),
+            Self::NotAUrl(text) => write!(f, "`{text}` is not a URL with a path"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
             Self::CaptureLeftOut { name, key } => {
                 write!(f, "the key `{key}` leaves out `{{{name}}}`, so different paths would share one response")
@@ -531,6 +536,8 @@ impl What {
             }
             Self::RecacheWithoutPurge => "add `purge`, or put `recache` into the rule that has it",
             Self::RecacheWithoutBackground => "leave `background: off` out, or `recache`",
+            Self::WarmWithoutBackground => "leave `background: off` out, or `warm`",
+            Self::NotAUrl(_) => "write it as clients ask for it, such as `https://shop.example/menus/1?size=2`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {
                 return format!("did you mean `{{{similar}}}`?").into();
             }

@@ -50,13 +50,10 @@ pub(crate) fn all(fields: &Fields<'_>, defaults: &Defaults<'_>, found: &mut Foun
             rules.push(rule);
         }
     }
-    let off = |at: &At<'_>| {
-        matches!(&at.node.kind, Kind::Bool(false)) || matches!(&at.node.kind, Kind::Text(text) if text == "off")
-    };
     for (own, at) in recaching {
         let Some(rule) = rules.get(own) else { continue };
         found.rule = Some(rule.name.clone());
-        if fields.get("background").is_some_and(off) {
+        if fields.get("background").is_some_and(At::is_off) {
             found.add_name(&at, What::RecacheWithoutBackground);
         }
         let recaches = recache::all(&at, rule, &rules, found);

@@ -33,6 +33,7 @@ pub(crate) const ROOT: Words = Words {
         "consistency",
         "purge",
         "background",
+        "warm",
         "client_directives",
         "mode",
         "resources",
@@ -46,6 +47,7 @@ pub(crate) const ROOT: Words = Words {
         ("consistency", &CONSISTENCY),
         ("purge", &PURGE),
         ("background", &BACKGROUND),
+        ("warm", &WARM),
         ("an item of `routes`", &ROUTE),
         ("an item of `resources`", &RESOURCE),
     ],
@@ -72,6 +74,9 @@ pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge
 
 /// `background`.
 pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "timeout"], later: &[], below: &[] };
+
+/// `warm` that is a map.
+pub(crate) const WARM: Words = Words { now: &["urls", "on_reload"], later: &[], below: &[] };
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {

@@ -74,6 +74,11 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Whether it says `off`.
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(&self.node.kind, Kind::Bool(false)) || matches!(&self.node.kind, Kind::Text(text) if text == "off")
+    }
+
     /// Notes that something else belongs here.
     pub(crate) fn wanted(&self, wanted: Wanted, found: &mut Found) {
         found.add(self, What::WrongKind { said: self.said(), is: self.node.kind_name(), wanted });

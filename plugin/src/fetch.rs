@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::types::Status;
-use routecache_core::fetch::{FETCH, Mark, Outcome};
+use routecache_core::fetch::{FETCH, Manner, Mark, Outcome};
 use routecache_core::fields::Fields;
 
 use crate::host::{self, Level, Map};
@@ -24,10 +24,10 @@ pub struct Fetch {
     pub https: bool,
 }
 
-/// Sends a fetch, for a client that waits or for none; returns the call's token, or `None` if it can't be.
-pub fn send(instance: &Instance, header: &[u8], https: bool, waits: bool) -> Option<u32> {
+/// Sends a fetch; returns the call's token, or `None` if it can't be.
+pub fn send(instance: &Instance, header: &[u8], https: bool, manner: Manner) -> Option<u32> {
     let background = instance.policy().background.as_ref()?;
-    let mark = Mark { secret: instance.shared.secret()?, https, waits }.to_string();
+    let mark = Mark { secret: instance.shared.secret()?, https, manner }.to_string();
     let fields = Fields::decode(header)?;
     let mut lines = Vec::new();
     for (name, value) in fields.iter() {
@@ -57,6 +57,11 @@ pub fn send(instance: &Instance, header: &[u8], https: bool, waits: bool) -> Opt
 pub fn outcome(header_count: usize) -> Result<Outcome, u16> {
     let header = if header_count > 0 { host::header_map(Map::CallResponse) } else { None };
     let fields = header.as_deref().and_then(Fields::decode).unwrap_or_default();
+    Outcome::read(&fields).ok_or_else(|| status_of_call(&fields))
+}
+
+/// The status of a call's answer; 0 if it broke off.
+pub fn status_of_call(fields: &Fields<'_>) -> u16 {
     let status = fields.first(":status").and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
-    Outcome::read(&fields).ok_or(status.unwrap_or_default())
+    status.unwrap_or_default()
 }

@@ -28,6 +28,7 @@ mod metrics;
 mod root;
 mod shared;
 mod stream;
+mod warm;
 mod worker;
 
 use std::hash::{BuildHasher, RandomState};

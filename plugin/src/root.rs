@@ -9,7 +9,7 @@ use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, Pu
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
-use routecache_core::fetch::Kind;
+use routecache_core::fetch::{Kind, Manner};
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
@@ -25,6 +25,7 @@ use crate::metrics;
 use crate::random;
 use crate::shared::Shared;
 use crate::stream::{Handle, Stream, park, tell};
+use crate::warm::Warming;
 use crate::worker::{Job, Worker};
 
 /// The bridge holds a poll of the feed for a quarter of the window, and a poll may take another quarter beyond that before
@@ -207,7 +208,9 @@ pub struct Root {
     fetches: VecDeque<Fetch>,
     /// What writes ask for, likewise.
     recaches: VecDeque<Fetch>,
-    /// The second in which reads of that kind began last, and how many did.
+    /// What is read because it is listed, likewise.
+    warming: Warming,
+    /// The second in which reads of those kinds began last, and how many did.
     recached: (u64, u32),
     /// Tells this context from others that might poll the feed.
     name: u64,
@@ -218,6 +221,8 @@ enum Call {
     Fetch {
         key: Option<u64>,
     },
+    /// A read of the list to warm: its place, and how often it was tried.
+    Warm(usize, u8),
     /// Nobody waits for its answer.
     Told,
     /// A stream asked when it was woken.
@@ -243,6 +248,7 @@ impl Root {
             calls: HashMap::new(),
             fetches: VecDeque::new(),
             recaches: VecDeque::new(),
+            warming: Warming::default(),
             recached: (0, 0),
             name: random(),
         }
@@ -254,6 +260,7 @@ impl Root {
         let instance = Instance::new(Engine::new(policy))?;
         instance.shared.lay_out();
         host::set_tick_period(Duration::from_millis(instance.tick_ms()));
+        self.warming = Warming::new(&instance, configuration);
         self.instance = Some(Rc::new(instance));
         Ok(())
     }
@@ -339,23 +346,31 @@ impl Root {
             let Some(fetch) = self.fetches.pop_front() else { break };
             self.start_refresh(instance, fetch, background.timeout_ms);
         }
-        let second = host::monotonic_ms() / 1000;
+        let now_ms = host::monotonic_ms();
+        let second = now_ms / 1000;
         if self.recached.0 != second {
             self.recached = (second, 0);
         }
         while self.fetches_under_way(true) < limits.recache_concurrency && self.recached.1 < limits.recache_rate {
-            let Some(Fetch { header, https, .. }) = self.recaches.pop_front() else { break };
-            self.recached.1 = self.recached.1.saturating_add(1);
-            match fetch::send(instance, &header, https, false) {
-                Some(token) => drop(self.calls.insert(token, Call::Fetch { key: None })),
-                None => instance.count_fetch(None),
+            if let Some(Fetch { header, https, .. }) = self.recaches.pop_front() {
+                match fetch::send(instance, &header, https, Manner::Behind) {
+                    Some(token) => drop(self.calls.insert(token, Call::Fetch { key: None })),
+                    None => instance.count_fetch(None),
+                }
+            } else if let Some((place, tried, token)) = self.warming.send_next(instance, now_ms) {
+                self.calls.insert(token, Call::Warm(place, tried));
+            } else {
+                break;
             }
+            self.recached.1 = self.recached.1.saturating_add(1);
         }
     }
 
     fn fetches_under_way(&self, recaches: bool) -> usize {
         let calls = self.calls.values();
-        calls.filter(|call| matches!(call, Call::Fetch { key } if key.is_none() == recaches)).count()
+        let is_read = |call: &&Call| matches!(call, Call::Fetch { key: None } | Call::Warm(..));
+        let is_refresh = |call: &&Call| matches!(call, Call::Fetch { key: Some(_) });
+        if recaches { calls.filter(is_read).count() } else { calls.filter(is_refresh).count() }
     }
 
     /// Refreshes an entry, unless another worker of the gateway is at it.
@@ -367,7 +382,7 @@ impl Root {
         if taken != Some(Ok(())) {
             return;
         }
-        let Some(token) = fetch::send(instance, &header, https, false) else {
+        let Some(token) = fetch::send(instance, &header, https, Manner::Behind) else {
             instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
             instance.worker.borrow_mut().attempts.fail(key, now_ms);
             return;
@@ -579,7 +594,7 @@ impl Context for Root {
                         worker.parked.insert(id, stream);
                         worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
                     }
-                    Call::Told | Call::Fetch { .. } | Call::Feed { .. } => {}
+                    Call::Told | Call::Fetch { .. } | Call::Warm(..) | Call::Feed { .. } => {}
                 }
             }
         }
@@ -599,12 +614,16 @@ impl Context for Root {
         if let Call::Fetch { key } = call {
             return self.fetched(&instance, key, header_count);
         }
+        if let Call::Warm(place, tried) = call {
+            self.warming.heard(&instance, place, tried, header_count);
+            return self.start_fetches(&instance);
+        }
         if instance.link.is_none() {
             return;
         }
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
-            Call::Told | Call::Asked(..) | Call::Fetch { .. } => {}
+            Call::Told | Call::Asked(..) | Call::Fetch { .. } | Call::Warm(..) => {}
             Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);
@@ -653,6 +672,7 @@ impl RootContext for Root {
         for (streams, woken) in instance.due(now_ms) {
             self.wake(&instance, streams, woken);
         }
+        self.warming.go_on(&instance, now_ms);
         self.work(&instance);
         if instance.link.is_none() {
             return;

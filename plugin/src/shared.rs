@@ -10,6 +10,7 @@ use routecache_core::permits::Permits;
 use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
 use routecache_core::refresh;
+use routecache_core::warm;
 
 use crate::host::{self, Swap};
 use crate::random;
@@ -29,6 +30,7 @@ pub struct Shared {
     lease: String,
     secret: String,
     permits: String,
+    warm: String,
     layout: Layout,
 }
 
@@ -66,7 +68,7 @@ impl Shared {
         let key = |name| format!("{prefix}{name}");
         let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
         let (log, head, lease) = (key("log"), key("head"), key("lease"));
-        Self { log, head, lease, secret: key("secret"), permits: key("permits"), layout, prefix }
+        Self { log, head, lease, secret: key("secret"), permits: key("permits"), warm: key("warm"), layout, prefix }
     }
 
     /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
@@ -80,6 +82,7 @@ impl Shared {
         host::shared_insert(&self.lease);
         host::shared_insert(&self.secret);
         host::shared_insert(&self.permits);
+        host::shared_insert(&self.warm);
         (0..leases::BUCKETS).for_each(|bucket| host::shared_insert(&self.bucket_key(bucket)));
         (0..REFRESH_TABLES).for_each(|table| host::shared_insert(&self.refresh_key(table)));
         for segment in 0..self.layout.segments {
@@ -214,6 +217,11 @@ impl Shared {
     /// Changes how many fetches the workers have under way; `None` where shared data refuses.
     pub fn swap_permits<T>(&self, change: impl Fn(&mut Permits) -> T) -> Option<T> {
         swap(&self.permits, Permits::decode, Permits::encode, change)
+    }
+
+    /// Changes who warms the gateway; `None` where shared data refuses.
+    pub fn warming<T>(&self, change: impl Fn(&mut warm::Claim) -> T) -> Option<T> {
+        swap(&self.warm, warm::Claim::decode, warm::Claim::encode, change)
     }
 
     fn bucket_key(&self, bucket: u16) -> String {

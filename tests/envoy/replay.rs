@@ -1,6 +1,6 @@
 //! What a client gets of a stored response beside what Envoy and its other filters do to every response.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use routecache_config::render::{self, EnvoyOptions};
@@ -16,7 +16,7 @@ const STALE: Duration = Duration::from_millis(1200);
 /// An Envoy whose route adds lines and rewrites the path and the host, with CORS and compression in front of the cache.
 struct Stage {
     origin: Origin,
-    _envoy: Envoy,
+    envoy: Envoy,
     workers: [Connection; 2],
 }
 
@@ -27,6 +27,9 @@ impl Stage {
 
     async fn with(change: impl FnOnce(&mut Value)) -> Result<Self> {
         let origin = Origin::start().await?;
+        for path in ["/api/users/1", "/api/users/2"] {
+            origin.script("GET", path, user());
+        }
         let mut rules = rules_without_bridge();
         rules["routes"][0]["cache"]["stale_if_error"] = "1m".into();
         rules["routes"][2]["recache"] = json!([{ "route": "user", "include": ["user_id"] }]);
@@ -48,7 +51,7 @@ impl Stage {
         })?;
         let envoy = Envoy::start(config).await?;
         let workers = [envoy.worker(0).await?, envoy.worker(1).await?];
-        Ok(Self { origin, _envoy: envoy, workers })
+        Ok(Self { origin, envoy, workers })
     }
 
     /// As a browser on another site asks.
@@ -296,6 +299,27 @@ async fn what_a_write_purged_is_read_again_behind_it_the_way_of_any_request() ->
         }
     }
     assert_eq!(stage.origin.requests("GET", "/api/users/1"), 2);
+    Ok(())
+}
+
+/// `warm`, on the same route: as soon as the gateway is there, once for both workers.
+#[tokio::test]
+async fn what_the_rules_list_is_read_behind_a_start_the_way_of_any_request() -> Result<()> {
+    let list = ["https://shop.example/users/1", "http://shop.example/users/2"];
+    let mut stage = Stage::with(|rules| rules["warm"] = json!(list)).await?;
+    let start = Instant::now();
+    while stage.envoy.stat("wasmcustom.routecache_warm_stored").await? < 2 {
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", stage.envoy.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+    for worker in &mut stage.workers {
+        let first = worker.send(Request::get("/users/2").header("host", "shop.example")).await?;
+        assert!(first.cache_status().hit, "{}", first.header("cache-status"));
+        assert_eq!(first.header("x-route"), "users");
+    }
+    for user in [1, 2] {
+        assert_eq!(stage.origin.requests("GET", &format!("/api/users/{user}")), 1);
+    }
     Ok(())
 }
 

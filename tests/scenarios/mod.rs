@@ -18,3 +18,4 @@ mod refreshing;
 mod stage;
 mod table;
 mod table_rows;
+mod warming;

@@ -3,7 +3,7 @@
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
     BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
-    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL,
+    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL, WARM,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
@@ -28,6 +28,8 @@ const COOKIE_TESTS: Shape = Shape::Named("the name of a cookie", "", &TEST);
 const JSON_TESTS: Shape = Shape::Named("a JSON pointer", "^/", &TEST);
 const MODE: Shape = Shape::OnOff;
 const METHOD: Shape = Shape::Text("a method, in capitals", "^[A-Z]+(-[A-Z]+)*$");
+const URLS: Shape =
+    Shape::List(&Shape::Text("a URL with a path, as clients ask for it", "^https?://[^/?#@]+/[^#\\s]*$"), 0, 1024);
 const STATUS: &str = "^([2-5]xx|[2-5][0-9][0-9])$";
 const BUCKET: &str = "^[A-Za-z][A-Za-z0-9_-]{0,63}$";
 const DIRECTIVES: Shape = Shape::Word(&["distrust", "honour"]);
@@ -78,6 +80,13 @@ pub(super) const ROOT: Map = Map {
             "background: { concurrency: 4 }",
         )
         .otherwise("`on`"),
+        Field::new(
+            "warm",
+            Shape::Any(&[URLS, Shape::Map(&WARM_MAP)]),
+            "What is read once per gateway behind its start, so that the first clients find it.",
+            "warm: [\"https://shop.example/menus/1\"]",
+        )
+        .default("[]"),
         Field::new(
             "client_directives",
             DIRECTIVES,
@@ -219,6 +228,20 @@ const BRIDGE_MAP: Map = Map {
     ],
 };
 
+const WARM_MAP: Map = Map {
+    path: "warm",
+    about: "One worker of the gateway reads the list, through the gateway's own listener (`background`), as soon as it hears \
+            its bridge. What the group has stored isn't asked of the origin. At most `limits.recache_concurrency` reads are under way, and \
+            `limits.recache_rate` begin in a second.",
+    words: &WARM,
+    one_of: &[],
+    fields: &[
+        Field::new("urls", URLS, "The list.", "urls: [\"https://shop.example/menus/1\"]").needed(),
+        Field::new("on_reload", Shape::OnOff, "Whether each change of the rules has it read again.", "on_reload: on")
+            .default("off"),
+    ],
+};
+
 const BACKGROUND_MAP: Map = Map {
     path: "background",
     about: "Fetches take the way of any request: through the gateway's own listener, its filters and routes.",
@@ -279,7 +302,7 @@ const LIMITS_MAP: Map = Map {
         Field::new(
             "recache_concurrency",
             Shape::Number("1", "256"),
-            "How many reads that `recache` asks for may be under way at a time in each worker; the others wait.",
+            "How many reads that `recache` asks for, or `warm` lists, may be under way at a time in each worker; the others wait.",
             "recache_concurrency: 8",
         )
         .default("4"),

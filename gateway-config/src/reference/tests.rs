@@ -18,6 +18,7 @@ limits: {}
 consistency: {}
 purge: {}
 background: {}
+warm: { urls: [] }
 routes:
   - name: order-list
     match: { path: "/users/{user_id}/orders" }

@@ -21,30 +21,52 @@ pub struct Mark {
     pub secret: u128,
     /// Whether the client came by https, which the way back to the listener doesn't tell.
     pub https: bool,
-    /// Whether the client waits, and gets what can't be stored.
-    pub waits: bool,
+    /// For whom it is.
+    pub manner: Manner,
+}
+
+/// For whom a fetch is, and so how it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// For the tiers: the origin is asked, and the answer is a word.
+    Behind,
+    /// The same for a client that waits, and gets what can't be stored.
+    Waits,
+    /// To have it stored: what is stored already will do, and the answer is any client's.
+    Reads,
+}
+
+impl Manner {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Behind => "",
+            Self::Waits => "; waits",
+            Self::Reads => "; reads",
+        }
+    }
 }
 
 impl Mark {
     /// Reads the mark of a request; `None` unless it has this secret.
     #[must_use]
     pub fn read(value: &[u8], secret: u128) -> Option<Self> {
-        let kinds = [(false, false), (false, true), (true, false), (true, true)];
-        let marks = kinds.map(|(https, waits)| Self { secret, https, waits });
+        let manners = [Manner::Behind, Manner::Waits, Manner::Reads];
+        let mut marks =
+            manners.into_iter().flat_map(|manner| [false, true].map(|https| Self { secret, https, manner }));
         // All bytes are compared, wherever the first difference is: nothing can be learned from how long it takes.
         let same = |mark: &Self| {
             let text = mark.to_string();
             let different = text.bytes().zip(value).fold(0, |different, (one, two)| different | (one ^ two));
             text.len() == value.len() && different == 0
         };
-        marks.into_iter().find(same)
+        marks.find(same)
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{:032x}; scheme={scheme}{}", self.secret, if self.waits { "; waits" } else { "" })
+        write!(f, "{:032x}; scheme={scheme}{}", self.secret, self.manner.word())
     }
 }
 
@@ -193,10 +215,13 @@ mod tests {
 
     #[test]
     fn only_who_knows_the_secret_can_make_a_mark() {
-        let mark = Mark { secret: 0x00ab, https: true, waits: false };
+        let mark = Mark { secret: 0x00ab, https: true, manner: Manner::Behind };
         let text = mark.to_string();
         assert_eq!(text, "000000000000000000000000000000ab; scheme=https");
-        assert_eq!(Mark::read(text.as_bytes(), 0xab), Some(mark));
+        for manner in [Manner::Behind, Manner::Waits, Manner::Reads] {
+            let mark = Mark { manner, ..mark };
+            assert_eq!(Mark::read(mark.to_string().as_bytes(), 0xab), Some(mark));
+        }
         assert_eq!(
             Mark::read(b"000000000000000000000000000000ab; scheme=http", 0xab).map(|mark| mark.https),
             Some(false)

@@ -64,4 +64,5 @@ pub mod template;
 pub mod uses;
 pub mod validation;
 pub mod vary;
+pub mod warm;
 mod wire;

@@ -192,6 +192,7 @@ mod tests {
             bridge: None,
             serves_unheard: false,
             background: None,
+            warm: Default::default(),
             limits: Limits::default(),
             window_ms: 1000,
             purge_timeout_ms: 250,

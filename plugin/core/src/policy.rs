@@ -8,6 +8,7 @@ use crate::json::Pointer;
 use crate::path::PathTemplate;
 use crate::recache::Recache;
 use crate::template::Template;
+use crate::warm::Warm;
 
 /// A count of whole seconds: the `delta-seconds` of RFC 9111 §1.2.2.
 ///
@@ -60,6 +61,8 @@ pub struct Policy {
     pub bridge: Option<Bridge>,
     /// Fetches behind the clients.
     pub background: Option<Background>,
+    /// What is read once behind a start.
+    pub warm: Warm,
     /// Byte budgets.
     pub limits: Limits,
     /// The consistency window W, in milliseconds: how long after a purge elsewhere this gateway may still serve what it

@@ -37,8 +37,10 @@ pub enum Given {
 /// A read, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
-    authority: String,
-    target: String,
+    /// Host, and port where there is one.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
 }
 
 impl Recache {

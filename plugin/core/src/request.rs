@@ -859,6 +859,7 @@ mod tests {
             namespace,
             bridge: None,
             background: Some(Background { cluster: "self".into(), concurrency: 1, timeout_ms: 1 }),
+            warm: Default::default(),
             limits: Limits::default(),
             window_ms: 1000,
             serves_unheard: false,

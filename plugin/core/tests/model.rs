@@ -241,6 +241,7 @@ fn engine() -> Engine {
         namespace,
         bridge: None,
         background: None,
+        warm: Default::default(),
         limits,
         window_ms: 1000,
         serves_unheard: false,

@@ -35,19 +35,19 @@ impl Stream {
         let Nothing { ticket, trusted, candidate, why, detail, flight } = nothing;
         // It carries `Authorization`, and what is stored isn't for everybody.
         let detail = detail.or((why == Forward::Bypass).then_some("credentials"));
-        let failover = reading.terms().failover && !self.is_fetch && trusted;
+        let failover = reading.terms().failover && !self.is_fetch() && trusted;
         let (why, detail) = if failover { (Forward::Bypass, Some(FAILOVER)) } else { (why, detail) };
         match reading.tags().and_then(|tags| Ok((tags, reading.around()?))) {
             Ok((tags, around)) => {
                 let uses = match reading.rule().min_uses {
-                    _ if self.is_fetch => u8::MAX,
+                    _ if self.fetched_for.is_some() => u8::MAX,
                     ..=1 => u8::MAX,
                     _ => {
                         let mut worker = self.instance.worker.borrow_mut();
                         worker.uses.get_or_insert_default().count(reading.wanted.key.hash())
                     }
                 };
-                let part = match self.is_fetch {
+                let part = match self.is_fetch() {
                     true => Part::None, // who has asked for it may wait itself
                     false => Part::of(reading, request, ticket, candidate.as_deref()),
                 };
@@ -190,7 +190,7 @@ impl Stream {
                     flight.leased = None; // there was no need for one
                 }
                 match self.judge(&mut question, rule, key, (&tags, resident_ms, payload)) {
-                    Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch => {
+                    Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch() => {
                         let held = question.candidate.take().map(|candidate| candidate.replay);
                         question.candidate = newer(held, Some(replay)).map(|replay| Candidate { replay, asked: false });
                     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use proxy_wasm::types::Action;
-use routecache_core::fetch::{FETCH, Kind, Mark, Outcome, is_failure};
+use routecache_core::fetch::{FETCH, Kind, Manner, Mark, Outcome, is_failure};
 use routecache_core::fields::{Fields, encode};
 use routecache_core::storing::content_length;
 
@@ -21,8 +21,7 @@ impl Stream {
         host::remove_header(Map::Request, FETCH.as_bytes());
         let secret = fields.only(FETCH).zip(self.instance.shared.secret());
         let mark = secret.and_then(|(value, secret)| Mark::read(value, secret));
-        self.is_fetch = mark.is_some();
-        self.is_waited_for = mark.is_some_and(|mark| mark.waits);
+        self.fetched_for = mark.map(|mark| mark.manner);
         let scheme = mark.map(|mark| if mark.https { "https" } else { "http" });
         let hidden = |name: &[u8]| {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -81,7 +80,8 @@ impl Stream {
         };
         let limit = instance.policy().limits.body_bytes_max;
         let short = content_length(&fields).is_ok_and(|length| length.is_some_and(|length| length <= limit));
-        if kind != Kind::Stored && status != 304 && self.is_waited_for && (end_of_stream || short) {
+        if kind != Kind::Stored && status != 304 && self.fetched_for == Some(Manner::Waits) && (end_of_stream || short)
+        {
             // Rather than that the client has to ask again.
             let outcome = Outcome { kind, status, whole: true };
             host::replace_header(Map::Response, FETCH, outcome.value().as_bytes());

@@ -48,7 +48,7 @@ impl Stream {
         if let Some(flight) = &mut self.flight {
             flight.began_ms = question.asked_ms;
         }
-        if rule.terms.failover && !self.is_fetch {
+        if rule.terms.failover && !self.is_fetch() {
             // What the client wants is the origin's answer to its own request.
             self.state = State::Filling { question, group };
             return Action::Continue;

@@ -64,7 +64,7 @@ impl Stream {
         now_ms: u64,
     ) -> Result<(), Nothing> {
         let (replay, tier, ticket) = self.find(wanted, terms, request, now_ms)?;
-        if terms.failover && !self.is_fetch {
+        if terms.failover && !self.is_fetch() {
             // It is for when the origin fails.
             return Err(Nothing {
                 trusted: true,

@@ -21,7 +21,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::entry::{Freshness, Ticket};
-use routecache_core::fetch::FETCH;
+use routecache_core::fetch::{FETCH, Manner};
 use routecache_core::fields::Fields;
 use routecache_core::flights::Outcome;
 use routecache_core::key::CacheKey;
@@ -48,10 +48,8 @@ pub struct Stream {
     id: u32,
     instance: Rc<Instance>,
     state: State,
-    /// It is a fetch of the filter's own.
-    is_fetch: bool,
-    /// And somebody waits for what can't be stored.
-    is_waited_for: bool,
+    /// For whom it is, if it is a fetch of the filter's own.
+    fetched_for: Option<Manner>,
     /// What is to be read again when its response is out.
     recaches: Vec<Fetch>,
     /// The fetch that this exchange takes part in, with others or alone.
@@ -201,12 +199,16 @@ impl Stream {
             id,
             instance,
             state: State::Passing,
-            is_fetch: false,
-            is_waited_for: false,
+            fetched_for: None,
             recaches: Vec::new(),
             flight: None,
             counted: false,
         }
+    }
+
+    /// Whether it is a fetch of the filter's own, to be answered with a word.
+    fn is_fetch(&self) -> bool {
+        matches!(self.fetched_for, Some(Manner::Behind | Manner::Waits))
     }
 
     /// Whether it waits to be woken.
@@ -313,7 +315,7 @@ impl HttpContext for Stream {
         }
         match mem::replace(&mut self.state, State::Passing) {
             State::Telling(status) => tell(status),
-            State::Filling { question, group } if self.is_fetch => {
+            State::Filling { question, group } if self.is_fetch() => {
                 return self.receive_fetched(question, group, end_of_stream);
             }
             State::Filling { question, group } => return self.receive(question, group, end_of_stream),
@@ -345,7 +347,7 @@ impl HttpContext for Stream {
                         }
                     }
                 }
-                if self.is_fetch {
+                if self.is_fetch() {
                     // Who has asked for it takes it from the tiers.
                     host::set_buffer(Buffer::ResponseBody, b"");
                     self.state = State::Replacing(Vec::new());

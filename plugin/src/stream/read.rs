@@ -19,7 +19,7 @@ impl Stream {
         let instance = Rc::clone(&self.instance);
         let asked = match instance.engine.plan(&Arrived { fields: &fields, body, property: &host::property }) {
             Plan::Read(mut reading) => {
-                if self.is_fetch {
+                if self.is_fetch() {
                     reading.wanted.is_fetched();
                 }
                 let now_ms = host::monotonic_ms();
@@ -27,12 +27,12 @@ impl Stream {
                     Ok(()) => return Action::Pause,
                     Err(nothing) => {
                         // A fetch without a ticket could store nothing.
-                        let worthwhile = !self.is_fetch || nothing.ticket.is_some();
+                        let worthwhile = !self.is_fetch() || nothing.ticket.is_some();
                         self.question(&reading, nothing, &fields, now_ms).filter(|_| worthwhile)
                     }
                 }
             }
-            _ if self.is_fetch => None,
+            _ if self.is_fetch() => None,
             Plan::ReadBody if instance.worker.borrow_mut().bodies.wait(self.id, host::monotonic_ms) => {
                 self.state = State::Reading { request, body: Gathered::up_to(REQUEST_BODY_BYTES_MAX) };
                 return Action::Pause;
@@ -48,7 +48,7 @@ impl Stream {
         };
         match asked {
             Some(question) => self.gather(Question { request, ..question }),
-            None if self.is_fetch => self.decline(),
+            None if self.is_fetch() => self.decline(),
             None => Action::Continue,
         }
     }

@@ -7,7 +7,7 @@ use proxy_wasm::types::Action;
 use routecache_core::cache_control::CacheControl;
 use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::{Entry, Freshness, Parts};
-use routecache_core::fetch::{FETCH, Kind, Outcome, header_of, is_error};
+use routecache_core::fetch::{FETCH, Kind, Manner, Outcome, header_of, is_error};
 use routecache_core::fields::Fields;
 use routecache_core::flights;
 use routecache_core::key::hash_of;
@@ -62,7 +62,7 @@ impl Stream {
             return if self.stand_in(question, rule, failed) { Asked::Answered } else { Asked::Nothing };
         }
         let request = Fields::decode(&question.request).unwrap_or_default();
-        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https, true);
+        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https, Manner::Waits);
         token.map_or(Asked::Nothing, Asked::Origin)
     }
 
