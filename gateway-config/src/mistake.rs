@@ -200,6 +200,8 @@ pub enum What {
     RecacheWithoutPurge,
     RecacheWithoutBackground,
     WarmWithoutBackground,
+    /// A tag without `{}`, where the value would be.
+    NoPlaceInTag(String),
     /// Not a URL that could be read.
     NotAUrl(String),
     NoSuchCapture {
@@ -416,6 +418,7 @@ impl fmt::Display for What {
             }
             Self::RecacheWithoutBackground => f.write_str("nothing can be read again with `background: off`"),
             Self::WarmWithoutBackground => f.write_str("nothing can be warmed with `background: off`"),
+            Self::NoPlaceInTag(text) => write!(f, "`{text}` doesn't say once where the value is in the tag"),
             Self::NotAUrl(text) => write!(f, "`{text}` is not a URL with a path"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
             Self::CaptureLeftOut { name, key } => {
@@ -532,11 +535,12 @@ impl What {
                 return format!("its path captures {captures}; a query parameter is written as `query.page`").into();
             }
             Self::CaptureNotGiven { name, .. } => {
-                return format!("add it to `include`, `rename` or `set`, such as `include: [{name}]`").into();
+                return format!("add it to `include`, `rename`, `set` or `each`, such as `include: [{name}]`").into();
             }
             Self::RecacheWithoutPurge => "add `purge`, or put `recache` into the rule that has it",
             Self::RecacheWithoutBackground => "leave `background: off` out, or `recache`",
             Self::WarmWithoutBackground => "leave `background: off` out, or `warm`",
+            Self::NoPlaceInTag(_) => "write `{}` there, such as `user:{}`",
             Self::NotAUrl(_) => "write it as clients ask for it, such as `https://shop.example/menus/1?size=2`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {
                 return format!("did you mean `{{{similar}}}`?").into();

@@ -1,13 +1,14 @@
 //! `recache`: which reads of other rules a write asks for.
 
 use routecache_core::policy::{Action, Rule};
-use routecache_core::recache::{Given, READS_MAX, Recache};
+use routecache_core::recache::{Each, Given, READS_MAX, Recache};
 use routecache_core::template::{RESERVED, is_name};
 
+use crate::conditions::pointer;
 use crate::mistake::{Wanted, What, listed};
 use crate::suggest::nearest;
 use crate::tree::{Kind, shorten};
-use crate::vocabulary::RECACHE;
+use crate::vocabulary::{EACH, RECACHE};
 use crate::walk::{At, Found};
 
 /// What stands before the name of a query parameter.
@@ -44,7 +45,7 @@ fn one(at: &At<'_>, own: &Rule, rules: &[Rule], found: &mut Found) -> Vec<Recach
         return Vec::new();
     };
     let Some(target) = rules.get(rule) else { return Vec::new() };
-    let mut recaches = vec![Recache { rule, captures: Vec::new(), query: Vec::new() }];
+    let mut recaches = vec![Recache { rule, captures: Vec::new(), query: Vec::new(), each: None }];
     for (item, name) in fields.get("include").and_then(|at| at.texts(found)).unwrap_or_default() {
         if let Some(given) = of_write(&item, name, own, found) {
             give(&item, name, &[given], target, &mut recaches, found);
@@ -60,12 +61,49 @@ fn one(at: &At<'_>, own: &Rule, rules: &[Rule], found: &mut Found) -> Vec<Recach
         let values = values(&entry, found);
         give(&entry, entry.name, &values, target, &mut recaches, found);
     }
+    if let Some(at) = fields.get("each") {
+        let entries = at.entries(found).unwrap_or_default();
+        match &entries[..] {
+            [entry] => {
+                give(entry, entry.name, &[Given::Each], target, &mut recaches, found);
+                let each = each(entry, found);
+                recaches.iter_mut().for_each(|recache| recache.each.clone_from(&each));
+            }
+            [] => found.add(at, What::EmptyMap("each".to_owned())),
+            _ => found.add(at, What::TooMany { field: "each", max: 1 }),
+        }
+    }
     let given = |name: &str| recaches.iter().all(|recache| recache.captures.iter().any(|(known, _)| known == name));
     let missing = target.path.captures().iter().find(|capture| !given(&capture.name));
     if let Some(missing) = missing.filter(|_| found.mistakes.len() == before) {
         found.add(route, What::CaptureNotGiven { name: missing.name.clone(), route: target.name.clone() });
     }
     recaches
+}
+
+/// Where a list of values is found.
+fn each(at: &At<'_>, found: &mut Found) -> Option<Each> {
+    let fields = at.fields(&EACH, found)?;
+    let mut given = EACH.now.iter().filter_map(|name| fields.get(name));
+    let (Some(at), None) = (given.next(), given.next()) else {
+        if !fields.incomplete {
+            found.add(at, What::NotExactlyOne(EACH.now));
+        }
+        return None;
+    };
+    let text = at.text(found)?;
+    match at.name {
+        "json" => pointer(at, text, found).map(Each::Response),
+        "request_json" => pointer(at, text, found).map(Each::Request),
+        _ => {
+            let parts = text.split_once("{}").filter(|(_, behind)| !behind.contains("{}"));
+            let tag = parts.map(|(before, behind)| Each::Tag(before.to_owned(), behind.to_owned()));
+            tag.or_else(|| {
+                found.add(at, What::NoPlaceInTag(shorten(text)));
+                None
+            })
+        }
+    }
 }
 
 /// A value that the write has.

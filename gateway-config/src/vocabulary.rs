@@ -86,7 +86,10 @@ pub(crate) const ROUTE: Words = Words {
 };
 
 /// An item of `recache`.
-pub(crate) const RECACHE: Words = Words { now: &["route", "include", "rename", "set"], later: &[], below: &[] };
+pub(crate) const RECACHE: Words = Words { now: &["route", "include", "rename", "set", "each"], later: &[], below: &[] };
+
+/// A value of `each`.
+pub(crate) const EACH: Words = Words { now: &["json", "request_json", "tag"], later: &[], below: &[] };
 
 /// `match`.
 pub(crate) const MATCH: Words =

@@ -634,6 +634,54 @@ fn what_a_write_purged_is_read_again_behind_it_for_the_next_reader_and_as_nobody
     }
 }
 
+/// Each of a list: in the write, in its response, and among the tags that it purges.
+#[test]
+fn what_a_write_names_in_lists_is_read_again_one_by_one() {
+    let mut rules = rules_alone();
+    rules["routes"][2]["match"]["path"] = "/users".into();
+    rules["routes"][2]["purge"]["tags"] = json!([{ "request_json": "/users/*/id", "as": "user:{}" }]);
+    rules["routes"][2]["recache"] = json!([
+        { "route": "user", "each": { "id": { "tag": "user:{}" } } },
+        { "route": "orders", "each": { "id": { "request_json": "/users/*/id" } }, "set": { "query.page": [1, 2] } },
+        { "route": "user", "each": { "id": { "json": "/created/*" } } }
+    ]);
+    let mut world = stage(&rules, |call: &Call| match call.method() {
+        "POST" => Response::ok(json!({ "created": ["new/1", 8, "7"] }).to_string()).after(ms(20)),
+        _ => Response::ok("x").after(ms(20)),
+    });
+    let body = json!({ "users": [{ "id": 7 }, { "id": "a b" }] }).to_string();
+    let written = world.fetch(Request::post("/users").body(&body).header("cookie", "session=1"));
+    assert_eq!((written.status, status(&written).as_str()), (200, "fwd=method; detail=purged"));
+    world.run_until_idle();
+    let mut paths: Vec<String> = world.origin_requests()[1..].iter().map(|call| call.path().to_owned()).collect();
+    paths.sort_unstable();
+    let orders = ["7", "a%20b"].map(|id| [1, 2].map(|page| format!("/users/{id}/orders?page={page}")));
+    let mut expected: Vec<String> = orders.concat();
+    // `7` is among the tags and in the response: what waits already isn't asked for twice.
+    expected.extend(["7", "8", "a%20b", "new%2F1"].map(|id| format!("/users/{id}")));
+    expected.sort_unstable();
+    paths.dedup();
+    assert_eq!(paths, expected);
+    assert!(world.origin_requests()[1..].iter().all(|call| call.header("cookie").is_none() && call.method() == "GET"));
+    for path in expected {
+        assert!(status(&get(&mut world, 1, &path)).starts_with("hit"), "{path}");
+    }
+}
+
+#[test]
+fn of_a_long_list_only_so_many_are_read_again() {
+    let mut rules = rules_alone();
+    rules["routes"][2]["recache"] = json!([{ "route": "orders", "each": { "id": { "request_json": "/ids/*" } } }]);
+    rules["limits"]["recache_rate"] = json!(1000);
+    let ids = |count: u32| json!({ "ids": (0..count).collect::<Vec<_>>() }).to_string();
+    for (body, reads) in [(ids(100), 64), (ids(129), 0), ("{\"ids\":[1".to_owned(), 0)] {
+        let mut world = stage(&rules, |_: &Call| Response::ok("x"));
+        world.fetch(Request::put("/users/7").body(&body));
+        world.run_until_idle();
+        assert_eq!(asked(&world) - 1, reads);
+    }
+}
+
 #[test]
 fn a_write_that_failed_has_nothing_read_again() {
     let mut world = stage(&recaching(rules_alone()), |call: &Call| {

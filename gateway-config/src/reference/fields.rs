@@ -2,7 +2,7 @@
 
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
-    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
+    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EACH, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
     REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL, WARM,
 };
 
@@ -462,6 +462,39 @@ const RECACHE_MAP: Map = Map {
             "set: { query.page: [\"1\", \"2\"] }",
         )
         .default("{}"),
+        Field::new(
+            "each",
+            Shape::Named("a capture of the other path, or `query.…`; one", "", &Shape::Map(&EACH_MAP)),
+            "Values that the write names: each makes a read.",
+            "each: { query.page: { json: \"/pages/*\" } }",
+        )
+        .otherwise("none"),
+    ],
+};
+
+const EACH_MAP: Map = Map {
+    path: "routes[].recache[].each.*",
+    about: "Where the values are. Of a body that can't be read (compressed, longer than 64 KiB, no JSON), or of more than 128 values, \
+            none is taken.",
+    words: &EACH,
+    one_of: &["json", "request_json", "tag"],
+    fields: &[
+        Field::new(
+            "json",
+            POINTER,
+            "In the body of the write's response, which is held until it is whole. In Envoy its header is too, with \
+             `allow_on_headers_stop_iteration: true` at the filter.",
+            "json: \"/items/*/id\"",
+        )
+        .otherwise("none"),
+        Field::new("request_json", POINTER, "In the body of the write.", "request_json: \"/ids/*\"").otherwise("none"),
+        Field::new(
+            "tag",
+            Shape::Text("a tag with `{}` where the value is", "^[^{}]*\\{\\}[^{}]*$"),
+            "Among the tags that the write purges.",
+            "tag: \"user:{}\"",
+        )
+        .otherwise("none"),
     ],
 };
 

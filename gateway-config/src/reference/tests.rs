@@ -33,7 +33,7 @@ routes:
   - name: user-write
     match: { path: "/users/{user_id}" }
     purge: { tags: [users] }
-    recache: [{ route: menu }]
+    recache: [{ route: menu, each: { query.q: { tag: "q:{}" } } }]
   - { name: menu, match: { path: /menu }, cache: {} }
 resources:
   user:

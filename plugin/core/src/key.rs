@@ -450,7 +450,7 @@ pub(crate) fn form_name(text: &str) -> String {
 }
 
 /// Decodes every `%XX`; what is no escape stays.
-fn percent_decode(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn percent_decode(text: &str) -> Cow<'_, [u8]> {
     decode_escapes(text, |_| true)
 }
 

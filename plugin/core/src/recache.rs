@@ -4,7 +4,8 @@
 use crate::cache_status::CACHE_NAME;
 use crate::fetch::CDN_LOOP;
 use crate::fields::{Line, encode};
-use crate::key::{Target, host_of, query_value};
+use crate::json::{self, Pointer};
+use crate::key::{Target, host_of, percent_decode, query_value};
 use crate::matching::Match;
 use crate::path::{PathTemplate, Segment};
 use crate::template::escape;
@@ -21,7 +22,78 @@ pub struct Recache {
     pub captures: Vec<(String, Given)>,
     /// The parameters of its query, in order.
     pub query: Vec<(String, Given)>,
+    /// Where the values are of [`Given::Each`], of which each makes a read.
+    pub each: Option<Each>,
 }
+
+/// Where a list of values is found, once a write is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Each {
+    /// In the body of the write.
+    Request(Pointer),
+    /// In the body of its response.
+    Response(Pointer),
+    /// Among the tags that it purges: what stands between these two.
+    Tag(String, String),
+}
+
+/// What is known of a write that is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done<'a> {
+    /// Its body, if it was read as a whole.
+    pub request: Option<&'a [u8]>,
+    /// That of its response, likewise.
+    pub response: Option<&'a [u8]>,
+    /// The tags that it purges.
+    pub tags: &'a [String],
+}
+
+impl Each {
+    /// The values; none where they can't be told.
+    fn values(&self, done: &Done<'_>) -> Vec<Vec<u8>> {
+        let within = |body: Option<&[u8]>, pointer| body.and_then(|body| json::values(body, pointer));
+        match self {
+            Self::Request(pointer) => within(done.request, pointer).unwrap_or_default(),
+            Self::Response(pointer) => within(done.response, pointer).unwrap_or_default(),
+            Self::Tag(before, behind) => {
+                let value = |tag: &String| {
+                    let value = tag.strip_prefix(before.as_str())?.strip_suffix(behind.as_str())?;
+                    Some(percent_decode(value).into_owned())
+                };
+                done.tags.iter().filter_map(value).collect()
+            }
+        }
+    }
+}
+
+/// Stands for a value that is found later; no target has it.
+const HOLE: char = '\0';
+
+/// Reads of which each has another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reads {
+    pub(crate) each: Each,
+    /// With [`HOLE`] in place of the value.
+    pub(crate) read: Read,
+}
+
+impl Reads {
+    /// The reads, for what is known of the write.
+    pub(crate) fn of(&self, done: &Done<'_>) -> impl Iterator<Item = Read> {
+        self.each.values(done).into_iter().filter_map(|value| {
+            let odd = value.is_empty() || [&b"."[..], b".."].contains(&&*value);
+            let (before, behind) = self.read.target.split_once(HOLE).filter(|_| !odd)?;
+            let mut target = before.to_owned();
+            escape(&value, if before.contains('?') { IN_QUERY } else { IN_PATH }, &mut target);
+            target.push_str(behind);
+            Some(Read { authority: self.read.authority.clone(), target })
+        })
+    }
+}
+
+/// What ends a segment of a path, and a value in a query.
+const IN_PATH: &[u8] = b"/?#";
+const IN_QUERY: &[u8] = b"&#+;";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +104,8 @@ pub enum Given {
     Query(String),
     /// The rules.
     Text(String),
+    /// What is found ([`Recache::each`]).
+    Each,
 }
 
 /// A read, ready to be sent.
@@ -61,6 +135,7 @@ impl Recache {
                 escape(text.as_bytes(), stops, &mut escaped);
                 Some(escaped)
             }
+            Given::Each => Some(HOLE.to_string()),
         };
         let mut target = String::new();
         let mut captures = path.captures().iter();
@@ -75,7 +150,7 @@ impl Recache {
                 Segment::Literal(text) => target.push_str(text),
                 Segment::Rest => target.push_str(&filled(b"?#")?),
                 Segment::Capture(before, behind) => {
-                    let value = filled(b"/?#")?;
+                    let value = filled(IN_PATH)?;
                     (!value.contains('/')).then_some(())?;
                     target.extend([before.as_str(), &value, behind]);
                 }
@@ -83,7 +158,7 @@ impl Recache {
         }
         for (number, (name, given)) in self.query.iter().enumerate() {
             target.push(if number == 0 { '?' } else { '&' });
-            target.extend([name.as_str(), "=", &value(given, b"&#+;")?]);
+            target.extend([name.as_str(), "=", &value(given, IN_QUERY)?]);
         }
         let authority = match host.filter(|host| !host.starts_with('*') && *host != host_of(write.authority)) {
             Some(host) => host.to_owned(),
@@ -136,7 +211,7 @@ mod tests {
     fn given(captures: &[(&str, Given)], query: &[(&str, Given)]) -> Recache {
         let owned =
             |list: &[(&str, Given)]| list.iter().map(|(name, given)| ((*name).to_owned(), given.clone())).collect();
-        Recache { rule: 0, captures: owned(captures), query: owned(query) }
+        Recache { rule: 0, captures: owned(captures), query: owned(query), each: None }
     }
 
     #[test]
@@ -157,5 +232,27 @@ mod tests {
         assert_eq!(read(&rest, "/files/{path}", None, write), None, "two segments are no one");
         assert_eq!(read(&id, "/p/{other}", None, write), None);
         assert_eq!(read(&given(&[], &[("q", Given::Query("none".into()))]), "/p", None, write), None);
+    }
+
+    #[test]
+    fn each_value_that_is_found_makes_a_read() {
+        let reads =
+            |each: Each, target: &str| Reads { each, read: Read { authority: "h".into(), target: target.into() } };
+        let targets = |reads: &Reads, done: &Done<'_>| reads.of(done).map(|read| read.target).collect::<Vec<_>>();
+        let pointer = || Pointer::parse("/items/*/id").unwrap();
+        let body = br#"{"items":[{"id":"a/b"},{"id":7},{"id":""},{"id":".."},{"id":"c&d"}]}"#;
+        let done = Done { response: Some(body), ..Done::default() };
+        let in_path = reads(Each::Response(pointer()), "/orders/\0/lines");
+        assert_eq!(targets(&in_path, &done), ["/orders/a%2Fb/lines", "/orders/7/lines", "/orders/c&d/lines"]);
+        let in_query = reads(Each::Response(pointer()), "/orders?id=\0");
+        assert_eq!(targets(&in_query, &done), ["/orders?id=a/b", "/orders?id=7", "/orders?id=c%26d"]);
+        let posted = reads(Each::Request(pointer()), "/orders/\0");
+        assert!(
+            targets(&posted, &done).is_empty() && targets(&posted, &Done { request: Some(b"{"), ..done }).is_empty()
+        );
+        assert_eq!(targets(&posted, &Done { request: Some(body), ..done }).len(), 3);
+        let tags = ["user:7".to_owned(), "user:a%2Fb".to_owned(), "order:9".to_owned(), "user:".to_owned()];
+        let tagged = reads(Each::Tag("user:".into(), String::new()), "/users/\0");
+        assert_eq!(targets(&tagged, &Done { tags: &tags, ..done }), ["/users/7", "/users/a%2Fb"]);
     }
 }

@@ -17,7 +17,7 @@ use crate::policy::{
     Terms, WritePart,
 };
 use crate::property::Properties;
-use crate::recache::{READS_MAX, Read};
+use crate::recache::{Done, Each, READS_MAX, Read, Reads};
 use crate::storing::NotStored;
 use crate::template::{Around, NoValue, Placeholder, Source, Template, escape};
 
@@ -98,7 +98,7 @@ pub enum Plan<'a> {
     /// It may be answered from the cache.
     Read(Box<Reading<'a>>),
     /// If it succeeds, it purges ([`Engine::purged_by`]).
-    Write(Writing),
+    Write(Box<Writing>),
 }
 
 /// Why a request that a cache rule speaks of isn't answered from the cache.
@@ -328,6 +328,8 @@ pub struct Writing {
     later: Vec<Later>,
     /// What is to be read again.
     recaches: Vec<Read>,
+    /// The same for each of what its bodies or its tags name.
+    lists: Vec<Reads>,
     scheme: &'static str,
     method: String,
     authority: String,
@@ -366,22 +368,30 @@ impl Writing {
         self.scheme == "https"
     }
 
-    /// What is to be read again behind the writer, if it succeeds.
+    /// What is to be read again behind the writer, if it succeeds, by what is known of it when its response's header has come.
     #[must_use]
-    pub fn recaches(&self) -> &[Read] {
-        &self.recaches
+    pub fn recaches(&self, done: &Done<'_>) -> Vec<Read> {
+        self.recaches.iter().cloned().chain(self.recaches_of_lists(done)).take(READS_MAX).collect()
     }
 
-    /// Whether its own body says what it purges.
+    /// Those of them that lists name, of which the body of the response may be one.
+    #[must_use]
+    pub fn recaches_of_lists(&self, done: &Done<'_>) -> Vec<Read> {
+        self.lists.iter().flat_map(|reads| reads.of(done)).take(READS_MAX).collect()
+    }
+
+    /// Whether its own body says what it purges, or what is to be read again.
     #[must_use]
     pub fn reads_request_body(&self) -> bool {
         self.later.iter().any(|later| matches!(later.part, WritePart::Request(_)))
+            || self.lists.iter().any(|reads| matches!(reads.each, Each::Request(_)))
     }
 
-    /// Whether the body of its response says what it purges.
+    /// Whether the body of its response does.
     #[must_use]
     pub fn reads_response_body(&self) -> bool {
         self.later.iter().any(|later| matches!(later.part, WritePart::Response(ResponsePart::Json(_))))
+            || self.lists.iter().any(|reads| matches!(reads.each, Each::Response(_)))
     }
 }
 
@@ -481,7 +491,7 @@ impl Engine {
         };
         match bypass {
             Some(reason) if safe => Plan::Bypass(reason),
-            bypass => Plan::Write(self.writing(&asked, &matches.purges, arrived, bypass)),
+            bypass => Plan::Write(Box::new(self.writing(&asked, &matches.purges, arrived, bypass))),
         }
     }
 
@@ -506,8 +516,8 @@ impl Engine {
         let (path, query) = (asked.path.to_owned(), asked.query.map(str::to_owned));
         let (scheme, method, authority) = (asked.scheme, asked.method.to_owned(), asked.authority.clone());
         let (tags, later) = (Vec::new(), Vec::new());
-        let recaches = Vec::new();
-        let mut write = Writing { tags, later, recaches, scheme, method, authority, path, query, bypass };
+        let (recaches, lists) = (Vec::new(), Vec::new());
+        let mut write = Writing { tags, later, recaches, lists, scheme, method, authority, path, query, bypass };
         let facts = asked.facts(arrived);
         self.add_purges(purges, &facts, &mut write);
         let normal = normal_path(asked.path);
@@ -731,21 +741,24 @@ impl Engine {
             for recache in &purge.recache {
                 let Some(rule) = self.policy.rules.get(recache.rule) else { continue };
                 let read = recache.read(&rule.path, rule.host.as_deref(), &facts.target, found);
-                if let Some(read) =
-                    read.filter(|read| write.recaches.len() < READS_MAX && !write.recaches.contains(read))
-                {
-                    write.recaches.push(read);
+                let Some(read) = read.filter(|_| write.recaches.len() < READS_MAX) else { continue };
+                match recache.each.clone() {
+                    Some(each) => add_once(&mut write.lists, Reads { each, read }),
+                    None => add_once(&mut write.recaches, read),
                 }
             }
             for tag in &purge.item_tags {
                 let around = key::around(tag, facts, found).ok();
                 let start = tag.template.start().to_owned();
-                let later = Later { part: tag.part.clone(), around, start };
-                if !write.later.contains(&later) {
-                    write.later.push(later);
-                }
+                add_once(&mut write.later, Later { part: tag.part.clone(), around, start });
             }
         }
+    }
+}
+
+fn add_once<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
     }
 }
 

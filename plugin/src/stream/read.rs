@@ -59,7 +59,7 @@ impl Stream {
             Plan::Bypass(reason) => {
                 self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
             }
-            Plan::Write(write) => self.state = State::Writing(Write::new(write, body)),
+            Plan::Write(write) => self.state = State::Writing(Write::new(*write, body)),
             Plan::Ignore | Plan::Read(_) | Plan::ReadBody => {}
         }
     }

@@ -4,7 +4,7 @@ use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fields::Fields;
 use routecache_core::planted::planted;
-use routecache_core::recache::Read;
+use routecache_core::recache::{Done, READS_MAX, Read};
 use routecache_core::request::{Body, Outcome, REQUEST_BODY_BYTES_MAX, Writing, write_purges};
 
 use super::gather::Gathered;
@@ -53,17 +53,18 @@ impl Stream {
         let engine = &self.instance.engine;
         let mut tags = engine.purged_by(&write.writing, &write.outcome(response));
         let coded = fields.as_ref().is_some_and(|fields| fields.has("content-encoding"));
-        if write.writing.reads_response_body() && response.is_some_and(|(status, _)| write_purges(status)) {
+        let succeeded = response.is_some_and(|(status, _)| write_purges(status));
+        if succeeded {
+            let done = Done { request: write.body.whole(), response: None, tags: &tags };
+            self.recaches = fetches(&write.writing, write.writing.recaches(&done));
+        }
+        if succeeded && write.writing.reads_response_body() {
             if end_of_stream || coded {
                 tags.extend(engine.purged_by_body(&write.writing, None));
             } else {
                 let body = Gathered::up_to(REQUEST_BODY_BYTES_MAX);
                 self.state = State::Answered { writing: write.writing.clone(), body };
             }
-        }
-        if response.is_some_and(|(status, _)| write_purges(status)) {
-            let read = |read: &Read| Fetch { key: None, header: read.header(), https: write.writing.is_https() };
-            self.recaches = write.writing.recaches().iter().map(read).collect();
         }
         if planted("purge_after_release") {
             self.state = State::Writing(write);
@@ -102,6 +103,9 @@ impl Stream {
             return Action::Pause;
         }
         let tags = self.instance.engine.purged_by_body(&writing, body.whole());
+        let done = Done { request: None, response: body.whole(), tags: &tags };
+        self.recaches.extend(fetches(&writing, writing.recaches_of_lists(&done)));
+        self.recaches.truncate(READS_MAX);
         let done = if tags.is_empty() { None } else { self.instance.purge(tags, Some((self.id, false))).word() };
         let mut worker = self.instance.worker.borrow_mut();
         let held = if worker.answers.done(self.id) { worker.let_go(self.id, done) } else { None };
@@ -136,6 +140,12 @@ impl Stream {
             self.instance.purge(tags, None);
         }
     }
+}
+
+/// The fetches of what a write has read again.
+fn fetches(writing: &Writing, reads: Vec<Read>) -> Vec<Fetch> {
+    let fetch = |read: Read| Fetch { key: None, header: read.header(), https: writing.is_https() };
+    reads.into_iter().map(fetch).collect()
 }
 
 /// Whether the gateway answers for the origin, which may have done what it was asked all the same: the connection broke, or
