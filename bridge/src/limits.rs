@@ -12,6 +12,10 @@ pub const TAG_BYTES_MAX: usize = 512;
 pub const TAGS_MAX: usize = 256;
 /// How long a feed call is held at most, in milliseconds; a longer wish is cut to it.
 pub const HOLD_MS_MAX: u64 = 30_000;
+/// How long a gateway may trust what it holds without hearing the feed, at most, in milliseconds; a longer time is cut.
+pub const WINDOW_MS_MAX: u64 = 60_000;
+/// Gateways of a group that purges may wait for. While there are more, they wait out a window.
+pub const LISTENERS_MAX: usize = 512;
 /// How long anything is kept at most, in milliseconds: a week. A longer wish is cut to it.
 pub const KEEP_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 /// How long a lease lasts at most, in milliseconds; a longer wish is cut to it.

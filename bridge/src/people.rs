@@ -1,6 +1,6 @@
 //! What people and programs ask for: purges by what they know, a look at an entry, and a key space of their own.
 
-use bridge_api::{Pattern, Position, PurgeReply, PurgeRequest, Ticket};
+use bridge_api::{Hearing, Pattern, Position, PurgeReply, PurgeRequest, Ticket};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -41,6 +41,9 @@ pub struct PurgeOrder {
     /// Only count what is held and would be purged.
     #[serde(default)]
     pub dry_run: bool,
+    /// Hold the answer until every gateway has heard of it.
+    #[serde(default)]
+    pub hear: Option<Hearing>,
 }
 
 /// What a dry run found. The scan is bounded.
@@ -234,7 +237,7 @@ impl Service {
                 tags.len()
             )));
         }
-        let request = PurgeRequest { namespace: order.namespace.clone(), tags };
+        let request = PurgeRequest { namespace: order.namespace.clone(), tags, hear: order.hear };
         if order.dry_run {
             self.count(&request, &patterns).await.map(Ordered::Counted)
         } else {

@@ -190,7 +190,7 @@ mod tests {
         let mut tellers = Tellers::default();
         tellers.add(&service, Stuck);
         service.publish(tellers);
-        let request = PurgeRequest { namespace: "n".into(), tags: vec!["a".into()] };
+        let request = PurgeRequest { namespace: "n".into(), tags: vec!["a".into()], ..PurgeRequest::default() };
         for _ in 0..WAITING_MAX + 10 {
             service.purge(&request).await.unwrap();
         }
@@ -204,9 +204,10 @@ mod tests {
     #[test]
     fn a_report_is_known_from_an_order() {
         let (position, era) = (Position { ms: 1, seq: 2, unique: 3 }, Era(4));
-        let request = PurgeRequest { namespace: "n".into(), tags: vec!["a".into()] };
+        let request = PurgeRequest { namespace: "n".into(), tags: vec!["a".into()], ..PurgeRequest::default() };
         let patterns = [Pattern::Tag("b*".into())];
-        let purged = Purged { request: &request, patterns: &patterns, reply: &PurgeReply { position, era } };
+        let purged =
+            Purged { request: &request, patterns: &patterns, reply: &PurgeReply { position, era, unheard: false } };
         let text = serde_json::to_string(&Report { purged }).unwrap();
         assert!(is_report(text.as_bytes()), "{text}");
         assert!(text.starts_with(r#"{"purged":{"namespace":"n","tags":["a"],"patterns":[{"tag":"b*"}],"position":""#));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Pattern, PurgeReply, PurgeRequest, ReleaseReply,
-    ReleaseRequest, StoreReply, StoreRequest, WaitReply, WaitRequest,
+    Continuity, FeedReply, FeedRequest, Hearing, LookupReply, LookupRequest, Pattern, Position, PurgeReply,
+    PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, WaitReply, WaitRequest,
 };
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -22,6 +22,10 @@ use crate::sharing::Sharing;
 use crate::store::Figures;
 use crate::waiting::Waiting;
 use crate::{Error, KeyOf, Reading, Store, StoreError};
+
+/// How often it is looked whether gateways have heard of a purge: soon at first, since they typically have.
+const HEARD_LOOK_MIN: Duration = Duration::from_millis(1);
+const HEARD_LOOK_MAX: Duration = Duration::from_millis(16);
 
 /// The bridge as plain calls. Cloning is cheap and gives another handle to the same.
 #[derive(Clone)]
@@ -181,14 +185,40 @@ impl Service {
         self.purge_all(request, &[]).await
     }
 
+    /// Waits until every gateway of the group has heard of a purge, or trusts nothing that it holds. False if the time is up
+    /// first, or the store can't tell: the purge is in the log all the same.
+    async fn all_hear(&self, namespace: &str, purged: Position, hearing: Hearing) -> bool {
+        let ends = Instant::now() + Duration::from_millis(hearing.hold_ms.min(HOLD_MS_MAX));
+        let mut pause = HEARD_LOOK_MIN;
+        loop {
+            let left = match self.noted(self.store.unheard(namespace, purged, hearing.gateway).await) {
+                Ok(0) => return true,
+                Ok(left_ms) => Duration::from_millis(left_ms),
+                Err(_) => return false,
+            };
+            let next = Instant::now() + pause.min(left);
+            pause = (pause * 2).min(HEARD_LOOK_MAX);
+            if next >= ends {
+                return false;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.stopped() => return false,
+            }
+        }
+    }
+
     /// Purges tags and patterns, one of them at least.
     pub(crate) async fn purge_all(&self, request: &PurgeRequest, patterns: &[Pattern]) -> Result<PurgeReply, Error> {
         check_namespace(&request.namespace)?;
         check_tags(&request.tags)?;
-        let reply = self.noted(self.store.purge(request, patterns).await)?;
+        let mut reply = self.noted(self.store.purge(request, patterns).await)?;
         self.metrics.purged(request.tags.len());
         self.waiting.wake(&request.namespace);
         self.published.offer(request, patterns, &reply, &self.metrics);
+        if let Some(hearing) = request.hear {
+            reply.unheard = !self.all_hear(&request.namespace, reply.position, hearing).await;
+        }
         Ok(reply)
     }
 

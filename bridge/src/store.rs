@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, LookupReply, LookupRequest, Pattern, Position, PurgeReply,
-    PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Listener, LookupReply, LookupRequest, Pattern, Position,
+    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 
@@ -47,6 +47,10 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the log after the request's cursor, now; `hold_ms` is somebody else's. Also writes, so that a store that
     /// lost its mastership fails instead.
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading>;
+
+    /// How long a gateway may yet serve what the record at a position purged, in milliseconds; 0 once all have heard of it.
+    /// The one that asks isn't waited for.
+    fn unheard<'a>(&'a self, namespace: &'a str, purged: Position, asks: Option<Listener>) -> Answer<'a, u64>;
 
     /// The id of the log's last record, for whoever waits until it changes. Nothing is decided by it.
     fn tail<'a>(&'a self, namespace: &'a str) -> Answer<'a, Option<String>>;

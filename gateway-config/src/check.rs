@@ -11,7 +11,7 @@ use crate::rule::{self, Defaults};
 use crate::terms;
 use crate::tree::{Kind, Node, shorten};
 use crate::ttl::Buckets;
-use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, WARM, Words};
+use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, WARM};
 use crate::walk::{At, Fields, Found, Range};
 
 /// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
@@ -69,6 +69,7 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     let grouped = fields.get("bridge").is_some();
     let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode, grouped };
     let (window_ms, serves_unheard) = consistency(fields.get("consistency"), found);
+    let (purge_timeout_ms, purge_heard) = purge(fields.get("purge"), window_ms, found);
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
@@ -77,8 +78,8 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
         limits,
         window_ms,
         serves_unheard,
-        purge_timeout_ms: only_duration(fields.get("purge"), &PURGE, "timeout", &PURGE_TIMEOUT, found)
-            .unwrap_or(PURGE_TIMEOUT_DEFAULT_MS),
+        purge_timeout_ms,
+        purge_heard,
         rules: rule::all(fields, &defaults, found),
     }
 }
@@ -89,6 +90,16 @@ fn consistency(at: Option<&At<'_>>, found: &mut Found) -> (u32, bool) {
     let window_ms = fields.get("window").and_then(|at| at.duration_ms(&WINDOW, found));
     let serves = fields.get("on_feed_loss").and_then(|at| terms::on_feed_loss(at, found));
     (window_ms.unwrap_or(WINDOW_DEFAULT_MS), serves.unwrap_or(false))
+}
+
+/// How long a write's response waits, and whether for every gateway: by default so long that a gateway which is gone trusts
+/// nothing any longer.
+fn purge(at: Option<&At<'_>>, window_ms: u32, found: &mut Found) -> (u32, bool) {
+    let Some(fields) = at.and_then(|at| at.fields(&PURGE, found)) else { return (PURGE_TIMEOUT_DEFAULT_MS, false) };
+    let timeout_ms = fields.get("timeout").and_then(|at| at.duration_ms(&PURGE_TIMEOUT, found));
+    let heard = fields.get("acknowledge").and_then(|at| terms::acknowledge(at, found)).unwrap_or(false);
+    let default_ms = if heard { PURGE_TIMEOUT_DEFAULT_MS.saturating_add(window_ms) } else { PURGE_TIMEOUT_DEFAULT_MS };
+    (timeout_ms.unwrap_or(default_ms), heard)
 }
 
 fn check_version(at: &At<'_>, found: &mut Found) {
@@ -256,15 +267,4 @@ pub(crate) fn body_bytes(at: &At<'_>, limits: &Limits, found: &mut Found) -> Opt
         found.add(at, What::BodyTooLarge { body, l1: limits.l1_bytes });
     }
     Some(body)
-}
-
-/// A map with a single field, which is a duration.
-fn only_duration(
-    at: Option<&At<'_>>,
-    words: &'static Words,
-    field: &str,
-    range: &Range,
-    found: &mut Found,
-) -> Option<u32> {
-    at?.fields(words, found)?.get(field)?.duration_ms(range, found)
 }

@@ -49,6 +49,11 @@ pub(crate) fn on_feed_loss(at: &At<'_>, found: &mut Found) -> Option<bool> {
     word(at, &[("bypass", false), ("serve", true)], found)
 }
 
+/// `purge.acknowledge`: whether every gateway is to have heard of a purge.
+pub(crate) fn acknowledge(at: &At<'_>, found: &mut Found) -> Option<bool> {
+    word(at, &[("bridge", false), ("group", true)], found)
+}
+
 /// The terms of one rule; `tag_fields` come from its `tags`.
 pub(crate) fn read(
     fields: &Fields<'_>,

@@ -70,7 +70,7 @@ pub(crate) const LIMITS: Words = Words {
 pub(crate) const CONSISTENCY: Words = Words { now: &["window", "on_feed_loss"], later: &[], below: &[] };
 
 /// `purge` of the whole file.
-pub(crate) const PURGE: Words = Words { now: &["timeout"], later: &["acknowledge"], below: &[] };
+pub(crate) const PURGE: Words = Words { now: &["timeout", "acknowledge"], later: &[], below: &[] };
 
 /// `background`.
 pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "timeout"], later: &[], below: &[] };

@@ -5,7 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_api::{Continuity, FEED, FeedReply, FeedRequest, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE};
+use bridge_api::{
+    Continuity, FEED, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, PurgeReply, PurgeRequest, RELEASE,
+    STORE,
+};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
@@ -35,6 +38,9 @@ const FEED_QUARTER_MIN_MS: u64 = 50;
 
 /// How long a store may take. Nobody waits for it.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long before a purge counts as unanswered the bridge is to answer it, heard everywhere or not, in milliseconds.
+const HEARING_MARGIN_MS: u64 = 100;
 
 /// How long after it was sent a purge that wasn't acknowledged is sent again.
 const PURGE_RETRY_MS: u64 = 1000;
@@ -84,6 +90,12 @@ impl Instance {
     /// A quarter of the consistency window, in milliseconds: the rhythm of the feed.
     fn quarter_ms(&self) -> u64 {
         (u64::from(self.policy().window_ms) / 4).max(FEED_QUARTER_MIN_MS)
+    }
+
+    /// This gateway, as the group knows it.
+    fn listener(&self) -> Option<Listener> {
+        let window_ms = self.policy().window_ms.into();
+        self.shared.name().map(|name| Listener { name: Holder(name), window_ms })
     }
 
     /// How often the root context looks after what is due: what the feed and the shortest wait ask for.
@@ -425,8 +437,13 @@ impl Root {
     }
 
     fn send_purge(&mut self, instance: &Instance, operation: u64, tags: Vec<String>, stream: Option<u32>) {
-        let request = PurgeRequest { namespace: instance.namespace.clone(), tags };
-        let timeout = Duration::from_millis(instance.policy().purge_timeout_ms.into());
+        let timeout_ms = u64::from(instance.policy().purge_timeout_ms);
+        // The bridge's answer is to be here in time.
+        let hold_ms = timeout_ms.saturating_sub((timeout_ms / 4).min(HEARING_MARGIN_MS));
+        let hears = stream.is_some() && instance.policy().purge_heard;
+        let hear = hears.then(|| Hearing { gateway: instance.listener(), hold_ms });
+        let request = PurgeRequest { namespace: instance.namespace.clone(), tags, hear };
+        let timeout = Duration::from_millis(timeout_ms);
         match instance.call(PURGE, &request, &[], timeout) {
             Some(token) => {
                 self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
@@ -512,9 +529,8 @@ impl Root {
         if polling || !instance.shared.lease(self.name, now_ms, now_ms.saturating_add(timeout_ms)) {
             return;
         }
-        let Some(GatewayLog { cursor, known, .. }) =
-            instance.shared.log().or_else(|| instance.shared.change(&Change::default(), None).ok().flatten())
-        else {
+        // The cursor says what this gateway's workers know: the head too is to be what the log says.
+        let Ok(Some(GatewayLog { cursor, known, .. })) = instance.shared.change(&Change::default(), None) else {
             return;
         };
         let request = FeedRequest {
@@ -522,6 +538,7 @@ impl Root {
             cursor: cursor.map(bridge::to_api),
             known: known.map(bridge::to_api),
             hold_ms,
+            gateway: instance.listener(),
         };
         let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
         if let Some(token) = instance.call(FEED, &request, &[], Duration::from_millis(timeout_ms)) {
@@ -628,7 +645,8 @@ impl Context for Root {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);
                     self.purge_acknowledged(&instance, operation, &tags, &reply);
-                    self.release(&instance, stream, Some("purged"));
+                    let heard = !reply.unheard || planted("unheard_ignored");
+                    self.release(&instance, stream, Some(if heard { "purged" } else { "purge-pending" }));
                 }
                 None => {
                     instance.bridge_answered(false);

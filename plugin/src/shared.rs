@@ -29,6 +29,7 @@ pub struct Shared {
     head: String,
     lease: String,
     secret: String,
+    name: String,
     permits: String,
     warm: String,
     layout: Layout,
@@ -68,7 +69,8 @@ impl Shared {
         let key = |name| format!("{prefix}{name}");
         let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
         let (log, head, lease) = (key("log"), key("head"), key("lease"));
-        Self { log, head, lease, secret: key("secret"), permits: key("permits"), warm: key("warm"), layout, prefix }
+        let (secret, name, permits, warm) = (key("secret"), key("name"), key("permits"), key("warm"));
+        Self { log, head, lease, secret, name, permits, warm, layout, prefix }
     }
 
     /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
@@ -81,6 +83,7 @@ impl Shared {
         let _ = self.change(&Change::default(), None);
         host::shared_insert(&self.lease);
         host::shared_insert(&self.secret);
+        host::shared_insert(&self.name);
         host::shared_insert(&self.permits);
         host::shared_insert(&self.warm);
         (0..leases::BUCKETS).for_each(|bucket| host::shared_insert(&self.bucket_key(bucket)));
@@ -172,15 +175,25 @@ impl Shared {
         self.lease(owner, 0, 0);
     }
 
-    /// What marks the fetches of this gateway; made by whoever needs it first.
+    /// What marks the fetches of this gateway.
     pub fn secret(&self) -> Option<u128> {
+        Self::drawn(&self.secret)
+    }
+
+    /// What the group knows this gateway by, as long as its process lives.
+    pub fn name(&self) -> Option<u64> {
+        Self::drawn(&self.name).and_then(|name| u64::try_from(name >> 64).ok())
+    }
+
+    /// A random number that all VMs share; made by whoever needs it first.
+    fn drawn(key: &str) -> Option<u128> {
         for _ in 0..STORE_TRIES {
-            let found = host::shared_get(&self.secret);
+            let found = host::shared_get(key);
             if let Some(secret) = found.value.first_chunk::<16>() {
                 return Some(u128::from_le_bytes(*secret));
             }
             let secret = u128::from(random()) << 64 | u128::from(random());
-            match host::shared_set(&self.secret, &secret.to_le_bytes(), found.version) {
+            match host::shared_set(key, &secret.to_le_bytes(), found.version) {
                 Swap::Done => return Some(secret),
                 Swap::Raced => {}
                 Swap::Refused => return None,

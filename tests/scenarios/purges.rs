@@ -53,6 +53,51 @@ fn another_gateway_drops_what_was_purged_within_the_window() {
     }
 }
 
+/// `purge.acknowledge: group`: C3 without its window.
+#[test]
+fn a_write_may_wait_until_every_gateway_has_heard_of_its_purge() {
+    let mut rules = rules();
+    rules["purge"] = serde_json::json!({ "acknowledge": "group" });
+    let (builder, _, _) = world(&rules);
+    let mut world = builder.gateways(3).workers(2).build().expect("a world");
+    world.run_for(ms(2000)); // from here on the bridge knows all who poll
+    warm(&mut world, 3, 2);
+    let write = world.fetch(Request::put("/users/7").body("x"));
+    assert_eq!(status(&write), "fwd=method; detail=purged");
+    assert!(write.took() < ms(200), "{:?}", write.took());
+    for (gateway, worker) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
+        let there = |world: &mut World, path| world.fetch(Request::get(path).gateway(gateway).worker(worker));
+        assert_eq!(there(&mut world, "/users/7").text(), "v2", "{gateway}.{worker}");
+        assert_eq!(status(&there(&mut world, "/users/8")), "hit; detail=worker", "{gateway}.{worker}");
+    }
+}
+
+/// A gateway that doesn't come back stops trusting what it holds, and isn't waited for any longer than that.
+#[test]
+fn a_gateway_that_is_gone_holds_a_write_for_the_window_at_most() {
+    for (timeout, told) in [(None, "purged"), (Some("200ms"), "purge-pending")] {
+        let mut rules = rules();
+        rules["purge"] = serde_json::json!({ "acknowledge": "group" });
+        if let Some(timeout) = timeout {
+            rules["purge"]["timeout"] = serde_json::json!(timeout);
+        }
+        let (builder, _, _) = world(&rules);
+        let mut world = builder.gateways(2).build().expect("a world");
+        world.run_for(ms(2000));
+        warm(&mut world, 2, 1);
+        world.restart_gateway(1); // it has another name now, and the old one never polls again
+        let write = world.fetch(Request::put("/users/7").body("x"));
+        assert_eq!(status(&write), format!("fwd=method; detail={told}"));
+        let (least, most) = if timeout.is_some() { (ms(100), ms(250)) } else { (ms(500), ms(1100)) };
+        assert!(write.took() > least && write.took() < most, "{told} after {:?}", write.took());
+        world.run_for(ms(2000));
+        let next = world.fetch(Request::put("/users/7").body("x"));
+        assert_eq!(status(&next), "fwd=method; detail=purged");
+        assert!(next.took() < ms(200), "{:?}", next.took());
+        assert_eq!(world.fetch(Request::get("/users/7").gateway(1)).text(), "v3");
+    }
+}
+
 /// With Envoy's `allow_on_headers_stop_iteration` the body of a response comes while its header is held, and must wait as well.
 #[test]
 fn the_response_to_a_write_is_held_however_the_host_shows_its_body() {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, RELEASE, STORE, VERSION, WAIT, WaitRequest, decode, encode,
+    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE, VERSION, WAIT,
+    WaitRequest, decode, encode,
 };
 use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
@@ -154,6 +155,8 @@ pub struct Bridge {
     failure: Rc<Cell<Option<Failure>>>,
     /// Polls that wait for news.
     held: Rc<RefCell<Vec<(CallId, FeedRequest, u64)>>>,
+    /// Purges whose answers wait until gateways have heard of them.
+    hearing: Rc<RefCell<Vec<(CallId, PurgeRequest, PurgeReply)>>>,
     /// Those who wait for the end of a lease.
     waiting: Rc<RefCell<Vec<(CallId, WaitRequest)>>>,
     restarts: Rc<Cell<u64>>,
@@ -165,6 +168,7 @@ impl Default for Bridge {
             memory: Rc::new(RefCell::new(Memory::new(64 << 20, 1))),
             failure: Rc::default(),
             held: Rc::default(),
+            hearing: Rc::default(),
             waiting: Rc::default(),
             restarts: Rc::new(Cell::new(1)),
         }
@@ -183,7 +187,7 @@ impl Bridge {
         *self.memory.borrow_mut() = Memory::new(64 << 20, self.restarts.get());
     }
 
-    /// Answers the polls that have news.
+    /// Answers what waits for it, as far as it has come.
     fn wake(&self, now_ms: u64, kept: &mut Kept) {
         let mut memory = self.memory.borrow_mut();
         self.held.borrow_mut().retain(|(call, request, arrived_ms)| match memory.poll(request, *arrived_ms, now_ms) {
@@ -192,6 +196,13 @@ impl Bridge {
                 false
             }
             None => true,
+        });
+        self.hearing.borrow_mut().retain(|(call, request, reply)| {
+            let left_ms = left_ms(&mut memory, request, reply, now_ms);
+            if left_ms == 0 {
+                kept.answer(*call, marked(reply, b""));
+            }
+            left_ms > 0
         });
         self.waiting.borrow_mut().retain(|(call, request)| match over(&mut memory, request, now_ms) {
             Some(reply) => {
@@ -241,15 +252,26 @@ impl Upstream for Bridge {
                 return Reply::later_or(hold, marked(&reply, b""));
             }
             PURGE => {
-                let (request, _) = decode(&call.body).expect("a purge");
+                let (request, _): (PurgeRequest, _) = decode(&call.body).expect("a purge");
                 let reply = memory.purge(&request, now_ms);
+                let left_ms = left_ms(&mut memory, &request, &reply, now_ms);
                 drop(memory);
                 self.wake(now_ms, kept);
+                if left_ms > 0 {
+                    let hold_ms = request.hear.map_or(0, |hear| hear.hold_ms);
+                    self.hearing.borrow_mut().push((call.id, request, reply));
+                    let late = PurgeReply { unheard: left_ms > hold_ms, ..reply };
+                    return Reply::later_or(ms(left_ms.min(hold_ms)), marked(&late, b""));
+                }
                 marked(&reply, b"")
             }
             FEED => {
                 let (request, _): (FeedRequest, _) = decode(&call.body).expect("a poll");
-                let Some(reply) = memory.poll(&request, now_ms, now_ms) else {
+                let reply = memory.poll(&request, now_ms, now_ms);
+                drop(memory);
+                self.wake(now_ms, kept);
+                let mut memory = self.memory.borrow_mut();
+                let Some(reply) = reply else {
                     let quiet = memory.poll(&request, now_ms, now_ms + request.hold_ms).expect("the hold is over");
                     let hold = ms(request.hold_ms);
                     self.held.borrow_mut().push((call.id, request, now_ms));
@@ -261,6 +283,11 @@ impl Upstream for Bridge {
         };
         Reply::from(reply).after(ms(1))
     }
+}
+
+/// How long gateways may yet serve what was purged, where the purge waits for that.
+fn left_ms(memory: &mut Memory, request: &PurgeRequest, reply: &PurgeReply, now_ms: u64) -> u64 {
+    request.hear.map_or(0, |hear| memory.unheard(&request.namespace, reply.position, hear.gateway, now_ms))
 }
 
 fn marked<T: serde::Serialize>(head: &T, payload: &[u8]) -> Response {

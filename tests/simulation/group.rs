@@ -37,6 +37,8 @@ struct State {
     /// Calls that are on their way here, and when they arrive.
     coming: Vec<(Duration, Call)>,
     held: Vec<Held>,
+    /// Purges whose answers wait until gateways have heard of them, from when, and whose.
+    hearing: Vec<(CallId, PurgeRequest, PurgeReply, Duration, usize)>,
     /// Those who wait for the end of a lease, from when, and where.
     waiting: Vec<(CallId, WaitRequest, Duration, usize)>,
     /// Answers, and deaths, for the world to carry out.
@@ -112,6 +114,7 @@ impl Group {
             cuts: HashMap::new(),
             coming: Vec::new(),
             held: Vec::new(),
+            hearing: Vec::new(),
             waiting: Vec::new(),
             deeds: Vec::new(),
             doomed: HashMap::new(),
@@ -208,7 +211,11 @@ impl Group {
 
     /// A purge through the bridge's API.
     pub fn purge(&self, tags: Vec<String>, now: Duration) {
-        self.0.borrow_mut().purge(&PurgeRequest { namespace: NAMESPACE.to_owned(), tags }, None, now);
+        self.0.borrow_mut().purge(
+            &PurgeRequest { namespace: NAMESPACE.to_owned(), tags, ..PurgeRequest::default() },
+            None,
+            now,
+        );
     }
 
     /// A gateway's poller dies over the next records that it gets.
@@ -274,7 +281,11 @@ impl State {
         let (gone, left) = self.waiting.drain(..).partition(|(.., gateway)| which(*gateway));
         self.waiting = left;
         let gone: Vec<(CallId, WaitRequest, Duration, usize)> = gone;
-        broken.into_iter().map(|held| held.call).chain(gone.into_iter().map(|(call, ..)| call)).collect()
+        let (unheard, left) = self.hearing.drain(..).partition(|(.., gateway)| which(*gateway));
+        self.hearing = left;
+        let unheard: Vec<(CallId, PurgeRequest, PurgeReply, Duration, usize)> = unheard;
+        let broken = broken.into_iter().map(|held| held.call).chain(unheard.into_iter().map(|(call, ..)| call));
+        broken.chain(gone.into_iter().map(|(call, ..)| call)).collect()
     }
 
     fn purge(&mut self, request: &PurgeRequest, gateway: Option<usize>, now: Duration) -> PurgeReply {
@@ -296,6 +307,13 @@ impl State {
         reply
     }
 
+    /// Whether gateways may yet serve what was purged, where the purge waits for that.
+    fn is_unheard(&mut self, request: &PurgeRequest, reply: &PurgeReply, now: Duration) -> bool {
+        let now_ms = self.store_ms(now);
+        let Some(hear) = request.hear.filter(|_| !self.plants(Planted::Unheard)) else { return false };
+        self.memory.unheard(&request.namespace, reply.position, hear.gateway, now_ms) > 0
+    }
+
     fn forget_epochs(&mut self, user: u64) {
         for tag in [format!("user:{user}"), format!("owner-{user}")] {
             self.memory.forget_epoch(NAMESPACE, &tag);
@@ -312,6 +330,16 @@ impl State {
                 None if patient => self.waiting.push((call, request, since, gateway)),
                 reply => {
                     let reply = reply.unwrap_or(WaitReply::Held { remaining_ms: 1 });
+                    self.deeds.push(Deed::Answer(call, marked(&reply, b"").into()));
+                }
+            }
+        }
+        for (call, request, reply, since, gateway) in std::mem::take(&mut self.hearing) {
+            let patient = request.hear.is_some_and(|hear| now < since + Duration::from_millis(hear.hold_ms));
+            match self.is_unheard(&request, &reply, now) {
+                true if patient => self.hearing.push((call, request, reply, since, gateway)),
+                unheard => {
+                    let reply = PurgeReply { unheard, ..reply };
                     self.deeds.push(Deed::Answer(call, marked(&reply, b"").into()));
                 }
             }
@@ -456,7 +484,12 @@ impl State {
             }
             PURGE => {
                 let (request, _) = decode(&call.body).expect("a purge");
-                marked(&self.purge(&request, Some(gateway), now), b"")
+                let reply = self.purge(&request, Some(gateway), now);
+                if self.is_unheard(&request, &reply, now) {
+                    self.hearing.push((call.id, request, reply, now, gateway));
+                    return None;
+                }
+                marked(&reply, b"")
             }
             FEED => {
                 let (request, _): (FeedRequest, _) = decode(&call.body).expect("a poll");

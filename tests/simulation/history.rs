@@ -212,6 +212,10 @@ pub struct History {
     pub healed: Duration,
     /// Whether there is a group.
     pub grouped: bool,
+    /// Whether writes wait until every gateway has heard of their purges.
+    pub heard: bool,
+    /// When the store forgot who polls, or misjudged how long ago they did: failovers, and jumps of its clock.
+    pub store_lapses: Vec<Duration>,
     /// Freshness lifetime of what is stored, and how long after that it may stand in for an error.
     pub lifetime: Duration,
     /// See there.

@@ -13,6 +13,8 @@ pub enum Law {
     OwnWrites,
     /// C1, C3, C4, I1, I3, I6, I8: a window after a purge is in the group's log, no gateway serves what is older than it.
     GroupWrites,
+    /// C3 with `purge.acknowledge: group`: after a write's response that says `purged`, no gateway serves anything older.
+    HeardWrites,
     /// I4, I5: a worker that has shown a version whose write was purged shows nothing older from the cache.
     NeverBack,
     /// C5: once nothing fails, every write has been purged everywhere.
@@ -98,6 +100,10 @@ fn judge(history: &History, read: &Read) -> Vec<Breach> {
     if let Some(write) = history.writes.iter().find(|write| binds_its_gateway(history, write, read, shown)) {
         let Write { version, .. } = write;
         found.push(breach(Law::OwnWrites, format!("{who} with v{shown} after the release of v{version} ({told})")));
+    }
+    if let Some(write) = history.writes.iter().find(|write| binds_all_gateways(history, write, read, shown)) {
+        let how = format!("{who} with v{shown} after all have heard of v{} ({told})", write.version);
+        found.push(breach(Law::HeardWrites, how));
     }
     if let Some(purge) = history.purges.iter().find(|purge| binds_the_group(history, purge, read, shown)) {
         let how = format!(
@@ -256,6 +262,19 @@ fn binds_its_gateway(history: &History, write: &Write, read: &Read, shown: u64) 
         && write.released.is_some_and(|released| {
             released < read.began && !has_forgotten(history, read.gateway, write.done, read.ended)
         })
+}
+
+/// C3 without its window. Who polls is known to the store by its own clock, and to no replica that hasn't been told.
+fn binds_all_gateways(history: &History, write: &Write, read: &Read, shown: u64) -> bool {
+    let Some(released) = write.released.filter(|_| history.heard && write.told.contains("detail=purged")) else {
+        return false;
+    };
+    let lapsed = |at: &Duration| *at <= read.ended && released <= *at + history.window * 2;
+    write.user == read.resource.user
+        && shown < write.version
+        && released < read.began
+        && !history.store_lapses.iter().any(lapsed)
+        && !has_forgotten(history, read.gateway, write.done, read.ended)
 }
 
 /// C3. What a failover loses may be served until it is noticed (likewise).

@@ -33,6 +33,8 @@ pub struct Plan {
     pub origin_way_ms: u64,
     /// Whether there is a group: without one, a gateway hears of every purge itself.
     pub grouped: bool,
+    /// Whether writes wait until every gateway has heard of their purges.
+    pub heard: bool,
     /// Whether shared data compare as ngx_wasm_module's do, rather than Envoy's.
     pub exact: bool,
     /// Freshness lifetime, in milliseconds.
@@ -187,14 +189,14 @@ pub enum OriginFailure {
 impl Plan {
     /// Draws a plan.
     pub fn draw(seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
+        let (mut chance, mut aside) = (Chance::new(seed), Chance::new(seed ^ 0x0061_7369_6465));
         let theme = chance.of(&Theme::ALL);
         let crowd = matches!(theme, Theme::Crowd | Theme::Alone);
         let (gateways, workers) = match theme {
             Theme::Alone => (1, 2 + chance.index(4)),
             Theme::Crowd => (1 + chance.index(2), 2 + chance.index(2)),
             Theme::SlowGroup => (3, 1),
-            Theme::FailOver | Theme::Feed | Theme::FeedLoss => (2, 1 + chance.index(2)),
+            Theme::FailOver | Theme::Feed | Theme::FeedLoss | Theme::Heard => (2, 1 + chance.index(2)),
             Theme::DyingPoller => (2, 2),
             Theme::Pending => (1 + chance.index(2), 2),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
@@ -206,7 +208,8 @@ impl Plan {
             None => 0,
         };
         let kinds: Vec<u64> = KINDS.iter().map(&mut weigh).collect();
-        let slow_feed = matches!(theme, Theme::Feed | Theme::FeedLoss | Theme::Pending | Theme::LateStore);
+        let slow_feed =
+            matches!(theme, Theme::Feed | Theme::FeedLoss | Theme::Pending | Theme::LateStore | Theme::Heard);
         let narrow = matches!(theme, Theme::Feed | Theme::FeedLoss | Theme::DyingPoller);
         let mut plan = Self {
             seed,
@@ -234,6 +237,7 @@ impl Plan {
                 _ => chance.of(&[5, 40, 150]),
             },
             grouped: theme != Theme::Alone,
+            heard: theme == Theme::Heard || theme != Theme::Alone && aside.percent(30),
             exact: theme == Theme::Anything && chance.percent(15),
             lifetime_ms: match theme {
                 Theme::Ageing => chance.of(&[1000, 2000]),
@@ -258,6 +262,7 @@ impl Plan {
             Theme::LateStore => (0..count / 6).flat_map(|_| plan.late_store(&mut chance)).collect(),
             Theme::DyingPoller => (0..count / 8).flat_map(|_| plan.dying_poller(&mut chance)).collect(),
             Theme::Pending => (0..count / 8).flat_map(|_| plan.pending(&mut chance)).collect(),
+            Theme::Heard => (0..count / 8).flat_map(|_| plan.heard(&mut chance)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
         };
         plan
@@ -400,6 +405,22 @@ impl Plan {
         steps
     }
 
+    /// A write in one gateway, while another one hears late of it, or not at all for a while, and is asked all the time.
+    fn heard(&self, chance: &mut Chance) -> Vec<Step> {
+        let gateway = chance.index(self.gateways);
+        let other = (gateway + 1) % self.gateways;
+        let read = What::Read { gateway: other, worker: 0, user: 0, of: chance.of(&KINDS_OF), ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(0, What::Rest), at(0, read), at(200, read)];
+        if chance.percent(30) {
+            let failure = chance.of(&[Failure::Hangs, Failure::Resets]);
+            steps.push(at(0, What::Cut { gateway: other, failure, ms: chance.below(self.window_ms * 2) }));
+        }
+        steps.push(at(chance.below(20), What::Write { gateway, worker: 0, user: 0 }));
+        steps.extend((0..24).map(|_| at(1 + chance.below(8), read)));
+        steps
+    }
+
     fn step(&self, chance: &mut Chance, theme: Theme, kinds: &[u64], writes: u64, pace_us: u64) -> Step {
         let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
         // Most of what happens concerns one user, or nothing would ever meet.
@@ -462,6 +483,8 @@ pub enum Theme {
     DyingPoller,
     /// A purge that takes long to reach the group.
     Pending,
+    /// Writes that wait until every gateway has heard of them, and reads elsewhere right after.
+    Heard,
     /// Entries that go stale, are validated, and stand in for errors.
     Ageing,
 }
@@ -471,7 +494,7 @@ impl Theme {
     pub const ALL: [Self; 16] = [
         Self::Anything,
         Self::Anything,
-        Self::Anything,
+        Self::Heard,
         Self::Crowd,
         Self::FailOver,
         Self::Feed,
@@ -499,7 +522,7 @@ impl Theme {
             Self::LostWrites => &["leave", "origin"],
             Self::Alone => &["crash", "race"],
             Self::Ageing => &["origin", "clock", "store clock"],
-            Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
+            Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending | Self::Heard => &[],
         })
     }
 }
@@ -578,7 +601,7 @@ impl Plan {
     /// What the seed drew, on one line.
     pub fn mix(&self) -> String {
         let Self { seed, gateways, workers, window_ms, log_records, feed_records, .. } = self;
-        let Self { feed_way_ms, bridge_way_ms, origin_way_ms, grouped, exact, lifetime_ms, cold, .. } = self;
+        let Self { feed_way_ms, bridge_way_ms, origin_way_ms, grouped, heard, exact, lifetime_ms, cold, .. } = self;
         let mut kinds: Vec<String> =
             self.steps.iter().map(|step| format!("{:?}", step.what)).map(|what| word(&what).to_owned()).collect();
         kinds.sort();
@@ -586,9 +609,10 @@ impl Plan {
         format!(
             "seed {seed} ({:?}): {gateways} gateways × {workers} workers, window {window_ms} ms, log of {log_records} records, \
              {feed_records} to an answer, ways of up to {feed_way_ms} (feed), {bridge_way_ms} (bridge) and \
-             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}; {} steps: {}",
+             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}{}; {} steps: {}",
             self.theme,
             if *grouped { "" } else { ", alone" },
+            if *heard { ", heard" } else { "" },
             if *exact { ", nginx" } else { "" },
             if *cold { ", cold" } else { "" },
             self.steps.len(),

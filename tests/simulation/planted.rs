@@ -12,6 +12,7 @@ pub enum Store {
     EpochZeroWhenMissing,
     CreateUnchecked,
     StoreUnderTail,
+    Unheard,
 }
 
 /// Where a mistake is.
@@ -83,6 +84,8 @@ pub const PLANTS: &[Plant] = &[
     store("feed_gap_ignored", Store::FeedGapIgnored, 300, "the bridge says that a feed goes on when it doesn't"),
     store("known_ignored", Store::KnownIgnored, 300, "the bridge doesn't look for what the gateway has seen"),
     store("epoch_zero_when_missing", Store::EpochZeroWhenMissing, 300, "a missing epoch counts as never purged"),
+    filter("unheard_ignored", 300, "a write says that it purged though gateways haven't heard of it"),
+    store("unheard", Store::Unheard, 300, "the bridge doesn't wait until gateways have heard"),
     store("store_under_tail", Store::StoreUnderTail, 300, "an entry is stored under the log's tail of that time"),
 ];
 

@@ -68,6 +68,12 @@ fn rules(plan: &Plan, longer: bool) -> Value {
     }
     if plan.grouped {
         rules["bridge"] = json!({ "cluster": "routecache-bridge", "timeout": "50ms" });
+        if plan.heard {
+            rules["purge"] = json!({ "acknowledge": "group" });
+            if plan.seed.is_multiple_of(2) {
+                rules["purge"]["timeout"] = json!("100ms"); // less than the window: some writes aren't heard in time
+            }
+        }
     }
     rules
 }
@@ -344,7 +350,10 @@ impl Running<'_> {
             }
             What::EvictNext { user } => self.group.evict_next(user),
             What::Damage(damage) => self.group.damage(damage),
-            What::StoreClock { seconds } => self.group.jump(Duration::from_secs(seconds)),
+            What::StoreClock { seconds } => {
+                self.history.borrow_mut().store_lapses.push(now);
+                self.group.jump(Duration::from_secs(seconds));
+            }
             What::CrashPoller { gateway, turns } => self.group.doom(gateway, turns),
             What::Forget { gateway, part } => {
                 self.history.borrow_mut().forgot.push((now, gateway));
@@ -365,6 +374,7 @@ impl Running<'_> {
             What::Replicate => self.group.replicate(),
             What::FailOver => {
                 // An outage longer than clocks differ.
+                self.history.borrow_mut().store_lapses.push(now);
                 let broken = self.group.fail_over(now);
                 self.reset(broken);
                 self.world.run_for(Duration::from_millis(5));
@@ -525,7 +535,7 @@ impl Running<'_> {
         history.window = Duration::from_millis(self.plan.window_ms);
         (history.quiet, history.healed) = (quiet, healed);
         history.purges = self.group.purges();
-        history.grouped = self.plan.grouped;
+        (history.grouped, history.heard) = (self.plan.grouped, self.plan.heard);
         let longer = |step: &Step| matches!(step.what, What::Reconfigure { longer: true, .. });
         let more_ms = if self.plan.steps.iter().any(longer) { 1000 } else { 0 };
         history.lifetime = Duration::from_millis(self.plan.lifetime_ms + more_ms);

@@ -76,7 +76,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Who holds a lease: a number that a filler chose at random, written in hexadecimal.
+/// Who it is, whom others need to tell apart: a number that a filler, or a gateway, chose at random, written in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(pub u64);
 
@@ -333,12 +333,34 @@ pub enum ReleaseReply {
 }
 
 /// Purges tags: no entry that carries one of them and began before this call is served afterwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeRequest {
     /// Prefix and version.
     pub namespace: String,
     /// The tags.
     pub tags: Vec<String>,
+    /// Holds the answer until every gateway of the group has heard of the purge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hear: Option<Hearing>,
+}
+
+/// How the answer to a purge waits for gateways to hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hearing {
+    /// The gateway that asks, if one does: it knows of its own purge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Listener>,
+    /// How long the bridge may hold the answer, in milliseconds.
+    pub hold_ms: u64,
+}
+
+/// A gateway that hears of purges through the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// What it is known by, as long as its process lives.
+    pub name: Holder,
+    /// How long it serves what it holds without hearing the feed, in milliseconds.
+    pub window_ms: u64,
 }
 
 /// Acknowledges a purge: it is in the log.
@@ -348,10 +370,13 @@ pub struct PurgeReply {
     pub position: Position,
     /// The log's era.
     pub era: Era,
+    /// Whether a gateway may not have heard of it yet, where the purge asked to wait for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unheard: bool,
 }
 
 /// Asks for the log after a position, and waits a while if there is nothing yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedRequest {
     /// Prefix and version.
     pub namespace: String,
@@ -363,6 +388,9 @@ pub struct FeedRequest {
     pub known: Option<Position>,
     /// How long the bridge may hold an answer that would be empty, in milliseconds.
     pub hold_ms: u64,
+    /// Who asks. A purge may wait until this gateway has applied it, which its next cursor shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Listener>,
 }
 
 /// What came after the cursor.
@@ -513,7 +541,8 @@ mod tests {
 
     #[test]
     fn a_payload_comes_back_byte_for_byte_whatever_it_holds() {
-        let head = PurgeRequest { namespace: "shop:v1".into(), tags: vec!["user:7\n".into()] };
+        let head =
+            PurgeRequest { namespace: "shop:v1".into(), tags: vec!["user:7\n".into()], ..PurgeRequest::default() };
         for payload in [&b""[..], b"\n\n{}", b"\0\xff\nx"] {
             let body = encode(&head, payload);
             assert_eq!(decode::<PurgeRequest>(&body).unwrap(), (head.clone(), payload));

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use bridge_api::{
-    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern,
-    PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL, Ticket,
+    Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest,
+    Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL,
+    Ticket,
 };
 use bytes::Bytes;
 
+use super::listeners::Listeners;
 use super::log::{Id, Log, id};
 use super::shelf::{Entry, Item, Leased, Name, Shelf};
 use crate::limits::{
@@ -38,6 +40,7 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Group {
     log: Log,
+    listeners: Listeners,
     used: u64,
 }
 
@@ -251,14 +254,14 @@ impl Memory {
 
     /// Purges tags and patterns.
     pub fn purge_with(&mut self, request: &PurgeRequest, patterns: &[Pattern], now_ms: u64) -> PurgeReply {
-        let PurgeRequest { namespace, tags } = request;
+        let PurgeRequest { namespace, tags, .. } = request;
         self.log(namespace, now_ms);
         let reply = self.append(namespace, now_ms, |log, random| {
             // A gateway that doesn't know patterns drops everything.
             let all = (!patterns.is_empty()).then(|| TAG_ALL.to_owned());
             let told = tags.iter().cloned().chain(all).collect();
             let record = log.append(told, patterns.to_vec(), now_ms, random);
-            PurgeReply { position: record.position, era: record.era }
+            PurgeReply { position: record.position, era: record.era, unheard: false }
         });
         self.log(namespace, now_ms).trim_bans(BANS_MAX);
         for tag in tags {
@@ -274,8 +277,22 @@ impl Memory {
         (!reading.is_quiet() || held_ms >= request.hold_ms.min(HOLD_MS_MAX)).then(|| reading.into_reply(held_ms))
     }
 
-    /// Reads the log after the request's cursor.
+    /// Reads the log after the request's cursor, and notes who asks.
     pub fn read_log(&mut self, request: &FeedRequest, now_ms: u64) -> Reading {
+        let reading = self.read(request, now_ms);
+        let joined = request.cursor.filter(|_| reading.continuity == Continuity::Joined);
+        if let Some(gateway) = request.gateway {
+            self.group(&request.namespace, now_ms).listeners.polls(gateway, joined.map(id), now_ms);
+        }
+        reading
+    }
+
+    /// See [`crate::Store::unheard`].
+    pub fn unheard(&mut self, namespace: &str, purged: Position, asks: Option<Listener>, now_ms: u64) -> u64 {
+        self.group(namespace, now_ms).listeners.unheard(id(purged), asks, now_ms)
+    }
+
+    fn read(&mut self, request: &FeedRequest, now_ms: u64) -> Reading {
         let log = self.log(&request.namespace, now_ms);
         let begin =
             |continuity, cursor| Reading { continuity, records: Vec::new(), cursor, complete: true, oldest_ms: None };
@@ -348,22 +365,26 @@ impl Memory {
     }
 
     fn log(&mut self, namespace: &str, now_ms: u64) -> &mut Log {
+        &mut self.group(namespace, now_ms).log
+    }
+
+    fn group(&mut self, namespace: &str, now_ms: u64) -> &mut Group {
         self.uses += 1;
         if !self.groups.contains_key(namespace) && self.groups.len() >= GROUPS_MAX {
             let oldest = self.groups.iter().min_by_key(|(_, group)| group.used).map(|(name, _)| name.clone());
             oldest.map(|name| self.groups.remove(&name));
         }
-        let fresh = || Group { log: Log::begin(now_ms, &self.random), used: 0 };
+        let fresh = || Group { log: Log::begin(now_ms, &self.random), listeners: Listeners::begin(now_ms), used: 0 };
         let group = self.groups.entry(namespace.to_owned()).or_insert_with(fresh);
         group.used = self.uses;
-        &mut group.log
+        group
     }
 
     /// Appends to a log, and trims it to its number of records and to what its bytes may be.
     fn append<T>(&mut self, namespace: &str, now_ms: u64, add: impl FnOnce(&mut Log, &Random) -> T) -> T {
         let others = self.log_bytes() - self.groups.get(namespace).map_or(0, |group| group.log.bytes());
-        let fresh = || Group { log: Log::begin(now_ms, &self.random), used: self.uses };
-        let log = &mut self.groups.entry(namespace.to_owned()).or_insert_with(fresh).log;
+        self.log(namespace, now_ms);
+        let Some(Group { log, .. }) = self.groups.get_mut(namespace) else { unreachable!("it was made just now") };
         let added = add(log, &self.random);
         while log.len() > self.log_records_max || others + log.bytes() > self.log_bytes_max {
             if log.trim() == 0 {

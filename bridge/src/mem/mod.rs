@@ -1,5 +1,6 @@
 //! The store in memory: the whole protocol as plain calls on [`Memory`], and [`MemStore`] around it for the bridge.
 
+mod listeners;
 mod log;
 mod memory;
 mod people;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bridge_api::{
-    FeedRequest, LookupReply, LookupRequest, Pattern, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest,
-    StoreReply, StoreRequest,
+    FeedRequest, Listener, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply,
+    ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 
@@ -100,6 +100,11 @@ impl Store for MemStore {
     fn read_log<'a>(&'a self, request: &'a FeedRequest) -> Answer<'a, Reading> {
         let (mut memory, now_ms) = self.memory();
         Box::pin(ready(Ok(memory.read_log(request, now_ms))))
+    }
+
+    fn unheard<'a>(&'a self, namespace: &'a str, purged: Position, asks: Option<Listener>) -> Answer<'a, u64> {
+        let (mut memory, now_ms) = self.memory();
+        Box::pin(ready(Ok(memory.unheard(namespace, purged, asks, now_ms))))
     }
 
     fn tail<'a>(&'a self, namespace: &'a str) -> Answer<'a, Option<String>> {

@@ -1,5 +1,6 @@
 -- KEYS[2] is a probe; ARGV[4…5] the gateway's cursor and ARGV[6…7] the newest position that it knows (id, unique; empty
--- if none); ARGV[8] and ARGV[9] are how many records and how many bytes of tags an answer may hold.
+-- if none); ARGV[8] and ARGV[9] are how many records and how many bytes of tags an answer may hold. KEYS[3] holds those that
+-- poll, ARGV[10] the name of this one (empty if it has none), ARGV[11] its window (ms), ARGV[12] how many there may be.
 -- Answers continuity, the next cursor (id, unique), whether that is all, the records (id, unique, tags,
 -- patterns), and the time (ms).
 local cursor, cursor_unique, known, known_unique = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -8,9 +9,28 @@ local count_max, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A master that was deposed, or that refuses writes, must not feed: its silence would be taken for "nothing purged".
 insist('SET', KEYS[2], '1', 'PX', WEEK)
 
+-- The one that polls has applied the log up to here.
+local function polls(applied)
+  if ARGV[10] == '' then return end
+  local now = clock()
+  redis.call('HSETNX', KEYS[3], SINCE, now)
+  redis.call('PEXPIRE', KEYS[3], WEEK)
+  if redis.call('HEXISTS', KEYS[3], ARGV[10]) == 0 then
+    for name, heard in pairs(listeners_in(KEYS[3])) do
+      if heard.ends <= now then redis.call('HDEL', KEYS[3], name) end
+    end
+    if redis.call('HLEN', KEYS[3]) > tonumber(ARGV[12]) then
+      redis.call('HSET', KEYS[3], SINCE, now)
+      return
+    end
+  end
+  redis.call('HSET', KEYS[3], ARGV[10], applied .. ' ' .. (now + ARGV[11]))
+end
+
 local last = tail()
 redis.call('PEXPIRE', LOG, WEEK)
 local function start_at(record, continuity)
+  polls('0-0') -- it is about to drop everything
   return { continuity, record[1], field(record, 'unique'), 1, {}, 0 }
 end
 
@@ -24,6 +44,7 @@ local applied = find(cursor, cursor_unique)
 if not applied then return start_at(last, 'trimmed') end
 if field(applied, 'era') ~= field(last, 'era') then return start_at(last, 'new-era') end
 
+polls(cursor)
 local records, bytes, complete = {}, 0, 1
 for i, record in ipairs(redis.call('XRANGE', LOG, '(' .. cursor, '+', 'COUNT', count_max + 1)) do
   local tags = tags_of(record)
@@ -35,5 +56,4 @@ for i, record in ipairs(redis.call('XRANGE', LOG, '(' .. cursor, '+', 'COUNT', c
   records[i] = { record[1], field(record, 'unique'), tags, patterns_of(record) }
   applied = record
 end
-local now = redis.call('TIME')
-return { 'joined', applied[1], field(applied, 'unique'), complete, records, now[1] * 1000 + math.floor(now[2] / 1000) }
+return { 'joined', applied[1], field(applied, 'unique'), complete, records, clock() }

@@ -6,6 +6,7 @@
 //! | `routecache:{<namespace>}:log` | stream of purges: `unique`, `era`, any number of `tag` | a week from the last use |
 //! | `routecache:{<namespace>}:epoch:<tag>` | id of the tag's last purge | a week from the last store or purge |
 //! | `routecache:{<namespace>}:bans` | stream of patterns that were purged, under the ids of the log | a week from the last |
+//! | `routecache:{<namespace>}:gateways` | hash of those that poll: what each has applied, and until when it trusts that | a week from the last poll |
 //! | `routecache:{<namespace>}:probe` | nothing; written by each poll | a week |
 //! | `routecache:<namespace>:entry:<hash of key>` | an entry | its `keep_ms`, a week at most |
 //! | `routecache:<namespace>:key:{<hash>}:<key>` | a value of an application: see `keys.rs` | as it was asked for, a week at most |
@@ -27,8 +28,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern,
-    Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL, Ticket,
+    Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest,
+    Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL,
+    Ticket,
 };
 use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
@@ -40,8 +42,8 @@ pub use self::events::{Event, Source, follow};
 pub use self::published::{InRedis, Place};
 pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
-    FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
-    PROOF_RECORDS_MAX,
+    FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LISTENERS_MAX, LOG_RECORDS_MAX,
+    PASS_MS_MAX, PROOF_RECORDS_MAX, WINDOW_MS_MAX,
 };
 use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::random::Random;
@@ -359,7 +361,7 @@ impl RedisStore {
     }
 
     async fn append(&self, request: &PurgeRequest, patterns: &[Pattern]) -> Result<PurgeReply, StoreError> {
-        let PurgeRequest { namespace, tags } = request;
+        let PurgeRequest { namespace, tags, .. } = request;
         let unique = self.random.next();
         let mut arguments = self.prelude();
         arguments.extend([format!("{unique:x}"), (2 * patterns.len()).to_string()]);
@@ -380,7 +382,7 @@ impl RedisStore {
         purge.add_command(script::PURGE.call(&keys, arguments));
         let ((id, era),): ((String, String),) = self.connection.ask(&purge).await?;
         let position = self.position(&id, &format!("{unique:x}"))?;
-        Ok(PurgeReply { position, era: self.era(&era)? })
+        Ok(PurgeReply { position, era: self.era(&era)?, unheard: false })
     }
 
     async fn read(&self, request: &FeedRequest) -> Result<Reading, StoreError> {
@@ -388,7 +390,10 @@ impl RedisStore {
         arguments.extend(id_and_unique(request.cursor));
         arguments.extend(id_and_unique(request.known));
         arguments.extend([FEED_RECORDS_MAX.to_string(), FEED_BYTES_MAX.to_string()]);
-        let keys = [log_key(&request.namespace), format!("routecache:{{{}}}:probe", request.namespace)];
+        arguments.extend(name_and_window(request.gateway));
+        arguments.push(LISTENERS_MAX.to_string());
+        let probe = format!("routecache:{{{}}}:probe", request.namespace);
+        let keys = [log_key(&request.namespace), probe, listeners_key(&request.namespace)];
         let mut feed = Pipeline::new();
         feed.add_command(script::FEED.call(&keys, arguments));
         let ((continuity, id, unique, complete, records, now_ms),): (RawReading,) = self.connection.ask(&feed).await?;
@@ -490,6 +495,17 @@ impl Store for RedisStore {
         Box::pin(self.read(request))
     }
 
+    fn unheard<'a>(&'a self, namespace: &'a str, purged: Position, asks: Option<Listener>) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let [name, window_ms] = name_and_window(asks);
+            let arguments = [id_text(purged), name, window_ms];
+            let mut unheard = Pipeline::new();
+            unheard.add_command(script::UNHEARD.call(&[listeners_key(namespace)], &arguments));
+            let (left_ms,) = self.connection.ask(&unheard).await?;
+            Ok(left_ms)
+        })
+    }
+
     fn tail<'a>(&'a self, namespace: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
             let mut tail = Pipeline::new();
@@ -520,6 +536,16 @@ fn log_key(namespace: &str) -> String {
 fn log_and_epochs(namespace: &str, tags: &[String]) -> Vec<String> {
     let epochs = tags.iter().map(|tag| format!("routecache:{{{namespace}}}:epoch:{tag}"));
     std::iter::once(log_key(namespace)).chain(epochs).collect()
+}
+
+fn listeners_key(namespace: &str) -> String {
+    format!("routecache:{{{namespace}}}:gateways")
+}
+
+/// Of nobody in particular: no name, and the longest window.
+fn name_and_window(gateway: Option<Listener>) -> [String; 2] {
+    let name = gateway.map_or_else(String::new, |gateway| gateway.name.to_string());
+    [name, gateway.map_or(WINDOW_MS_MAX, |gateway| gateway.window_ms.min(WINDOW_MS_MAX)).to_string()]
 }
 
 fn bans_key(namespace: &str) -> String {

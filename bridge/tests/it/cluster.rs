@@ -154,7 +154,8 @@ impl Load {
             let mut cursor = None;
             while !stopped.load(Ordering::SeqCst) {
                 let version = origin.fetch_add(1, Ordering::SeqCst) + 1;
-                let purge = PurgeRequest { namespace: namespace.clone(), tags: vec!["a".into()] };
+                let purge =
+                    PurgeRequest { namespace: namespace.clone(), tags: vec!["a".into()], ..PurgeRequest::default() };
                 let position = loop {
                     match service.purge(&purge).await {
                         Ok(reply) => break reply.position,
@@ -166,7 +167,12 @@ impl Load {
                 purged.fetch_add(1, Ordering::SeqCst);
                 sleep(Duration::from_millis(10)).await;
                 // As a gateway's feed does: whoever knows what was lost says so.
-                let poll = FeedRequest { namespace: namespace.clone(), cursor, known: Some(position), hold_ms: 0 };
+                let poll = FeedRequest {
+                    namespace: namespace.clone(),
+                    cursor,
+                    known: Some(position),
+                    ..FeedRequest::default()
+                };
                 if let Ok(reply) = service.feed(&poll).await {
                     cursor = Some(reply.cursor);
                     let mut newest = acknowledged.lock().unwrap();

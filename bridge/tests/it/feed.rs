@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    Continuity, FeedReply, FeedRequest, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest,
-    ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
+    Continuity, FeedReply, FeedRequest, Listener, LookupReply, LookupRequest, Pattern, Position, PurgeReply,
+    PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest,
 };
 use bytes::Bytes;
 use routecache_bridge::people::{Deleted, Held, KeyCall, KeyReply, Listing};
@@ -15,11 +15,11 @@ use tokio::time::sleep;
 use crate::support::{NAMESPACE, RedisServer, redis_store};
 
 fn poll(cursor: Option<Position>, hold_ms: u64) -> FeedRequest {
-    FeedRequest { namespace: NAMESPACE.into(), cursor, known: None, hold_ms }
+    FeedRequest { namespace: NAMESPACE.into(), cursor, hold_ms, ..FeedRequest::default() }
 }
 
 fn purge() -> PurgeRequest {
-    PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }
+    PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()], ..PurgeRequest::default() }
 }
 
 async fn cursor(service: &Service) -> Position {
@@ -143,6 +143,9 @@ impl Store for Slow {
             sleep(self.1).await;
             reading
         })
+    }
+    fn unheard<'a>(&'a self, namespace: &'a str, purged: Position, asks: Option<Listener>) -> Answer<'a, u64> {
+        self.0.unheard(namespace, purged, asks)
     }
     fn tail<'a>(&'a self, _: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(std::future::pending()) // `stale_tailer`: what looks in the background hangs

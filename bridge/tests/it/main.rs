@@ -11,6 +11,7 @@ mod events;
 mod failover;
 mod faults;
 mod feed;
+mod hearing;
 mod hooks;
 mod http;
 mod keys;

@@ -243,7 +243,7 @@ on_both_stores! {
         let namespace = "shop:v2".to_owned();
         let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], known: None, lease: None };
         assert!(matches!(rig.store.lookup(&elsewhere).await.unwrap().0, LookupReply::Miss { .. }));
-        rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()] }, &[]).await.unwrap();
+        rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()], ..PurgeRequest::default() }, &[]).await.unwrap();
         assert!(rig.hits("k", &["a"]).await);
     }
 
@@ -330,7 +330,7 @@ mod memory {
     }
 
     fn poll(cursor: Option<Position>, hold_ms: u64) -> FeedRequest {
-        FeedRequest { namespace: NAMESPACE.into(), cursor, known: None, hold_ms }
+        FeedRequest { namespace: NAMESPACE.into(), cursor, hold_ms, ..FeedRequest::default() }
     }
 
     #[test]
@@ -358,7 +358,10 @@ mod memory {
         assert_eq!(memory.poll(&held, 10, 109), None);
         let empty = memory.poll(&held, 10, 110).unwrap();
         assert_eq!((empty.held_ms, empty.records.len(), empty.complete), (100, 0, true));
-        memory.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }, 120);
+        memory.purge(
+            &PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()], ..PurgeRequest::default() },
+            120,
+        );
         let told = memory.poll(&held, 110, 125).unwrap();
         assert_eq!((told.held_ms, told.records.len()), (15, 1));
     }
@@ -382,7 +385,10 @@ mod memory {
             };
             assert_eq!(memory.store(&request, vec![b'x'; 3_000].into(), now_ms), StoreReply::Stored);
             assert!(matches!(memory.lookup(&lookup(round.to_string()), now_ms).0, LookupReply::Hit { .. }));
-            memory.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["x".repeat(500)] }, now_ms);
+            memory.purge(
+                &PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["x".repeat(500)], ..PurgeRequest::default() },
+                now_ms,
+            );
             assert!(memory.bytes() <= BYTES, "{} after {round}", memory.bytes());
         }
         assert!(matches!(memory.lookup(&lookup("0".into()), now_ms).0, LookupReply::Miss { .. }));
@@ -402,7 +408,10 @@ mod memory {
         let mut memory = Memory::new(8 << 20, 1);
         let first = ticket(&mut memory, 0);
         for group in 0..1_000 {
-            memory.purge(&PurgeRequest { namespace: format!("g{group}"), tags: vec!["a".into()] }, 1);
+            memory.purge(
+                &PurgeRequest { namespace: format!("g{group}"), tags: vec!["a".into()], ..PurgeRequest::default() },
+                1,
+            );
         }
         assert_ne!(ticket(&mut memory, 2).era, first.era);
     }

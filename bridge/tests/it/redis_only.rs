@@ -227,9 +227,17 @@ async fn a_deposed_master_does_not_feed() {
     let rig = Rig::redis();
     let cursor = rig.cursor().await;
     rig.redis_do(|redis| cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(redis));
-    let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), known: None, hold_ms: 0 };
+    let feed = FeedRequest { namespace: NAMESPACE.into(), cursor: Some(cursor), ..FeedRequest::default() };
     assert!(rig.store.read_log(&feed).await.is_err());
-    assert!(rig.store.purge(&PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] }, &[]).await.is_err());
+    assert!(
+        rig.store
+            .purge(
+                &PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()], ..PurgeRequest::default() },
+                &[]
+            )
+            .await
+            .is_err()
+    );
     rig.redis_do(|redis| cmd("REPLICAOF").arg("NO").arg("ONE").exec(redis));
     assert_eq!(rig.poll(Some(cursor), None).await.continuity, Continuity::Joined);
 }
@@ -327,7 +335,7 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
         }));
     }
     let purger = tokio::spawn(async move {
-        let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()] };
+        let purge = PurgeRequest { namespace: NAMESPACE.into(), tags: vec!["a".into()], ..PurgeRequest::default() };
         for version in 1..=100 {
             origin.store(version, Ordering::SeqCst);
             store.purge(&purge, &[]).await.unwrap();

@@ -10,8 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bridge_api::{
-    FeedRequest, Holder, Lease, LeaseRequest, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest,
-    ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
+    FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest, Pattern, Position, PurgeReply,
+    PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, Ticket,
 };
 use bytes::Bytes;
 use redis::{Commands, Connection};
@@ -36,6 +36,8 @@ macro_rules! on_both_stores {
 
 pub const NAMESPACE: &str = "shop:v1";
 pub const HOUR: u64 = 3_600_000;
+/// How long gateways of the tests trust what they hold, in milliseconds: more than a busy machine takes between two steps.
+pub const WINDOW: u64 = 1500;
 const MEM_BYTES: usize = 64 << 20;
 
 /// A `redis-server` of this test's own, on a free port of loopback, keeping nothing on disk.
@@ -177,6 +179,11 @@ impl Way {
     pub fn silence(&self) {
         self.silent.store(self.taken.load(Ordering::SeqCst), Ordering::SeqCst);
     }
+}
+
+/// A gateway of this name, which trusts what it holds for [`WINDOW`].
+pub fn listener(name: u64) -> Listener {
+    Listener { name: Holder(name), window_ms: WINDOW }
 }
 
 /// A bridge as a process, ended with the test.
@@ -346,12 +353,12 @@ impl Rig {
     }
 
     pub async fn purge(&self, tags: &[&str]) -> PurgeReply {
-        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags) };
+        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags), ..PurgeRequest::default() };
         self.store.purge(&request, &[]).await.unwrap()
     }
 
     pub async fn ban(&self, tags: &[&str], patterns: &[Pattern]) -> PurgeReply {
-        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags) };
+        let request = PurgeRequest { namespace: self.namespace.clone(), tags: owned(tags), ..PurgeRequest::default() };
         self.store.purge(&request, patterns).await.unwrap()
     }
 
@@ -359,9 +366,39 @@ impl Rig {
         self.delete(&format!("routecache:{{{}}}:bans", self.namespace));
     }
 
+    fn listeners_key(&self) -> String {
+        format!("routecache:{{{}}}:gateways", self.namespace)
+    }
+
+    /// How many fields the store has for those that poll.
+    pub fn listeners(&self) -> u64 {
+        self.redis_do(|redis| redis.hlen(self.listeners_key()))
+    }
+
+    /// As an eviction would.
+    pub fn forget_listeners(&self) {
+        match &self.kind {
+            // What begins anew knows nobody.
+            Kind::Mem { memory, .. } => memory.lock().unwrap().forget_log(&self.namespace),
+            Kind::Redis { .. } => self.delete(&self.listeners_key()),
+        }
+    }
+
     pub async fn poll(&self, cursor: Option<Position>, known: Option<Position>) -> Reading {
-        let request = FeedRequest { namespace: self.namespace.clone(), cursor, known, hold_ms: 0 };
+        let request = FeedRequest { namespace: self.namespace.clone(), cursor, known, ..FeedRequest::default() };
         self.store.read_log(&request).await.unwrap()
+    }
+
+    /// A gateway polls; it trusts what it holds for [`WINDOW`].
+    pub async fn poll_as(&self, name: u64, cursor: Option<Position>) -> Reading {
+        let (namespace, gateway) = (self.namespace.clone(), Some(listener(name)));
+        let request = FeedRequest { namespace, cursor, gateway, ..FeedRequest::default() };
+        self.store.read_log(&request).await.unwrap()
+    }
+
+    /// How long others than this gateway may yet serve what was purged.
+    pub async fn unheard(&self, purged: &PurgeReply, asks: u64) -> u64 {
+        self.store.unheard(&self.namespace, purged.position, Some(listener(asks))).await.unwrap()
     }
 
     /// The cursor of a gateway that has just begun.

@@ -363,14 +363,27 @@ const PURGE_MAP: Map = Map {
     about: "For the whole file; what a write purges is told below `routes[].purge`.",
     words: &PURGE,
     one_of: &[],
-    fields: &[Field::new(
-        "timeout",
-        Shape::Duration("1ms", "10s"),
-        "How long the response to a write waits for the group to acknowledge its purge. Then it is released with \
-             `detail=purge-pending`, and the purge is sent again until it is acknowledged.",
-        "timeout: 500ms",
-    )
-    .default("250ms")],
+    fields: &[
+        Field::new(
+            "timeout",
+            Shape::Duration("1ms", "10s"),
+            "How long the response to a write waits for the group to acknowledge its purge. Then it is released with \
+             `detail=purge-pending`, and the purge is sent again until it is acknowledged. With `acknowledge: group` it is as long \
+             as `consistency.window` longer where nothing is said.",
+            "timeout: 500ms",
+        )
+        .default("250ms"),
+        Field::new(
+            "acknowledge",
+            Shape::Word(&["bridge", "group"]),
+            "`group`: the response to a write waits until every gateway of the group has heard of its purge, so that whoever reads \
+             after it sees it, wherever they read. A gateway that is gone is waited for until it has heard nothing for its \
+             window: then it trusts nothing that it holds. If `timeout` is over before, the response says \
+             `detail=purge-pending`; the purge stands all the same.",
+            "acknowledge: group",
+        )
+        .default("bridge"),
+    ],
 };
 
 const ROUTE_MAP: Map = Map {

@@ -196,6 +196,7 @@ mod tests {
             limits: Limits::default(),
             window_ms: 1000,
             purge_timeout_ms: 250,
+            purge_heard: false,
             rules: vec![Rule {
                 name: "r".into(),
                 methods: vec!["GET".into()],

@@ -72,6 +72,8 @@ pub struct Policy {
     pub serves_unheard: bool,
     /// How long the response to a write waits for the group to acknowledge its purge, in milliseconds.
     pub purge_timeout_ms: u32,
+    /// Whether it waits until every gateway of the group has heard of the purge, too.
+    pub purge_heard: bool,
     /// In the order of the file.
     pub rules: Vec<Rule>,
 }

@@ -877,6 +877,7 @@ mod tests {
             window_ms: 1000,
             serves_unheard: false,
             purge_timeout_ms: 250,
+            purge_heard: false,
             rules,
         })
     }

@@ -246,6 +246,7 @@ fn engine() -> Engine {
         window_ms: 1000,
         serves_unheard: false,
         purge_timeout_ms: 250,
+        purge_heard: false,
         rules: vec![rule],
     })
 }
