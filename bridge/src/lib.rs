@@ -43,8 +43,8 @@ pub use error::Error;
 pub use mem::MemStore;
 pub use published::{Teller, Tellers, Untold};
 pub use redis::{
-    Address as RedisAddress, Event, InRedis, Place as PublishPlace, RedisStore, Source, StoreTls, UnusableRedis,
-    follow as follow_events,
+    Address as RedisAddress, Algorithm, Event, InRedis, Packing, Place as PublishPlace, RedisStore, Source, StoreTls,
+    UnusableRedis, follow as follow_events,
 };
 pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;

@@ -98,7 +98,8 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
     let store_tls = settings.store_tls().map_err(|error| said(&error))?;
     let store = |error: &dyn std::error::Error| format!("the store: {}", told(error));
     let url = StoreUrl::parse(settings.store.as_deref().unwrap_or("mem://")).map_err(|error| store(&error))?;
-    let bridge = url.open_with(settings.store_timeout(), &store_tls).map_err(|error| store(&error))?;
+    let bridge = url.open_with(settings.store_timeout(), &store_tls, settings.packing());
+    let bridge = bridge.map_err(|error| store(&error))?;
     if arguments.check_config {
         println!("the settings can be used: store {url}, {} tokens", tokens.len());
         return Ok(());

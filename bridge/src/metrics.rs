@@ -76,6 +76,8 @@ struct StoreGauges {
     errors: Counter,
     round_trips: Counter,
     bytes: Gauge,
+    packed_from: Counter,
+    packed_to: Counter,
 }
 
 impl Metrics {
@@ -129,6 +131,13 @@ impl Metrics {
         registry.register("store_timeouts", "Round trips that took too long", store.timeouts.clone());
         registry.register("store_errors", "Round trips that failed otherwise", store.errors.clone());
         registry.register("store_round_trips", "Round trips in all", store.round_trips.clone());
+        registry.register_with_unit(
+            "store_packed_from",
+            "Bytes that were compressed before they were stored",
+            Unit::Bytes,
+            store.packed_from.clone(),
+        );
+        registry.register_with_unit("store_packed_to", "What they became", Unit::Bytes, store.packed_to.clone());
         registry.register("store_held_bytes", "Bytes held by mem://", store.bytes.clone());
         Self {
             registry: Arc::new(registry),
@@ -203,6 +212,8 @@ impl Metrics {
         store.timeouts.inner().store(figures.timeouts, Ordering::Relaxed);
         store.errors.inner().store(figures.errors, Ordering::Relaxed);
         store.round_trips.inner().store(figures.round_trips, Ordering::Relaxed);
+        store.packed_from.inner().store(figures.packed_from_bytes, Ordering::Relaxed);
+        store.packed_to.inner().store(figures.packed_to_bytes, Ordering::Relaxed);
         store.bytes.set(whole(figures.bytes));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {

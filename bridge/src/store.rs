@@ -82,6 +82,10 @@ pub struct Figures {
     pub errors: u64,
     /// Bytes held in this process.
     pub bytes: u64,
+    /// Bytes that were compressed before they were stored.
+    pub packed_from_bytes: u64,
+    /// What they became.
+    pub packed_to_bytes: u64,
 }
 
 /// A cache key and its namespace.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::redis::{Address, StoreTls, UnusableRedis};
+use crate::redis::{Address, Packing, StoreTls, UnusableRedis};
 use crate::{Bridge, MemStore, RedisStore};
 
 /// Bytes of `mem://` without `bytes`.
@@ -74,18 +74,18 @@ impl StoreUrl {
     ///
     /// [`UnusableUrl::Redis`] when the client refuses the address. Whether anything answers there shows later.
     pub fn open(&self, within: Duration) -> Result<Bridge, UnusableUrl> {
-        self.open_with(within, &StoreTls::default())
+        self.open_with(within, &StoreTls::default(), Packing::default())
     }
 
-    /// The same, with what `rediss://` goes by.
+    /// The same, with what `rediss://` goes by, and with how a Redis's payloads are compressed.
     ///
     /// # Errors
     ///
     /// [`UnusableUrl::Redis`] when the client refuses the address or a certificate. Whether anything answers shows later.
-    pub fn open_with(&self, within: Duration, tls: &StoreTls) -> Result<Bridge, UnusableUrl> {
+    pub fn open_with(&self, within: Duration, tls: &StoreTls, packing: Packing) -> Result<Bridge, UnusableUrl> {
         match self {
             Self::Mem { bytes } => Ok(Bridge::new(MemStore::new(*bytes))),
-            Self::Redis(address) => Ok(Bridge::new(RedisStore::new(address, tls, within)?)),
+            Self::Redis(address) => Ok(Bridge::new(RedisStore::new(address, tls, within)?.with_packing(packing))),
         }
     }
 }

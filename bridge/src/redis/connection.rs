@@ -182,7 +182,7 @@ impl Connection {
             reconnects: count(&self.tally.reconnects),
             timeouts: count(&self.tally.timeouts),
             errors: count(&self.tally.errors),
-            bytes: 0,
+            ..Figures::default()
         }
     }
 

@@ -1,11 +1,21 @@
 //! How an entry is written in Redis: a version byte, a checksum, then head and payload as on the wire.
+//!
+//! | version | payload |
+//! |---|---|
+//! | 1 | as it came |
+//! | 2 | compressed, as the head's `packed` says |
+//!
+//! A version that isn't known is a miss, and left alone: a newer bridge wrote it.
 
 use bridge_api::{Ticket, decode, encode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-const VERSION: u8 = 1;
+use super::packing::Packed;
+
+const PLAIN: u8 = 1;
+const PACKED: u8 = 2;
 const SUM: std::ops::Range<usize> = 1..9;
 
 /// What is kept beside the bytes. `put.lua` reads the ticket, so it comes first.
@@ -15,6 +25,17 @@ pub(super) struct Head {
     pub keep_ms: u64,
     pub tags: Vec<String>,
     pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Packed>,
+}
+
+/// What stands in place of an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// A newer bridge wrote it.
+    Newer,
+    /// It is none of ours, or not as it was written.
+    Broken,
 }
 
 /// Where the entry of a key is. Two keys may meet there; the head says whose it is.
@@ -38,28 +59,44 @@ pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Reads the head of a value of which only the beginning is there. Nothing vouches for it: good enough to count.
 pub(super) fn head(beginning: &Bytes) -> Option<Head> {
     let body = beginning.get(SUM.end..)?;
-    (*beginning.first()? == VERSION).then_some(())?;
+    matches!(*beginning.first()?, PLAIN | PACKED).then_some(())?;
     decode(body).ok().map(|(head, _)| head)
 }
 
+fn version(head: &Head) -> u8 {
+    if head.packed.is_some() { PACKED } else { PLAIN }
+}
+
 pub(super) fn write(head: &Head, payload: &[u8]) -> Vec<u8> {
-    let body = encode(head, payload);
-    let mut value = Vec::with_capacity(SUM.end + body.len());
-    value.push(VERSION);
-    value.extend_from_slice(&xxh3_64(&body).to_le_bytes());
-    value.extend_from_slice(&body);
+    let line = encode(head, b"");
+    let mut value = Vec::with_capacity(SUM.end + line.len() + 1 + payload.len());
+    value.push(version(head));
+    value.extend_from_slice(&[0; 8]);
+    value.extend_from_slice(&line);
+    if !payload.is_empty() {
+        value.push(b'\n');
+        value.extend_from_slice(payload);
+    }
+    let sum = xxh3_64(&value[SUM.end..]).to_le_bytes();
+    value[SUM].copy_from_slice(&sum);
     value
 }
 
-/// Reads what [`write`] wrote; nothing for any other bytes.
-pub(super) fn read(value: &Bytes) -> Option<(Head, Bytes)> {
+/// Reads what [`write`] wrote. The payload may still be packed.
+pub(super) fn read(value: &Bytes) -> Result<(Head, Bytes), Unreadable> {
+    let (version, body) = checked(value).ok_or(Unreadable::Broken)?;
+    if version > PACKED {
+        return Err(Unreadable::Newer);
+    }
+    let (head, payload) = decode::<Head>(body).map_err(|_| Unreadable::Broken)?;
+    if version == self::version(&head) { Ok((head, value.slice_ref(payload))) } else { Err(Unreadable::Broken) }
+}
+
+/// Version and body, if the checksum is the body's: in that, newer versions will be like this.
+fn checked(value: &Bytes) -> Option<(u8, &[u8])> {
     let body = value.get(SUM.end..)?;
     let sum = u64::from_le_bytes(value.get(SUM)?.try_into().ok()?);
-    if *value.first()? != VERSION || xxh3_64(body) != sum {
-        return None;
-    }
-    let (head, payload) = decode(body).ok()?;
-    Some((head, value.slice_ref(payload)))
+    (xxh3_64(body) == sum).then_some((*value.first()?, body))
 }
 
 #[cfg(test)]
@@ -71,7 +108,7 @@ mod tests {
 
     fn head() -> Head {
         let ticket = Ticket { at: Position { ms: 5, seq: 1, unique: 255 }, era: Era(16) };
-        Head { ticket, keep_ms: 9, tags: vec!["a\n".into()], key: "{\"".into() }
+        Head { ticket, keep_ms: 9, tags: vec!["a\n".into()], key: "{\"".into(), packed: None }
     }
 
     #[test]
@@ -79,11 +116,22 @@ mod tests {
         assert!(write(&head(), b"x")[SUM.end..].starts_with(br#"{"ticket":{"at":"5-1-ff","era":"10"},"#));
     }
 
+    #[test]
+    fn what_a_newer_bridge_wrote_is_told_from_what_is_broken() {
+        let mut value = write(&head(), b"x");
+        value[0] = 3;
+        assert_eq!(read(&value.clone().into()), Err(Unreadable::Newer));
+        for version in [0, PACKED] {
+            value[0] = version;
+            assert_eq!(read(&value.clone().into()), Err(Unreadable::Broken), "not what its head says");
+        }
+    }
+
     proptest! {
         #[test]
         fn an_entry_reads_back_as_it_was_written(payload: Vec<u8>) {
             let read = read(&write(&head(), &payload).into());
-            prop_assert_eq!(read, Some((head(), payload.into())));
+            prop_assert_eq!(read, Ok((head(), payload.into())));
         }
 
         #[test]
@@ -94,8 +142,8 @@ mod tests {
             let at = at.index(value.len());
             let mut changed = value.clone();
             changed[at] ^= flip;
-            prop_assert!(read(&changed.into()).is_none());
-            prop_assert!(read(&value[..at].to_vec().into()).is_none());
+            prop_assert!(read(&changed.into()).is_err());
+            prop_assert_eq!(read(&value[..at].to_vec().into()), Err(Unreadable::Broken));
         }
 
         #[test]

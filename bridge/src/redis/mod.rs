@@ -19,12 +19,14 @@ mod connection;
 mod entry;
 mod events;
 mod keys;
+mod packing;
 mod published;
 mod script;
 mod target;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bridge_api::{
@@ -37,8 +39,9 @@ use redis::{ErrorKind, Pipeline, RedisError, cmd};
 
 pub use self::address::Address;
 use self::connection::{Connection, refused_with};
-use self::entry::Head;
+use self::entry::{Head, Unreadable};
 pub use self::events::{Event, Source, follow};
+pub use self::packing::{Algorithm, Packing};
 pub use self::published::{InRedis, Place};
 pub use self::target::{StoreTls, UnusableRedis};
 use crate::limits::{
@@ -55,6 +58,8 @@ pub struct RedisStore {
     connection: Connection,
     random: Random,
     log_records_max: usize,
+    packing: Packing,
+    packed: packing::Tally,
 }
 
 impl fmt::Debug for RedisStore {
@@ -135,13 +140,26 @@ impl RedisStore {
     /// [`UnusableRedis`], which doesn't repeat the address.
     pub fn new(address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
         let connection = Connection::new(address, tls, within)?;
-        Ok(Self { connection, random: Random::from_system(), log_records_max: LOG_RECORDS_MAX })
+        Ok(Self {
+            connection,
+            random: Random::from_system(),
+            log_records_max: LOG_RECORDS_MAX,
+            packing: Packing::default(),
+            packed: packing::Tally::default(),
+        })
     }
 
     /// Keeps fewer records per log than [`LOG_RECORDS_MAX`].
     #[must_use]
     pub fn with_log_records_max(mut self, records: usize) -> Self {
         self.log_records_max = records.max(1);
+        self
+    }
+
+    /// Compresses payloads like this.
+    #[must_use]
+    pub fn with_packing(mut self, packing: Packing) -> Self {
+        self.packing = packing;
         self
     }
 
@@ -206,11 +224,15 @@ impl RedisStore {
         let ticket = seen.ticket;
         let miss = |judged| Ok(Verdict::Miss { ticket, judged, lease });
         let Some(value) = value else { return miss(Bytes::new()) };
-        let Some((head, payload)) = entry::read(&value) else {
-            self.drop_entry(name).await?;
-            return miss(Bytes::new());
-        };
         let judged = entry::mark(&value);
+        let (head, payload) = match entry::read(&value) {
+            Ok(read) => read,
+            Err(Unreadable::Newer) => return miss(judged),
+            Err(Unreadable::Broken) => {
+                self.drop_entry(name).await?;
+                return miss(Bytes::new());
+            }
+        };
         let Ok(left_ms) = u64::try_from(left_ms) else { return miss(judged) };
         if head.key != *key || head.ticket.era != ticket.era {
             return miss(judged);
@@ -234,6 +256,10 @@ impl RedisStore {
         if seen.ban.is_some_and(|newest| newest > stored_at) && self.is_banned(namespace, &head, seen.ban).await? {
             return miss(judged);
         }
+        let Some(payload) = self.packing.unpack(head.packed, payload).await else {
+            self.drop_entry(name).await?;
+            return miss(Bytes::new());
+        };
         let resident_ms = head.keep_ms.saturating_sub(left_ms);
         Ok(Verdict::Hit { ticket, tags: head.tags, resident_ms, payload })
     }
@@ -297,15 +323,12 @@ impl RedisStore {
         get.add_command(script::GET.call(&entry_and_lease(&name), &lease_arguments(None)));
         let ((value, left_ms, _),): (RawEntry,) = self.connection.ask(&get).await?;
         let remaining_ms = u64::try_from(left_ms).unwrap_or(0);
-        let entry = value.as_ref().and_then(entry::read).filter(|(head, _)| head.key == of.key);
-        Ok(entry.map(|(Head { ticket, keep_ms, tags, key }, payload)| Held {
-            key,
-            tags,
-            ticket,
-            resident_ms: keep_ms.saturating_sub(remaining_ms),
-            remaining_ms,
-            payload,
-        }))
+        let entry = value.as_ref().and_then(|value| entry::read(value).ok());
+        let Some((head, payload)) = entry.filter(|(head, _)| head.key == of.key) else { return Ok(None) };
+        let payload = self.packing.unpack(head.packed, payload).await;
+        let Head { ticket, keep_ms, tags, key, .. } = head;
+        let resident_ms = keep_ms.saturating_sub(remaining_ms);
+        Ok(payload.map(|payload| Held { key, tags, ticket, resident_ms, remaining_ms, payload }))
     }
 
     /// Reads the beginning of entries only: that is where their tags are.
@@ -331,7 +354,7 @@ impl RedisStore {
         self.connection.ask::<(i64,)>(&unlink).await.map(|_| ())
     }
 
-    async fn put(&self, request: &StoreRequest, payload: &[u8]) -> Result<StoreReply, StoreError> {
+    async fn put(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
         let StoreRequest { namespace, key, tags, ticket, keep_ms, holder } = request;
         let name = entry::name(namespace, key);
         let at = id_text(ticket.at);
@@ -349,8 +372,9 @@ impl RedisStore {
             return Ok(StoreReply::Void);
         }
         let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
-        let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone() };
-        let value = entry::write(&head, payload);
+        let (packed, payload) = self.packing.pack(payload, &self.packed).await;
+        let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone(), packed };
+        let value = entry::write(&head, &payload);
         let holder = holder.map_or_else(String::new, |holder| holder.to_string());
         let mut put = Pipeline::new();
         put.add_command(
@@ -452,7 +476,7 @@ impl Store for RedisStore {
 
     fn store<'a>(&'a self, request: &'a StoreRequest, payload: Bytes) -> Answer<'a, StoreReply> {
         Box::pin(async move {
-            match self.put(request, &payload).await {
+            match self.put(request, payload).await {
                 Err(StoreError::Redis { source, .. }) if is_full(&source) => Ok(StoreReply::Full),
                 outcome => outcome,
             }
@@ -524,7 +548,9 @@ impl Store for RedisStore {
     }
 
     fn figures(&self) -> Figures {
-        self.connection.figures()
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (before, after) = (count(&self.packed.before), count(&self.packed.after));
+        Figures { packed_from_bytes: before, packed_to_bytes: after, ..self.connection.figures() }
     }
 }
 

@@ -22,7 +22,7 @@ fn purge(bridge: &BridgeProcess, key: usize) -> String {
 
 fn under_pressure(policy: &str) {
     let server = RedisServer::start_with(&["--maxmemory", "5mb", "--maxmemory-policy", policy]);
-    let bridge = BridgeProcess::start(&["--store", &server.url()]);
+    let bridge = BridgeProcess::start(&["--store", &server.url(), "--store-compression", "off"]);
     let (mut hits, mut purged) = (0, [None; 60]);
     for round in 0..300 {
         // Every key comes again soon after, while it is still there, and once more when it may have been evicted.
@@ -70,7 +70,7 @@ fn under_volatile_ttl_nothing_purged_is_served() {
 #[test]
 fn under_noeviction_purges_go_on_and_nothing_new_is_stored() {
     let server = RedisServer::start_with(&["--maxmemory", "5mb", "--maxmemory-policy", "noeviction"]);
-    let bridge = BridgeProcess::start(&["--store", &server.url()]);
+    let bridge = BridgeProcess::start(&["--store", &server.url(), "--store-compression", "off"]);
     let first = ask(bridge.address, "POST", "/v1/feed", r#"{"namespace":"n","hold_ms":0}"#);
     let cursor = first.split(r#""cursor":""#).nth(1).unwrap().split('"').next().unwrap();
     let room =

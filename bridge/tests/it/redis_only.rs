@@ -63,6 +63,37 @@ async fn a_lookup_only_reads() {
 }
 
 #[tokio::test]
+async fn long_payloads_are_compressed_in_redis_and_nowhere_else() {
+    let rig = Rig::redis();
+    let payload = r#"{"id":7,"name":"soup"},"#.repeat(10_000);
+    let ticket = rig.ticket().await;
+    assert_eq!(rig.put_for(60_000, "k", &["a"], ticket, payload.as_bytes()).await, StoreReply::Stored);
+    let name: Vec<String> = rig.redis_do(|redis| redis.keys("*:entry:*"));
+    let stored: Vec<u8> = rig.redis_do(|redis| redis.get(&name[0]));
+    assert!(stored.len() < payload.len() / 50, "{} bytes", stored.len());
+    let (found, came) = rig.ask("k", &["a"], None).await;
+    assert!(matches!(found, LookupReply::Hit { .. }) && came == payload);
+    assert_eq!(rig.put_for(60_000, "k", &["a"], rig.ticket().await, b"short").await, StoreReply::Stored);
+    assert_eq!(rig.ask("k", &["a"], None).await.1, "short");
+    let figures = rig.store.figures();
+    assert_eq!(figures.packed_from_bytes, payload.len() as u64);
+    assert!((1..stored.len() as u64).contains(&figures.packed_to_bytes), "{figures:?}");
+}
+
+/// During a rolling update bridges of two versions share a store.
+#[tokio::test]
+async fn what_a_newer_bridge_wrote_is_a_miss_and_left_alone() {
+    let rig = Rig::redis();
+    rig.fill("k", &["a"]).await;
+    let name: Vec<String> = rig.redis_do(|redis| redis.keys("*:entry:*"));
+    rig.redis_do(|redis| redis.setrange::<_, _, ()>(&name[0], 0, &[3_u8]));
+    assert!(!rig.hits("k", &["a"]).await);
+    assert!(rig.redis_do(|redis| redis.exists::<_, bool>(&name[0])));
+    rig.fill("k", &["a"]).await;
+    assert!(rig.hits("k", &["a"]).await);
+}
+
+#[tokio::test]
 async fn a_burst_of_one_lookup_is_two_round_trips() {
     let server = Arc::new(RedisServer::start());
     let rig = Rig::on_redis(&server, 1000, NAMESPACE);
@@ -247,13 +278,7 @@ async fn a_log_that_is_something_else_is_an_error_and_not_a_hit() {
     let rig = Rig::redis();
     rig.fill("k", &["a"]).await;
     rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:log", "x"));
-    let asked = LookupRequest {
-        namespace: NAMESPACE.into(),
-        key: "k".into(),
-        tags: vec![],
-        known: None,
-        lease: None,
-    };
+    let asked = LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], known: None, lease: None };
     assert!(rig.store.lookup(&asked).await.is_err());
 }
 
