@@ -5,17 +5,21 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::http::Server;
+use crate::tls::Certificates;
 
 /// Which bridge, and as whom.
 #[derive(Args)]
 pub struct Bridge {
-    /// The bridge: `http://host:port` or `unix:/path`
+    /// The bridge: `http://host:port`, `https://host:port` or `unix:/path`
     #[arg(long, env = "ROUTECACHE_BRIDGE", value_name = "URL", default_value = "http://127.0.0.1:8390")]
     bridge: Server,
 
     /// A token of the bridge; better in the environment, since everybody on the machine sees arguments
     #[arg(long, env = "ROUTECACHE_TOKEN", value_name = "SECRET", hide_env_values = true)]
     token: Option<String>,
+
+    #[command(flatten)]
+    certificates: Certificates,
 }
 
 impl Bridge {
@@ -27,7 +31,8 @@ impl Bridge {
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<(Value, Vec<u8>), Failure> {
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let fields: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
-        let answer = self.bridge.ask(method, path, &fields, body.as_bytes())?;
+        let client = self.bridge.client(&self.certificates)?;
+        let answer = client.ask(method, path, &fields, body.as_bytes())?;
         let mut parts = answer.body.splitn(2, |byte| *byte == b'\n');
         let head: Value = serde_json::from_slice(parts.next().unwrap_or_default()).unwrap_or_default();
         if answer.field(bridge_api::MARKER).is_none() {

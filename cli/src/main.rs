@@ -21,6 +21,7 @@ mod schema;
 mod serve;
 mod stat;
 mod test;
+mod tls;
 mod warm;
 
 use std::process::ExitCode;

@@ -11,8 +11,9 @@ use routecache_core::fields::Fields;
 use routecache_core::warm::Came;
 
 use crate::failure::Failure;
-use crate::http::Server;
+use crate::http::{Client, Server};
 use crate::progress::Progress;
+use crate::tls::Certificates;
 
 /// Requests that are under way at once, at most.
 const AT_ONCE_MAX: u16 = 64;
@@ -27,9 +28,12 @@ pub struct Arguments {
     /// The list; `-` for standard input
     file: PathBuf,
 
-    /// The gateway: `http://host:port` or `unix:/path`
+    /// The gateway: `http://host:port`, `https://host:port` or `unix:/path`
     #[arg(long, value_name = "URL")]
     gateway: Server,
+
+    #[command(flatten)]
+    certificates: Certificates,
 
     /// Requests under way at once
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(AT_ONCE_MAX)))]
@@ -56,6 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let text = read.map_err(|error| Failure::Unread(arguments.file.clone(), error))?;
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let gateway = arguments.gateway.client(&arguments.certificates)?;
     let waiting = Mutex::new(lines.iter());
     let tally = Mutex::new(Tally { hits: 0, stored: 0, unstored: 0, failed: 0, progress: Progress::new() });
     std::thread::scope(|scope| {
@@ -64,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some(line) = next else { return };
-                    let came = ask(&arguments.gateway, line);
+                    let came = ask(&gateway, line);
                     tally.lock().unwrap_or_else(PoisonError::into_inner).add(line, came, lines.len());
                 }
             });
@@ -104,7 +109,7 @@ impl Tally {
 }
 
 /// The status of the answer, and what it says of the cache.
-fn ask(gateway: &Server, line: &str) -> Result<(u16, String), String> {
+fn ask(gateway: &Client, line: &str) -> Result<(u16, String), String> {
     let (scheme, host, target) = match line.split_once("://") {
         Some((scheme, rest)) => {
             let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
