@@ -11,6 +11,7 @@ mod misses;
 mod privacy;
 mod purges;
 mod replay;
+mod rolling;
 mod stage;
 mod table_rows;
 mod upgrades;
