@@ -105,9 +105,15 @@ impl Instance {
         }
         // An entry that is stored ends the lease.
         if let Some(key) = leased.filter(|_| outcome != Outcome::Stored) {
-            let (namespace, key, holder) = (self.namespace.clone(), key.as_str().to_owned(), Holder(worker.name));
-            worker.leave(Job::Release(ReleaseRequest { namespace, key, holder, pass_ms }));
+            let release = self.release(&key, worker.name, pass_ms);
+            worker.leave(Job::Release(release));
         }
+    }
+
+    /// What gives a lease back that the group has told of.
+    pub fn release(&self, key: &CacheKey, worker: u64, pass_ms: Option<u64>) -> ReleaseRequest {
+        let (namespace, key) = (self.namespace.clone(), key.as_str().to_owned());
+        ReleaseRequest { namespace, key, holder: Holder(worker), pass_ms }
     }
 
     fn end_lease(&self, key: u64, pass_until_ms: Option<u64>, began_ms: u64) {

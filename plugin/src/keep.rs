@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bridge_api::{Holder, ReleaseRequest, StoreRequest};
+use bridge_api::{Holder, StoreRequest};
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
 use routecache_core::key::{CacheKey, tag_hash};
@@ -104,28 +104,33 @@ pub fn keep(
     let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
     let (told, at) = told.unzip();
     let told = told.zip(at.as_ref()).and_then(|(told, at)| entry(at, 0, &[], &told.encode()));
+    let mut stores = Vec::new();
     // What tells of the new one comes last: until then, it can't be reached.
     for (key, entry) in [(&key, Some(stored)), (base, marker), (at.as_ref().unwrap_or(base), told)] {
         let Some(entry) = entry else { continue };
         instance.shared.keep(key.hash(), &entry, now_ms);
         if let Some((ticket, payload)) = response.group.zip(entry.for_group(now_ms)) {
-            worker.leave(Job::Store {
-                request: StoreRequest {
-                    namespace: instance.namespace.clone(),
-                    key: key.as_str().to_owned(),
-                    tags: response.tags.to_vec(),
-                    ticket,
-                    keep_ms,
-                    holder: leased.take_if(|leased| *leased == key).map(|_| holder),
-                },
-                payload: payload.bytes().to_vec(),
-            });
+            let request = StoreRequest {
+                namespace: instance.namespace.clone(),
+                key: key.as_str().to_owned(),
+                tags: response.tags.to_vec(),
+                ticket,
+                keep_ms,
+                holder: leased.take_if(|leased| *leased == key).map(|_| holder),
+            };
+            stores.push((request, payload.bytes().to_vec()));
         }
         worker.hold(key.hash(), Rc::new(Replay::new(entry, &rule.terms)));
     }
-    if let Some(key) = leased {
-        let (namespace, key) = (instance.namespace.clone(), key.as_str().to_owned());
-        worker.leave(Job::Release(ReleaseRequest { namespace, key, holder, pass_ms: None }));
+    // Who waits for the end of another key's lease looks for what is stored.
+    let mut release = leased.map(|key| instance.release(key, worker.name, None));
+    let last = stores.len();
+    for (number, (request, payload)) in (1..).zip(stores) {
+        let then = if number == last { release.take() } else { None };
+        worker.leave(Job::Store { request, payload, then });
+    }
+    if let Some(release) = release {
+        worker.leave(Job::Release(release));
     }
     true
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, PurgeReply, PurgeRequest, RELEASE,
-    STORE,
+    ReleaseRequest, STORE,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -235,8 +235,8 @@ enum Call {
     },
     /// A read of the list to warm: its place, and how often it was tried.
     Warm(usize, u8),
-    /// Nobody waits for its answer.
-    Told,
+    /// Nobody waits for its answer, but a lease may be given back then.
+    Told(Option<ReleaseRequest>),
     /// A stream asked when it was woken.
     Asked(u32, Rc<RefCell<Stream>>),
     Purge {
@@ -301,15 +301,22 @@ impl Root {
             Job::Wake(streams, woken) => self.wake(instance, streams, woken),
             Job::Fetch(fetch) => self.line_up(fetch),
             Job::Store { .. } | Job::Release(_) | Job::Purge { .. } if alone => {}
-            Job::Store { request, payload } => self.tell(instance, STORE, &request, &payload),
-            Job::Release(request) => self.tell(instance, RELEASE, &request, &[]),
+            Job::Store { request, payload, then } => self.tell(instance, STORE, &request, &payload, then),
+            Job::Release(request) => self.tell(instance, RELEASE, &request, &[], None),
             Job::Purge { operation, tags, stream } => self.send_purge(instance, operation, tags, stream),
         }
     }
 
-    fn tell<T: serde::Serialize>(&mut self, instance: &Instance, path: &str, request: &T, payload: &[u8]) {
+    fn tell<T: serde::Serialize>(
+        &mut self,
+        instance: &Instance,
+        path: &str,
+        request: &T,
+        payload: &[u8],
+        then: Option<ReleaseRequest>,
+    ) {
         if let Some(token) = instance.call(path, request, payload, STORE_TIMEOUT) {
-            self.calls.insert(token, Call::Told);
+            self.calls.insert(token, Call::Told(then));
         }
     }
 
@@ -611,7 +618,7 @@ impl Context for Root {
                         worker.parked.insert(id, stream);
                         worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
                     }
-                    Call::Told | Call::Fetch { .. } | Call::Warm(..) | Call::Feed { .. } => {}
+                    Call::Told(_) | Call::Fetch { .. } | Call::Warm(..) | Call::Feed { .. } => {}
                 }
             }
         }
@@ -640,7 +647,8 @@ impl Context for Root {
         }
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
-            Call::Told | Call::Asked(..) | Call::Fetch { .. } | Call::Warm(..) => {}
+            Call::Told(Some(release)) => self.tell(&instance, RELEASE, &release, &[], None),
+            Call::Told(None) | Call::Asked(..) | Call::Fetch { .. } | Call::Warm(..) => {}
             Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);

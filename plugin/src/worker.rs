@@ -36,6 +36,8 @@ pub enum Job {
         request: bridge_api::StoreRequest,
         /// The entry.
         payload: Vec<u8>,
+        /// A lease that is given back when it is there.
+        then: Option<bridge_api::ReleaseRequest>,
     },
     /// Send a purge to the group. It is pending in the gateway's log already.
     Purge {
@@ -218,10 +220,10 @@ impl Worker {
 
     /// Leaves work to the root context, and wakes it.
     pub fn leave(&mut self, job: Job) {
-        if let Job::Store { payload, .. } = &job {
+        if let Job::Store { payload, then, .. } = &job {
             let bytes = self.job_bytes.saturating_add(payload.len());
             if bytes > JOB_BYTES_MAX {
-                return;
+                return then.iter().for_each(|release| self.leave(Job::Release(release.clone())));
             }
             self.job_bytes = bytes;
         }

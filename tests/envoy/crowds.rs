@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use routecache_harness::{Request, Result};
+use http::StatusCode;
+use routecache_harness::{Answer, Request, Result};
+use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::stage::{Gateway, Stage, rules};
 
@@ -42,5 +45,40 @@ async fn a_thousand_clients_cost_one_fetch_as_far_as_the_lock_reaches() -> Resul
         assert!((1..=limit).contains(&asked), "{lock}: the origin was asked {asked} times");
         assert!(collapsed > 0, "{lock}");
     }
+    Ok(())
+}
+
+/// Something stale that both gateways want to refresh at once is asked of the origin once, behind all clients.
+#[tokio::test]
+async fn two_gateways_refresh_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    let mut rules = rules();
+    rules["bridge"]["timeout"] = "5s".into();
+    rules["consistency"]["window"] = "30s".into(); // busy machines don't lose the feed in the midst of it
+    rules["routes"][0]["cache"]["lock"] = "group".into();
+    let mut gateways = [Gateway::open(&rules, stage.options()?).await?, Gateway::open(&rules, stage.options()?).await?];
+    let answer = |version: u32, age: &str| {
+        Answer::json(StatusCode::OK, &json!({ "version": version })).header("cache-control", age)
+    };
+    stage.origin.script("GET", "/users/1", answer(1, "max-age=1, stale-while-revalidate=600"));
+    for gateway in &mut gateways {
+        gateway.settled(&Request::get("/users/999")).await?;
+        gateway.get(0, "/users/1").await?;
+        gateway.get(1, "/users/1").await?;
+    }
+    sleep(Duration::from_millis(1200)).await;
+    let before = stage.origin.requests("GET", "/users/1");
+    stage.origin.script("GET", "/users/1", answer(2, "max-age=600"));
+    stage.origin.set_read_time(Duration::from_millis(500));
+    for gateway in &mut gateways {
+        let stale = gateway.get(0, "/users/1").await?;
+        assert!(stale.cache_status().hit && stale.json()["version"] == 1, "{}", stale.header("cache-status"));
+    }
+    for gateway in &mut gateways {
+        for worker in [0, 1] {
+            gateway.until(worker, "/users/1", Duration::from_secs(60), |answer| answer.json()["version"] == 2).await?;
+        }
+    }
+    assert_eq!(stage.origin.requests("GET", "/users/1") - before, 1);
     Ok(())
 }

@@ -119,6 +119,102 @@ fn however_many_ask_at_once_on_however_many_workers_one_refreshes() {
     assert_eq!(asked(&world), 2);
 }
 
+/// As far as the lock reaches, also between gateways: behind clients, and while they wait.
+#[test]
+fn a_group_refreshes_once_however_many_gateways_want_to() {
+    for (lock, behind, fetches) in
+        [("group", true, 1), ("group", false, 1), ("gateway", true, 2), ("gateway", false, 2)]
+    {
+        let window = if behind { "30s" } else { "0s" };
+        let rules = with(rules(), &json!({ "lock": lock, "stale_while_revalidate": window }));
+        let (builder, ..) = world(&rules);
+        let builder = builder.gateways(2).workers(2).loopback("routecache-self").origin(unchanging);
+        let mut world = builder.build().expect("a world");
+        settle(&mut world);
+        let place = |number: usize| Request::get("/users/7").gateway(number % 2).worker(number / 2 % 2);
+        for number in 0..4 {
+            world.fetch(place(number));
+        }
+        assert_eq!(asked(&world), 1);
+        world.run_for(ms(15_000));
+        let ids: Vec<_> = (0..40).map(|number| world.send(place(number))).collect();
+        world.run_for(ms(1000));
+        assert_eq!(asked(&world) - 1, fetches, "{lock}, {behind}");
+        for id in ids {
+            let answer = world.answer(id);
+            assert_eq!((answer.status, answer.text().as_str()), (200, "v1"));
+            assert!(answer.took() < if behind { ms(5) } else { ms(250) }, "{lock}: {:?}", answer.took());
+        }
+        for number in 0..4 {
+            let fresh = world.fetch(place(number));
+            let age_s: u32 = fresh.header("age").and_then(|age| age.parse().ok()).expect("an age");
+            assert!(status(&fresh).starts_with("hit") && age_s <= 2, "{lock}, {number}: {age_s}");
+        }
+        assert_eq!(asked(&world) - 1, fetches);
+    }
+}
+
+/// What another gateway has refreshed a while ago is taken from the group.
+#[test]
+fn what_the_group_has_anew_is_not_asked_of_the_origin() {
+    let rules = with(rules(), &json!({ "stale_while_revalidate": "30s", "early": "4s" }));
+    let (builder, ..) = world(&rules);
+    let builder = builder.gateways(2).loopback("routecache-self").origin(counting(""));
+    let mut world = builder.build().expect("a world");
+    settle(&mut world);
+    let user = |world: &mut World, gateway| world.fetch(Request::get("/users/7").gateway(gateway));
+    for gateway in [0, 1] {
+        assert_eq!(user(&mut world, gateway).text(), "v1");
+    }
+    world.run_for(ms(7000));
+    assert_eq!(user(&mut world, 0).text(), "v1");
+    world.run_for(ms(1000));
+    assert_eq!((user(&mut world, 0).text(), user(&mut world, 1).text()), ("v2".to_owned(), "v1".to_owned()));
+    world.run_for(ms(1000));
+    assert_eq!((user(&mut world, 1).text(), asked(&world)), ("v2".to_owned(), 2));
+}
+
+/// I23: the gateway that refreshes for the group dies, or its origin fails: another one does when the lease is over, or after
+/// a while.
+#[test]
+fn a_refresh_that_comes_to_nothing_is_taken_over() {
+    for dies in [true, false] {
+        let rules = with(rules(), &json!({ "stale_while_revalidate": "1h" }));
+        let mut rules = rules;
+        rules["background"] = json!({ "timeout": "2s" });
+        let (builder, ..) = world(&rules);
+        let mut count = 0;
+        let origin = move |_: &Call| {
+            count += 1;
+            let answer = Response::ok(format!("v{count}")).header("cache-control", "max-age=10");
+            match count {
+                2 if dies => Reply::hang(),
+                2 => Response::new(503).into(),
+                _ => answer.after(ms(30)).into(),
+            }
+        };
+        let mut world = builder.gateways(2).loopback("routecache-self").origin(origin).build().expect("a world");
+        settle(&mut world);
+        let user = |world: &mut World, gateway| world.fetch(Request::get("/users/7").gateway(gateway));
+        for gateway in [0, 1] {
+            user(&mut world, gateway);
+        }
+        world.run_for(ms(15_000));
+        user(&mut world, 0);
+        world.run_for(ms(10));
+        if dies {
+            world.restart_gateway(0);
+        }
+        let mut waited = 0;
+        while user(&mut world, 1).text() == "v1" {
+            world.run_for(ms(100));
+            waited += 100;
+            assert!(waited < 8000, "dies: {dies}");
+        }
+        assert_eq!(asked(&world), 3, "dies: {dies}");
+    }
+}
+
 #[test]
 fn a_refresh_asks_with_validators_and_a_304_makes_the_stored_one_fresh_again() {
     let mut world = stage(&alone(&json!({ "stale_while_revalidate": "30s" })), unchanging);

@@ -36,6 +36,9 @@ pub const TAG_BYTES_MAX: usize = 512;
 /// The implicit tag of every entry.
 pub const TAG_ALL: &str = "!all";
 
+/// What [`CacheKey::of_refresh`] begins with.
+const REFRESH: &str = "refresh ";
+
 /// The whole cache key; compared in full on every hit (C7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(String);
@@ -54,6 +57,19 @@ impl CacheKey {
         let mut key = format!("{} ", self.0);
         push_values(&mut key, values);
         (key.len() <= KEY_BYTES_MAX).then_some(Self(key))
+    }
+
+    /// Under which the group tells who fetches anew what stands under `key`; nothing is ever stored there. `None` when it
+    /// would be too long. No other key begins so: a namespace has a colon in it.
+    #[must_use]
+    pub fn of_refresh(key: &str) -> Option<Self> {
+        Self::of(format!("{REFRESH}{key}"))
+    }
+
+    /// Whether it is one of those.
+    #[must_use]
+    pub fn is_of_refresh(&self) -> bool {
+        self.0.starts_with(REFRESH)
     }
 
     /// A text as a key; `None` when it would be too long.

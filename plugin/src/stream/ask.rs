@@ -1,11 +1,13 @@
 //! Asking the group about a key, while the request is paused.
 
+use std::mem;
 use std::rc::Rc;
 
 use bridge_api::{Holder, LOOKUP, LeaseRequest, LookupReply, LookupRequest};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward, Tier};
 use routecache_core::entry::Entry;
+use routecache_core::fetch::Kind;
 use routecache_core::fields::Fields;
 use routecache_core::flights::Outcome;
 use routecache_core::key::{CacheKey, tag_hash};
@@ -86,6 +88,9 @@ impl Stream {
             question.elsewhere = vec![key];
             key = base;
         }
+        if let Some(lease) = self.lease_of_refresh(&question) {
+            question.elsewhere.push(mem::replace(&mut key, lease));
+        }
         match question.trusted.then(|| self.lookup(&question, &key)).flatten() {
             Some(token) => {
                 self.state = State::Asking { question, key, token };
@@ -106,17 +111,27 @@ impl Stream {
             tags: question.tags.clone(),
             known: worker.purges.known().map(bridge::to_api),
             // Of several keys, that of the last one.
-            lease: self
-                .leases_in_group()
-                .filter(|_| question.elsewhere.is_empty())
-                .map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
+            lease: match key.is_of_refresh() {
+                true => self.instance.policy().background.as_ref().map(|background| background.timeout_ms.into()),
+                false => self.leases_in_group().filter(|_| question.elsewhere.is_empty()),
+            }
+            .map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
         };
         drop(worker);
         let token = self.instance.ask_bridge(LOOKUP, &request, timeout_ms);
-        if let Some(flight) = &mut self.flight {
-            flight.leased = request.lease.filter(|_| token.is_some()).map(|_| key.clone());
+        if let (Some(flight), Some(_)) = (&mut self.flight, request.lease) {
+            flight.leased = token.map(|_| key.clone());
         }
         token
+    }
+
+    /// Asks about the next of several keys; the question, if there is none.
+    pub(super) fn ask_elsewhere(&mut self, mut question: Question) -> Option<Question> {
+        let Some(key) = question.elsewhere.pop() else { return Some(question) };
+        question.wanted.key = key.clone();
+        let Some(token) = self.lookup(&question, &key) else { return Some(question) };
+        self.state = State::Asking { question, key, token };
+        None
     }
 
     /// Judges what the group holds, once more now that it is here: a purge may have come meanwhile, and the tags that only
@@ -150,7 +165,7 @@ impl Stream {
             let all = held.unwrap_or_default().merged(theirs);
             // The last one is where an answer would stand, by what was said last.
             let keys: Vec<CacheKey> = all.keys(search).collect();
-            let keys = keys.into_iter().rev().chain(std::mem::take(&mut question.elsewhere)).collect();
+            let keys = keys.into_iter().rev().chain(mem::take(&mut question.elsewhere)).collect();
             if let Some(told) = replay.entry().with_body(&all.encode()) {
                 instance.shared.keep(key.hash(), &told, now_ms);
                 worker.hold(key.hash(), Rc::new(Replay::new(told, &rule.terms)));
@@ -186,7 +201,7 @@ impl Stream {
         instance.bridge_answered(said.is_some());
         let (group, lease) = match said {
             Some((LookupReply::Hit { ticket, tags, resident_ms }, payload)) => {
-                if let Some(flight) = &mut self.flight {
+                if let Some(flight) = self.flight.as_mut().filter(|flight| flight.leased.as_ref() == Some(key)) {
                     flight.leased = None; // there was no need for one
                 }
                 match self.judge(&mut question, rule, key, (&tags, resident_ms, payload)) {
@@ -211,6 +226,7 @@ impl Stream {
                             return;
                         }
                     }
+                    Some(Found::None(_, Some(theirs))) if self.is_fetch() && self.adopt(&question, &theirs) => return,
                     Some(Found::None(why, candidate)) => {
                         if !rule.terms.failover {
                             question.why = why;
@@ -225,12 +241,20 @@ impl Stream {
             Some((LookupReply::Miss { ticket, lease }, _)) => (Some(ticket), lease),
             Some((LookupReply::Behind, _)) | None => (None, None),
         };
-        if let (Some(_), Some(key)) = (group, question.elsewhere.pop()) {
-            question.wanted.key = key.clone();
-            if let Some(token) = self.lookup(&question, &key) {
-                self.state = State::Asking { question, key, token };
-                return;
-            }
+        if key.is_of_refresh()
+            && let Some(token) = self.leased(&question, key, lease)
+        {
+            self.state = State::AskingLater { question, token };
+            return;
+        }
+        if group.is_some() {
+            question = match self.ask_elsewhere(question) {
+                Some(question) => question,
+                None => return,
+            };
+        }
+        if self.has_waited_for_refresh() {
+            return self.say(Kind::Failed);
         }
         if let Some(exact) = question.wanted.search.as_ref().and_then(Search::exact) {
             question.wanted.key = exact;

@@ -24,6 +24,7 @@ use crate::collapse::{Landing, Woken};
 use crate::host::{self, Direction};
 use crate::lookup::{Candidate, newer};
 use crate::metrics;
+use crate::worker::Job;
 
 /// How often a request is woken and finds nothing before it fetches for itself.
 const ROUNDS_MAX: u8 = 8;
@@ -187,6 +188,13 @@ impl Stream {
         let body = body.unwrap_or_default();
         let said = bridge::read::<WaitReply>(&body);
         self.instance.bridge_answered(said.is_some());
+        if self.is_fetch() && said.is_some() {
+            // Another gateway has fetched it, or tried to.
+            if self.ask_elsewhere(question).is_some() {
+                self.say(Kind::Failed);
+            }
+            return;
+        }
         let action = match said {
             Some((WaitReply::Stored | WaitReply::Released | WaitReply::Expired, _)) => {
                 self.go_on(question, Woken::Hold(None))
@@ -323,6 +331,10 @@ impl Stream {
         // What a guest fetches for itself says nothing of what others would get.
         if flight.part == Part::Full || outcome == Outcome::Stored && flight.part == Part::Guest {
             self.instance.land(self.id, outcome, flight.landing());
+        } else if let Some(key) = flight.leased.filter(|_| self.is_fetch() && outcome != Outcome::Stored) {
+            let mut worker = self.instance.worker.borrow_mut();
+            let release = self.instance.release(&key, worker.name, None);
+            worker.leave(Job::Release(release));
         }
     }
 

@@ -5,6 +5,10 @@ use std::rc::Rc;
 use proxy_wasm::types::Action;
 use routecache_core::fetch::{FETCH, Kind, Manner, Mark, Outcome, is_failure};
 use routecache_core::fields::{Fields, encode};
+use routecache_core::flights;
+use routecache_core::key::{CacheKey, hash_of};
+use routecache_core::policy::Reach;
+use routecache_core::reply::Replay;
 use routecache_core::storing::content_length;
 
 use super::tell::{from_origin, status_of};
@@ -13,6 +17,9 @@ use crate::host::{self, Map};
 use crate::lookup::Candidate;
 
 const DETAILS: &str = "routecache_fetched";
+
+/// What comes back from the group looks younger than it is by the time that storing it took; that is less, in milliseconds.
+const STORING_MS: u64 = 500;
 
 impl Stream {
     /// Takes the mark away from a request, and notes whether it is one of the filter's own. Returns the header as its
@@ -36,10 +43,41 @@ impl Stream {
     }
 
     /// Answers a fetch that isn't worth the origin's time: nothing of it could be stored.
-    pub(super) fn decline(&self) -> Action {
-        let outcome = Outcome { kind: Kind::Uncacheable, status: 0, whole: false };
-        host::send_response(200, DETAILS, &outcome.header(false), b"");
+    pub(super) fn decline(&mut self) -> Action {
+        self.say(Kind::Uncacheable);
         Action::Pause
+    }
+
+    /// Answers a fetch for which the origin isn't asked.
+    pub(super) fn say(&mut self, kind: Kind) {
+        self.withdraw();
+        host::send_response(200, DETAILS, &Outcome { kind, status: 0, whole: false }.header(false), b"");
+    }
+
+    /// The key of the lease under which the group fetches anew what is stored, where the lock reaches so far.
+    pub(super) fn lease_of_refresh(&self, question: &Question) -> Option<CacheKey> {
+        let stored = question.candidate.as_ref().filter(|_| self.is_fetch())?;
+        let reach = self.flight.as_ref()?.lock.reach;
+        CacheKey::of_refresh(stored.replay.entry().key()).filter(|_| reach == Reach::Group)
+    }
+
+    /// Whether it has waited for another gateway's fetch: then the origin isn't asked once more.
+    pub(super) fn has_waited_for_refresh(&self) -> bool {
+        self.is_fetch() && self.flight.as_ref().is_some_and(|flight| flight.waited.is_some())
+    }
+
+    /// Keeps what another gateway has fetched since this one has, if there is such a thing, and is done.
+    pub(super) fn adopt(&mut self, question: &Question, theirs: &Rc<Replay>) -> bool {
+        let Some(ours) = &question.candidate else { return false };
+        let now_ms = host::monotonic_ms();
+        let (entry, age_ms) = (theirs.entry(), ours.replay.entry().age_ms(now_ms));
+        if entry.fresh_ms(now_ms) == 0 || entry.age_ms(now_ms).saturating_add(STORING_MS) > age_ms {
+            return false;
+        }
+        self.instance.shared.keep(hash_of(entry.key()), entry, now_ms);
+        self.instance.worker.borrow_mut().hold(hash_of(entry.key()), Rc::clone(theirs));
+        self.say(Kind::Stored);
+        true
     }
 
     /// Handles the header of the origin's response.
@@ -59,6 +97,7 @@ impl Stream {
         let kind = match stored {
             Some(stored) if status == 304 && asked => {
                 let (_, kept) = self.renew(&question, group, rule, &stored, &fields);
+                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Failed });
                 if kept { Kind::Stored } else { Kind::Uncacheable }
             }
             _ if is_failure(status) || !from_origin() => Kind::Failed,
@@ -72,8 +111,10 @@ impl Stream {
                     return Action::Continue;
                 }
                 // The origin says something else by now, but not for us to keep: what is stored has had its time.
-                if let Some(stored) = stored {
-                    self.outdate(&question, group, rule, stored.entry());
+                if let Some(stored) = stored
+                    && self.outdate(&question, group, rule, stored.entry())
+                {
+                    self.land(flights::Outcome::Stored);
                 }
                 Kind::Uncacheable
             }

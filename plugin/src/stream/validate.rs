@@ -97,11 +97,11 @@ impl Stream {
         group: Option<bridge_api::Ticket>,
         rule: &CacheRule,
         old: &Entry,
-    ) {
+    ) -> bool {
         let (header, now_ms) = (old.header(), host::monotonic_ms());
         let lines: Vec<_> = header.iter().collect();
         let outdated = Freshness { age_ms: old.age_ms(now_ms), ..old.freshness().outdated() };
-        self.keep_renewed(question, group, rule, old, (&lines, outdated, now_ms));
+        self.keep_renewed(question, group, rule, old, (&lines, outdated, now_ms))
     }
 
     fn keep_renewed(
