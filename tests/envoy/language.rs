@@ -1,9 +1,12 @@
 //! What rules can say, in a real Envoy: its verified tokens, its bodies and its properties.
 
+use std::time::{Duration, Instant};
+
 use http::StatusCode;
 use routecache_config::render::EnvoyOptions;
 use routecache_harness::{Answer, Origin, Request, Result};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::stage::{Gateway, Stage, options};
 
@@ -176,7 +179,22 @@ async fn the_header_of_a_writes_response_waits_with_its_body_for_what_that_names
         assert_eq!(written.json()["changed"], json!([1]));
         assert!(!is_hit(&gateway.get(1 - worker, "/lists/a").await?.header("cache-status")));
     }
-    Ok(())
+    // A bridge that hears nothing more: that is said, too, and the gateway itself has purged.
+    stage.bridge.hold();
+    let written = gateway.send(0, Request::post("/random", &json!({}))).await?;
+    assert_eq!(written.header("cache-status"), "routecache; fwd=method; detail=purge-pending");
+    assert_eq!(written.json()["changed"], json!([1]));
+    assert!(!is_hit(&gateway.get(1, "/lists/a").await?.header("cache-status")));
+    stage.bridge.release();
+    let start = Instant::now();
+    loop {
+        let written = gateway.send(1, Request::post("/random", &json!({}))).await?;
+        if written.cache_status().detail.as_deref() == Some("purged") {
+            return Ok(());
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", written.header("cache-status"));
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
