@@ -50,4 +50,4 @@ pub use server::{Bridge, Limits, Listener, Role};
 pub use service::Service;
 pub use store::{Answer, Figures, KeyOf, LeaseLook, Reading, Store, StoreError};
 pub use tls::{Tls, TlsFiles, UnusableTls};
-pub use url::{StoreUrl, UnusableUrl};
+pub use url::{Replicas, StoreUrl, UnusableUrl};

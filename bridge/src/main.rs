@@ -9,7 +9,7 @@ use clap::Parser;
 use routecache_bridge::access::Access;
 use routecache_bridge::hooks::Hooks;
 use routecache_bridge::settings::{Address, LogFormat, Settings, told};
-use routecache_bridge::{InRedis, Listener, Role, Service, StoreTls, StoreUrl, Tellers, Tls, follow_events};
+use routecache_bridge::{InRedis, Listener, Replicas, Role, Service, StoreTls, StoreUrl, Tellers, Tls, follow_events};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
@@ -98,7 +98,9 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
     let store_tls = settings.store_tls().map_err(|error| said(&error))?;
     let store = |error: &dyn std::error::Error| format!("the store: {}", told(error));
     let url = StoreUrl::parse(settings.store.as_deref().unwrap_or("mem://")).map_err(|error| store(&error))?;
-    let bridge = url.open_with(settings.store_timeout(), &store_tls, settings.packing());
+    let replicas = settings.store_replicas.as_deref().map(Replicas::parse).transpose();
+    let replicas = replicas.map_err(|error| store(&error))?;
+    let bridge = url.open_with(settings.store_timeout(), &store_tls, settings.packing(), replicas.as_ref());
     let bridge = bridge.map_err(|error| store(&error))?;
     if arguments.check_config {
         println!("the settings can be used: store {url}, {} tokens", tokens.len());

@@ -131,6 +131,10 @@ settings! {
     /// How long the store may take for one call, in milliseconds [default: 250]
     #[arg(long, env = "ROUTECACHE_STORE_TIMEOUT_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     store_timeout_ms: u64,
+    /// Where entries' bytes may be read beside the master: `found` for the replicas that a cluster or sentinels name, or an
+    /// address. Whatever decides what is valid is always the master's
+    #[arg(long, env = "ROUTECACHE_STORE_REPLICAS", value_name = "URL")]
+    store_replicas: String,
     /// PEM file of those who sign Redis's certificate, instead of the system's
     #[arg(long, env = "ROUTECACHE_STORE_CA", value_name = "PATH")]
     store_ca: PathBuf,

@@ -24,6 +24,26 @@ pub enum StoreUrl {
     Redis(Address),
 }
 
+/// Where entries' bytes may be read beside the store's master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    /// At those that the cluster or the sentinels name.
+    Found,
+    /// Here.
+    At(StoreUrl),
+}
+
+impl Replicas {
+    /// Reads `found` or an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreUrl::parse`].
+    pub fn parse(text: &str) -> Result<Self, UnusableUrl> {
+        if text == "found" { Ok(Self::Found) } else { StoreUrl::parse(text).map(Self::At) }
+    }
+}
+
 /// An address that the bridge can't use, and how to mend it. Never quotes more of it than the scheme.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusableUrl {
@@ -39,6 +59,12 @@ pub enum UnusableUrl {
          `redis+unix:///path` or `redis+sentinel://[user:password@]host:port[,…]/service[/database]`"
     )]
     Malformed(String),
+    /// There are no replicas.
+    #[error(
+        "`--store-replicas found` is for a cluster or sentinels, which name them; of one Redis write the replica's own \
+         address, such as `redis://replica:6379`; `mem://` has none"
+    )]
+    Replicas,
     /// The client can't use it.
     #[error("Redis can't be reached this way")]
     Redis(#[from] UnusableRedis),
@@ -74,19 +100,36 @@ impl StoreUrl {
     ///
     /// [`UnusableUrl::Redis`] when the client refuses the address. Whether anything answers there shows later.
     pub fn open(&self, within: Duration) -> Result<Bridge, UnusableUrl> {
-        self.open_with(within, &StoreTls::default(), Packing::default())
+        self.open_with(within, &StoreTls::default(), Packing::default(), None)
     }
 
-    /// The same, with what `rediss://` goes by, and with how a Redis's payloads are compressed.
+    /// The same, with what `rediss://` goes by, with how a Redis's payloads are compressed, and with the replicas from which they
+    /// are read.
     ///
     /// # Errors
     ///
-    /// [`UnusableUrl::Redis`] when the client refuses the address or a certificate. Whether anything answers shows later.
-    pub fn open_with(&self, within: Duration, tls: &StoreTls, packing: Packing) -> Result<Bridge, UnusableUrl> {
-        match self {
-            Self::Mem { bytes } => Ok(Bridge::new(MemStore::new(*bytes))),
-            Self::Redis(address) => Ok(Bridge::new(RedisStore::new(address, tls, within)?.with_packing(packing))),
-        }
+    /// [`UnusableUrl`] when the client refuses the address or a certificate, or there are no such replicas. Whether anything
+    /// answers shows later.
+    pub fn open_with(
+        &self,
+        within: Duration,
+        tls: &StoreTls,
+        packing: Packing,
+        replicas: Option<&Replicas>,
+    ) -> Result<Bridge, UnusableUrl> {
+        let address = match self {
+            Self::Mem { bytes } if replicas.is_none() => return Ok(Bridge::new(MemStore::new(*bytes))),
+            Self::Mem { .. } => return Err(UnusableUrl::Replicas),
+            Self::Redis(address) => address,
+        };
+        let store = RedisStore::new(address, tls, within)?.with_packing(packing);
+        let of = match replicas {
+            None => return Ok(Bridge::new(store)),
+            Some(Replicas::Found) if address.names_replicas() => address,
+            Some(Replicas::At(Self::Redis(replica))) => replica,
+            Some(_) => return Err(UnusableUrl::Replicas),
+        };
+        Ok(Bridge::new(store.with_replicas(of, tls, within)?))
     }
 }
 

@@ -82,6 +82,11 @@ impl Address {
         Ok(())
     }
 
+    /// Whether what stands there says where its replicas are.
+    pub(crate) fn names_replicas(&self) -> bool {
+        !matches!(self.shape, Shape::Single)
+    }
+
     pub(super) fn shape(&self) -> &Shape {
         &self.shape
     }

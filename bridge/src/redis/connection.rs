@@ -1,6 +1,6 @@
 //! One connection that mends itself, and never keeps a caller longer than the command timeout.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::script::Script;
-use super::target::{Link, Node, StoreTls, Target, UnusableRedis};
+use super::target::{Link, Node, Role, StoreTls, Target, UnusableRedis};
 use crate::StoreError;
 use crate::store::Figures;
 
@@ -28,6 +28,8 @@ pub(super) struct Connection {
     at: String,
     within: Duration,
     current: Mutex<Current>,
+    /// Whether [`is_there`](Self::is_there) is connecting.
+    connecting: AtomicBool,
     tally: Tally,
 }
 
@@ -77,15 +79,25 @@ struct Broken {
 }
 
 impl Connection {
-    /// Connects at the first use.
+    /// To the master. Connects at the first use.
     ///
     /// # Errors
     ///
     /// When the client refuses the address, or a certificate can't be read.
     pub(super) fn new(address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
-        let target = Target::new(address, tls, within)?;
+        Self::to(Role::Master, address, tls, within)
+    }
+
+    /// The same, to whichever is meant.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(super) fn to(role: Role, address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
+        let target = Target::new(address, role, tls, within)?;
         let current = Current { link: Arc::default(), number: 0, answered: None, made: Instant::now(), broken: None };
-        Ok(Self { target, at: address.to_string(), within, current: Mutex::new(current), tally: Tally::default() })
+        let (connecting, tally) = (AtomicBool::new(false), Tally::default());
+        Ok(Self { target, at: address.to_string(), within, current: Mutex::new(current), connecting, tally })
     }
 
     pub(super) fn at(&self) -> &str {
@@ -137,6 +149,26 @@ impl Connection {
                 Err(StoreError::Timeout { at: self.at.clone(), within: self.within })
             }
         }
+    }
+
+    /// Whether it is connected. If not, it connects behind the caller, and may take that long.
+    pub(super) fn is_there(self: &Arc<Self>, patience: Duration) -> bool {
+        let Ok((link, number)) = self.link() else { return false };
+        if link.initialized() {
+            return true;
+        }
+        if !self.connecting.swap(true, Ordering::Relaxed) {
+            let own = Arc::clone(self);
+            tokio::spawn(async move {
+                match timeout(patience, link.get_or_try_init(|| own.target.connect(patience))).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => own.failed(number, &error),
+                    Err(_) => own.timed_out(number),
+                }
+                own.connecting.store(false, Ordering::Relaxed);
+            });
+        }
+        false
     }
 
     pub(super) fn is_cluster(&self) -> bool {

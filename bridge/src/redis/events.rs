@@ -9,7 +9,7 @@ use redis::{AsyncCommands, Client, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::target::{Target, UnusableRedis};
+use super::target::{Role, Target, UnusableRedis};
 use super::{Address, StoreTls};
 
 /// Who reads the stream: each item reaches one bridge.
@@ -52,7 +52,7 @@ pub fn follow(
     within: Duration,
     source: Source,
 ) -> Result<mpsc::Receiver<Event>, UnusableRedis> {
-    let target = Target::new(address, tls, within)?;
+    let target = Target::new(address, Role::Master, tls, within)?;
     let (told, events) = mpsc::channel(64);
     tokio::spawn(async move {
         let mut pause = PAUSE.0;

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_read_routing::RandomReplicaStrategy;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -58,6 +59,14 @@ pub enum UnusableRedis {
     Certificate(#[from] std::io::Error),
 }
 
+/// Which server is meant where there are several of the same data.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Master,
+    /// Any replica; of a cluster's slot without one, its master. What only one server can be, it is.
+    Replica,
+}
+
 /// Where to connect.
 pub(super) enum Target {
     Single(Box<Client>),
@@ -73,7 +82,7 @@ pub(super) enum Link {
 }
 
 impl Target {
-    pub(super) fn new(address: &Address, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
+    pub(super) fn new(address: &Address, role: Role, tls: &StoreTls, within: Duration) -> Result<Self, UnusableRedis> {
         // The client takes what the process prefers; it refuses a second one, which is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let certificates = tls.read()?;
@@ -97,13 +106,21 @@ impl Target {
                     .max_retry_wait(CLUSTER_WAIT_MS)
                     .connection_timeout(within)
                     .response_timeout(within);
+                let builder = match role {
+                    Role::Master => builder,
+                    Role::Replica => builder.read_routing_strategy(RandomReplicaStrategy),
+                };
                 let builder = if encrypted { builder.tls(TlsMode::Secure).certs(certificates) } else { builder };
                 Self::Cluster(Box::new(builder.build()?))
             }
             Shape::Sentinel { service, db, sentinel_password } => {
                 let redis = infos.first().map(|info| info.redis_settings().clone()).ok_or_else(no_host)?;
                 let addresses = infos.iter().map(|info| info.addr().clone());
-                let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?;
+                let server = match role {
+                    Role::Master => SentinelServerType::Master,
+                    Role::Replica => SentinelServerType::Replica,
+                };
+                let mut builder = SentinelClientBuilder::new(addresses, service, server)?;
                 builder = builder.set_client_to_redis_db(*db);
                 if let Some(user) = redis.username() {
                     builder = builder.set_client_to_redis_username(user);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bridge_api::{FeedRequest, LookupReply, LookupRequest, PurgeRequest, StoreRequest};
 use bytes::Bytes;
 use redis::cmd;
-use routecache_bridge::{Service, Store};
+use routecache_bridge::{Service, Store, StoreTls, StoreUrl};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::replicas::calls;
 use crate::support::{RedisServer, free_port, redis_store, within};
 
 struct Cluster {
@@ -45,6 +46,12 @@ impl Cluster {
             info.contains("master_link_status:up")
         };
         within(Duration::from_secs(30), || cluster.nodes.iter().filter(in_step).count() == 3);
+        // Nor is one named to clients of which its master hasn't heard since.
+        let names_replicas = |node: &RedisServer| {
+            let slots: Vec<Vec<redis::Value>> = cmd("CLUSTER").arg("SLOTS").query(&mut node.connect()).unwrap();
+            slots.iter().all(|range| range.len() > 3)
+        };
+        within(Duration::from_secs(30), || cluster.nodes.iter().all(names_replicas));
         cluster
     }
 
@@ -214,6 +221,8 @@ impl Load {
 async fn slots_that_move_and_masters_that_die_cost_no_purge() {
     let mut cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let store = redis_store(&cluster.url(), Duration::from_millis(1_500));
+    let StoreUrl::Redis(address) = StoreUrl::parse(&cluster.url()).unwrap() else { panic!() };
+    let store = store.with_replicas(&address, &StoreTls::default(), Duration::from_millis(1_500)).unwrap();
     assert!(store.ready().await.is_ok());
     let service = Service::new(store);
     // Its log is among the first of the slots that the second master has, so that resharding moves it.
@@ -224,6 +233,8 @@ async fn slots_that_move_and_masters_that_die_cost_no_purge() {
     let slot = cluster.slot_of(&format!("{{{namespace}}}"));
     let load = Load::on(&service, &namespace);
     load.goes_on().await;
+    let gets = |node: &RedisServer| calls(node, "get");
+    assert!(cluster.nodes[3..].iter().map(gets).sum::<u64>() > 0, "replicas are read");
 
     let ((old, from), (_, to)) = (cluster.master_of(slot).unwrap(), cluster.master_of(16_000).unwrap());
     tokio::task::block_in_place(|| cluster.reshard(&from, &to, 150));

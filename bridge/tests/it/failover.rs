@@ -36,7 +36,7 @@ fn is_held(bridge: &BridgeProcess) -> bool {
 /// Nobody is left who knows of the purge: a program asked for it, and the gateways hadn't polled yet.
 #[test]
 fn a_purge_that_only_the_dead_master_had_is_not_forgotten() {
-    let mut master = RedisServer::start();
+    let mut master = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let way = Way::to(master.port);
     let bridge = BridgeProcess::start(&["--store", &format!("redis://127.0.0.1:{}", way.port)]);

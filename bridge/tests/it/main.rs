@@ -24,6 +24,7 @@ mod protocol;
 mod published;
 mod readme;
 mod redis_only;
+mod replicas;
 mod scripted;
 mod stores;
 mod tls;

@@ -8,6 +8,7 @@ use redis::cmd;
 use tempfile::TempDir;
 
 use crate::process::ask;
+use crate::replicas::calls;
 use crate::support::{Authority, BridgeProcess, RedisServer, free_port, redis_program, signal, within};
 
 const PURGE: (&str, &str) = ("/v1/purge", r#"{"namespace":"n","tags":["a"]}"#);
@@ -188,8 +189,10 @@ fn sentinels_name_the_master_and_the_next_one() {
     };
     within(Duration::from_secs(15), known);
     let url = format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port);
-    let bridge = BridgeProcess::start(&["--store", &url, "--store-timeout-ms", "1000"]);
+    let found = ["--store-replicas", "found"];
+    let bridge = BridgeProcess::start(&[&["--store", &url, "--store-timeout-ms", "1000"], &found[..]].concat());
     within(Duration::from_secs(5), || serves(&bridge));
+    assert!(calls(&replica, "get") > 0, "the one that the sentinels name is read");
     master.kill();
     within(Duration::from_secs(30), || ask(bridge.address, "POST", PURGE.0, PURGE.1).starts_with("HTTP/1.1 200"));
     assert!(serves(&bridge));
