@@ -40,7 +40,8 @@ pub async fn play(cases: &[Case]) -> Result<Vec<Seen>> {
         "admin": { "address": address(admin.number()) },
         "static_resources": { "listeners": listeners, "clusters": clusters },
     });
-    let config = EnvoyConfig { yaml: yaml.to_string(), listen, admin, concurrency: 1, environment: Vec::new() };
+    let config =
+        EnvoyConfig { yaml: yaml.to_string(), listen, admin, concurrency: 1, environment: Vec::new(), reloads: false };
     let envoy = Envoy::start(config).await?;
     let exchanges: Vec<_> =
         cases.iter().zip(&stages).map(|(case, stage)| tokio::spawn(ask(case.clone(), stage.listen.number()))).collect();

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         eprintln!("soak: say how long, such as `--minutes 5`");
         return ExitCode::from(2);
     };
-    println!("two Envoys with two workers each, two bridges, one Redis; {minutes} minutes");
+    println!("two Envoys with two workers each, two bridges, a Redis Cluster of six; {minutes} minutes");
     let soak = Soak { time: Duration::from_secs_f64(minutes * 60.0), pause: Duration::from_secs(2) };
     match soak.run().await {
         Ok(report) => {

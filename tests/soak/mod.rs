@@ -1,6 +1,6 @@
-//! Real processes under faults: two Envoys with two workers each, two bridges on one Redis. Readers and writers go on at full
-//! speed while bridges are killed, Redis comes back with nothing, keys are evicted and gateways are replaced; no read may
-//! tell of a version older than what was acknowledged a window before.
+//! Real processes under faults: two Envoys with two workers each, two bridges on a Redis Cluster of six. Readers and writers go
+//! on at full speed while bridges are killed, masters die, keys are evicted or refused and gateways are replaced or take other
+//! rules; no read may tell of a version older than what was acknowledged a window before.
 //!
 //! In reading order: [`Soak::run`] sets the stage and begins; `break_things` is what fails; [`ledger`] knows which version a
 //! read must have, and how long purges took.
@@ -13,7 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use routecache_config::render::{self, EnvoyOptions};
-use routecache_harness::{Bridge, Client, Connection, Envoy, EnvoyConfig, Origin, Redis, Request, Result, filter};
+use routecache_harness::{
+    Bridge, Client, Connection, Envoy, EnvoyConfig, Origin, RedisCluster, Request, Result, filter,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -71,31 +73,50 @@ impl Shared {
     }
 }
 
-fn rules() -> Value {
+/// The rules, where entries live so many minutes.
+fn rules(minutes: u64) -> Value {
     json!({
         "version": 1,
         "namespace": { "prefix": "soak", "version": "v1" },
         "bridge": { "cluster": "bridge", "timeout": "50ms" },
         "consistency": { "window": format!("{}s", WINDOW.as_secs()) },
         "routes": [
-            { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": "1h" } },
+            { "name": "user", "match": { "path": "/users/{id}" }, "cache": { "key": "user:{id}", "ttl": format!("{minutes}m") } },
             { "name": "write", "match": { "path": "/users/{id}" }, "purge": { "tags": ["user:{id}"] } }
         ]
     })
 }
 
-async fn gateway(origin: &Origin, bridge: &Bridge) -> Result<Envoy> {
-    let wasm = filter()?.display().to_string();
-    let options = EnvoyOptions {
-        upstream: origin.address().into(),
-        wasm,
-        bridge: Some(bridge.address().into()),
-        ..EnvoyOptions::default()
-    };
-    let config = EnvoyConfig::new(|listen, admin| {
-        render::envoy(&rules(), &EnvoyOptions { listen, admin: Some(admin), ..options })
-    })?;
-    Envoy::start(config).await
+/// A gateway, and how it can be told other rules.
+struct Gateway {
+    envoy: Envoy,
+    options: EnvoyOptions,
+}
+
+impl Gateway {
+    async fn start(origin: &Origin, bridge: &Bridge) -> Result<Self> {
+        let (upstream, bridge) = (origin.address().into(), Some(bridge.address().into()));
+        let wasm = filter()?.display().to_string();
+        let mut options = EnvoyOptions { upstream, wasm, bridge, ..EnvoyOptions::default() };
+        let mut config = EnvoyConfig::new(|listen, admin| {
+            (options.listen, options.admin) = (listen, Some(admin));
+            render::envoy(&rules(60), &options)
+        })?;
+        config.reloads = true;
+        Ok(Self { envoy: Envoy::start(config).await?, options })
+    }
+
+    async fn reload(&self, minutes: u64) -> Result<()> {
+        self.envoy.reload(&render::envoy(&rules(minutes), &self.options)).await
+    }
+}
+
+/// What is broken.
+struct Stage {
+    origin: Origin,
+    redis: RedisCluster,
+    bridges: [Bridge; GATEWAYS],
+    gateways: Vec<Gateway>,
 }
 
 impl Soak {
@@ -107,14 +128,16 @@ impl Soak {
     pub async fn run(self) -> Result<Report> {
         let origin = Origin::start().await?;
         origin.set_read_time(Duration::from_millis(3));
-        let mut redis = Redis::start().await?;
-        let mut bridges = [Bridge::start(redis.url()).await?, Bridge::start(redis.url()).await?];
-        let mut envoys = Vec::new();
+        let redis = RedisCluster::start().await?;
+        let bridges = [Bridge::start(redis.url()).await?, Bridge::start(redis.url()).await?];
+        let mut gateways = Vec::new();
         for bridge in &bridges {
-            envoys.push(gateway(&origin, bridge).await?);
+            gateways.push(Gateway::start(&origin, bridge).await?);
         }
+        let mut stage = Stage { origin, redis, bridges, gateways };
+        let addresses = [0, 1].map(|number: usize| stage.gateways.get(number).map(|gateway| gateway.envoy.address()));
         let shared = Arc::new(Shared {
-            gateways: RwLock::new([Some(envoys[0].address()), Some(envoys[1].address())]),
+            gateways: RwLock::new(addresses),
             ledger: Ledger::new(WINDOW),
             over: AtomicBool::new(false),
             reads: AtomicU64::new(0),
@@ -136,7 +159,7 @@ impl Soak {
         let mut faults = 0;
         while start.elapsed() < self.time {
             sleep(self.pause).await;
-            self.break_something(faults, &shared, &origin, &mut redis, &mut bridges, &mut envoys).await?;
+            stage.break_something(faults, &shared).await?;
             faults += 1;
         }
         shared.over.store(true, Ordering::Relaxed);
@@ -146,49 +169,46 @@ impl Soak {
         (report.reads, report.hits) = (get(&shared.reads), get(&shared.hits));
         (report.writes, report.pending) = (get(&shared.writes), get(&shared.pending));
         (report.failed, report.faults) = (get(&shared.failed), faults);
-        for envoy in envoys {
-            envoy.stop().await;
+        for gateway in stage.gateways {
+            gateway.envoy.stop().await;
         }
         Ok(report)
     }
+}
 
+impl Stage {
     /// One fault after the other, round and round.
-    async fn break_something(
-        self,
-        number: u64,
-        shared: &Shared,
-        origin: &Origin,
-        redis: &mut Redis,
-        bridges: &mut [Bridge; GATEWAYS],
-        envoys: &mut [Envoy],
-    ) -> Result<()> {
-        let round = usize::try_from(number / 6).unwrap_or_default();
+    async fn break_something(&mut self, number: u64, shared: &Shared) -> Result<()> {
+        let Self { origin, redis, bridges, gateways } = self;
+        let round = usize::try_from(number / 7).unwrap_or_default();
         let one = round % GATEWAYS;
-        match number % 6 {
+        match number % 7 {
             0 => {
                 bridges[one].kill().await;
                 sleep(Duration::from_millis(1500)).await;
                 bridges[one].restart().await?;
             }
-            // As a failover to a replica that has nothing.
-            1 => redis.restart().await?,
+            // The one with the group's log, then others.
+            1 => redis.fail_over(["routecache:{soak:v1}:log", "entries-1", "entries-2"][round % 3]).await?,
             2 => evict(redis, 40).await,
             3 => {
                 bridges[one].hold();
                 sleep(Duration::from_millis(700)).await;
                 bridges[one].release();
             }
-            // New keys are refused, deletes aren't; then as before.
+            // New keys are refused and deletes aren't, or everything is thrown out at once; then as before.
             4 => {
+                tell(redis, &format!("CONFIG SET maxmemory-policy {}", ["noeviction", "allkeys-lru"][one])).await;
                 tell(redis, "CONFIG SET maxmemory 1").await;
                 sleep(Duration::from_millis(1500)).await;
                 tell(redis, "CONFIG SET maxmemory 0").await;
             }
+            5 => gateways[one].reload(61 + number).await?,
             _ => {
                 shared.set_gateway(one, None);
-                let fresh = gateway(origin, &bridges[one]).await?;
-                let (address, old) = (fresh.address(), std::mem::replace(&mut envoys[one], fresh));
-                old.stop().await;
+                let fresh = Gateway::start(origin, &bridges[one]).await?;
+                let (address, old) = (fresh.envoy.address(), std::mem::replace(&mut gateways[one], fresh));
+                old.envoy.stop().await;
                 shared.set_gateway(one, Some(address));
             }
         }
@@ -197,16 +217,18 @@ impl Soak {
 }
 
 /// Deletes keys at random, as an eviction does.
-async fn evict(redis: &Redis, count: usize) {
+async fn evict(redis: &RedisCluster, count: usize) {
     for _ in 0..count {
         tell(redis, "EVAL \"local key = redis.call('randomkey') if key then redis.call('del', key) end\" 0").await;
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn tell(redis: &Redis, command: &str) {
-    // A Redis that is gone has nothing to evict.
-    let _ = redis.tell(command).await;
+/// Tells every node; those that refuse are replicas.
+async fn tell(redis: &RedisCluster, command: &str) {
+    for node in redis.nodes() {
+        let _ = node.tell(command).await;
+    }
 }
 
 /// A connection to a gateway, once it is there.
@@ -249,7 +271,7 @@ async fn read(shared: Arc<Shared>, gateway: usize, reader: usize) {
                 None if here => Shared::count(&shared.failed),
                 None => {}
             }
-            if !here {
+            if !here || answer.header("connection") == "close" {
                 break;
             }
         }

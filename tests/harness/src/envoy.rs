@@ -26,6 +26,8 @@ pub struct EnvoyConfig {
     pub concurrency: u32,
     /// Variables of its environment, for the VM configuration's `host_env_keys`.
     pub environment: Vec<(String, String)>,
+    /// Whether [`Envoy::reload`] can be asked for. Then the listeners are in a file of their own that Envoy watches.
+    pub reloads: bool,
 }
 
 impl EnvoyConfig {
@@ -37,7 +39,7 @@ impl EnvoyConfig {
     pub fn new(yaml: impl FnOnce(SocketAddr, SocketAddr) -> String) -> Result<Self> {
         let (listen, admin) = (Port::claim()?, Port::claim()?);
         let yaml = yaml(listen.address(), admin.address());
-        Ok(Self { yaml, listen, admin, concurrency: 2, environment: Vec::new() })
+        Ok(Self { yaml, listen, admin, concurrency: 2, environment: Vec::new(), reloads: false })
     }
 }
 
@@ -46,7 +48,7 @@ impl EnvoyConfig {
 pub struct Envoy {
     process: Process,
     config: EnvoyConfig,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Envoy {
@@ -57,9 +59,18 @@ impl Envoy {
     /// When there is no Envoy, or it refuses the configuration: [`Error::Ended`] holds what it says.
     pub async fn start(config: EnvoyConfig) -> Result<Self> {
         let folder = TempDir::with_prefix("routecache-envoy-").map_err(Error::io("make a temporary folder"))?;
-        let file = write(folder.path(), &config.yaml)?;
+        let file = if config.reloads {
+            let (rest, listeners) = parted(&config.yaml)?;
+            let watched = write(folder.path(), LISTENERS, &listeners)?;
+            let source = format!("path_config_source: {{ path: {:?} }}", watched.display().to_string());
+            write(folder.path(), BOOTSTRAP, &format!("{rest}\ndynamic_resources: {{ lds_config: {{ {source} }} }}\n"))?
+        } else {
+            write(folder.path(), BOOTSTRAP, &config.yaml)?
+        };
         let mut command = Command::new(programs::envoy()?);
         command.arg("--config-path").arg(file).args(["--disable-hot-restart"]);
+        command.args(["--service-node", "test", "--service-cluster", "test"]); // asked for where listeners are watched
+        command.args(["--drain-strategy", "immediate"]); // who is served by old listeners is told to leave with the next answer
         // At `info` Envoy begins with a hundred lines of what it is able to do.
         command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
         command.args(["--concurrency", &config.concurrency.to_string()]);
@@ -68,7 +79,7 @@ impl Envoy {
         let admin = Client::new(config.admin.address());
         let ready = async || matches!(admin.get("/ready").await, Ok(answer) if answer.status == 200);
         process.ready(ready).await?;
-        Ok(Self { process, config, _folder: folder })
+        Ok(Self { process, config, folder })
     }
 
     /// `envoy --mode validate`.
@@ -78,7 +89,7 @@ impl Envoy {
     /// What Envoy says against the configuration, or that there is no Envoy.
     pub async fn validate(yaml: &str) -> Result<()> {
         let folder = TempDir::with_prefix("routecache-envoy-").map_err(Error::io("make a temporary folder"))?;
-        let file = write(folder.path(), yaml)?;
+        let file = write(folder.path(), BOOTSTRAP, yaml)?;
         let mut command = Command::new(programs::envoy()?);
         command.args(["--mode", "validate", "--config-path"]).arg(file).kill_on_drop(true);
         let Output { status, stdout, stderr } = command.output().await.map_err(Error::io("start envoy"))?;
@@ -187,6 +198,30 @@ impl Envoy {
         self.process.log().lines()
     }
 
+    /// Gives it the listeners of another configuration, without a restart, and waits until it has taken them.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses them, or wasn't started with [`EnvoyConfig::reloads`].
+    pub async fn reload(&self, yaml: &str) -> Result<()> {
+        let (_, listeners) = parted(yaml)?;
+        let (taken, refused) = ("listener_manager.listener_modified", "listener_manager.lds.update_rejected");
+        let before = (self.stat(taken).await?, self.stat(refused).await?);
+        let next = write(self.folder.path(), "next.yaml", &listeners)?;
+        fs::rename(next, self.folder.path().join(LISTENERS)).map_err(Error::io("replace Envoy's listeners"))?;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(30) {
+            if self.stat(refused).await? > before.1 {
+                return Err(Error::Unexpected(format!("Envoy refuses its new listeners:\n{}", self.log())));
+            }
+            if self.stat(taken).await? > before.0 && self.stat("listener_manager.total_listeners_warming").await? == 0 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Err(Error::Unexpected(format!("Envoy hasn't taken its new listeners:\n{}", self.log())))
+    }
+
     /// Ends it and waits until it is gone.
     pub async fn stop(mut self) {
         self.process.stop().await;
@@ -205,8 +240,21 @@ impl Envoy {
     }
 }
 
-fn write(folder: &Path, yaml: &str) -> Result<PathBuf> {
-    let file = folder.join("envoy.yaml");
+const BOOTSTRAP: &str = "envoy.yaml";
+const LISTENERS: &str = "listeners.yaml";
+
+fn write(folder: &Path, name: &str, yaml: &str) -> Result<PathBuf> {
+    let file = folder.join(name);
     fs::write(&file, yaml).map_err(Error::io(format!("write {}", file.display())))?;
     Ok(file)
+}
+
+/// A configuration without its listeners, and those as what Envoy can watch.
+fn parted(yaml: &str) -> Result<(String, String)> {
+    let (before, rest) = yaml.split_once("\n  listeners:\n").ok_or_else(|| Error::Unexpected("no listeners".into()))?;
+    let (listeners, after) =
+        rest.split_once("\n  clusters:\n").ok_or_else(|| Error::Unexpected("no clusters".into()))?;
+    let kind = "\n    - \"@type\": type.googleapis.com/envoy.config.listener.v3.Listener\n      ";
+    let listeners = format!("\n{listeners}").replace("\n    - ", kind);
+    Ok((format!("{before}\n  clusters:\n{after}"), format!("resources:{listeners}\n")))
 }

@@ -22,5 +22,5 @@ pub use error::{Error, Result};
 pub use origin::{Answer, Gate, Origin, READ_TIME};
 pub use ports::Port;
 pub use programs::{filter, gateway_cli, target};
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster};
 pub use serve::Serve;

@@ -1,8 +1,12 @@
-//! A real Redis, with nothing on disk.
+//! A real Redis, with nothing on disk; and six of them as a cluster.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use crate::process::Process;
 use crate::{Error, Port, Result, programs};
@@ -11,6 +15,7 @@ use crate::{Error, Port, Result, programs};
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
+    settings: Vec<String>,
     process: Process,
 }
 
@@ -21,9 +26,14 @@ impl Redis {
     ///
     /// When there is none to start, or it ends at once.
     pub async fn start() -> Result<Self> {
+        Self::start_with(vec![]).await
+    }
+
+    /// With more words on its command line.
+    async fn start_with(settings: Vec<String>) -> Result<Self> {
         let port = Port::claim()?;
-        let process = launch(&port).await?;
-        Ok(Self { port, process })
+        let process = launch(&port, &settings).await?;
+        Ok(Self { port, settings, process })
     }
 
     /// Its URL, for the bridge's `--store`.
@@ -39,20 +49,31 @@ impl Redis {
     /// As [`Redis::start`].
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill().await;
-        self.process = launch(&self.port).await?;
+        self.process = launch(&self.port, &self.settings).await?;
         Ok(())
     }
 
-    /// Sends it an inline command, and waits until it has answered.
+    /// Sends it an inline command, and answers the first line that it says: of a bulk string, its text. Empty for nothing.
     ///
     /// # Errors
     ///
-    /// When it isn't there.
-    pub async fn tell(&self, command: &str) -> Result<()> {
+    /// When it isn't there, or refuses.
+    pub async fn tell(&self, command: &str) -> Result<String> {
         let doing = || Error::io(format!("tell Redis: {command}"));
-        let mut stream = TcpStream::connect(self.port.address()).await.map_err(doing())?;
+        let mut stream = BufReader::new(TcpStream::connect(self.port.address()).await.map_err(doing())?);
         stream.write_all(format!("{command}\r\n").as_bytes()).await.map_err(doing())?;
-        stream.read_u8().await.map(drop).map_err(doing())
+        let mut line = String::new();
+        stream.read_line(&mut line).await.map_err(doing())?;
+        match line.trim_end().split_at_checked(1) {
+            Some(("$", length)) => {
+                let mut text = vec![0; length.parse().unwrap_or(0)];
+                stream.read_exact(&mut text).await.map_err(doing())?;
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+            Some(("-", refusal)) => Err(Error::Unexpected(format!("Redis refuses `{command}`: {refusal}"))),
+            Some((_, answer)) => Ok(answer.to_owned()),
+            None => Err(Error::Unexpected(format!("Redis says nothing to `{command}`"))),
+        }
     }
 
     /// Bytes that it has allocated.
@@ -61,20 +82,160 @@ impl Redis {
     ///
     /// When it isn't there, or doesn't say.
     pub async fn used_memory(&self) -> Result<usize> {
-        let doing = || Error::io("ask Redis for its memory");
-        let mut stream = TcpStream::connect(self.port.address()).await.map_err(doing())?;
-        stream.write_all(b"INFO memory\r\nQUIT\r\n").await.map_err(doing())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(doing())?;
+        let answer = self.tell("INFO memory").await?;
         let used = answer.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
         used.ok_or_else(|| Error::Unexpected("Redis doesn't say what memory it uses".into()))
     }
 }
 
-async fn launch(port: &Port) -> Result<Process> {
+/// Three masters, each with a replica; dropping it ends them.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+    /// Where they note who they are, and what a replica was sent.
+    _folder: TempDir,
+    /// Of the connections between them.
+    _buses: Vec<Port>,
+}
+
+impl RedisCluster {
+    const MASTERS: usize = 3;
+
+    /// Starts an empty one and waits until it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When there is no Redis (7.0 or later) to start, or the nodes don't come together.
+    pub async fn start() -> Result<Self> {
+        let folder = TempDir::with_prefix("routecache-redis-").map_err(Error::io("make a temporary folder"))?;
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+        for number in 0..2 * Self::MASTERS {
+            let (bus, home) = (Port::claim()?, folder.path().join(format!("node-{number}")));
+            std::fs::create_dir(&home).map_err(Error::io(format!("make {}", home.display())))?;
+            let (bus_port, home) = (bus.number().to_string(), home.display().to_string());
+            let settings =
+                ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
+            let own = ["--cluster-port", &bus_port, "--dir", &home];
+            let settings = settings.into_iter().chain(own).map(str::to_owned).collect();
+            nodes.push(Redis::start_with(settings).await?);
+            buses.push(bus);
+        }
+        let (first, bus) = (nodes[0].port.number(), buses[0].number());
+        for (number, node) in nodes.iter().enumerate() {
+            node.tell(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1)).await?;
+            if number < Self::MASTERS {
+                let slot = |part: usize| part * 16384 / Self::MASTERS;
+                node.tell(&format!("CLUSTER ADDSLOTSRANGE {} {}", slot(number), slot(number + 1) - 1)).await?;
+            }
+            if number > 0 {
+                node.tell(&format!("CLUSTER MEET 127.0.0.1 {first} {bus}")).await?;
+            }
+        }
+        let cluster = Self { nodes, _folder: folder, _buses: buses };
+        cluster.until("meet", async |cluster| cluster.all_say("CLUSTER INFO", "cluster_known_nodes:6").await).await?;
+        for (number, replica) in cluster.nodes.iter().enumerate().skip(Self::MASTERS) {
+            let master = cluster.nodes[number - Self::MASTERS].tell("CLUSTER MYID").await?;
+            cluster
+                .until("know the masters", async |_| {
+                    replica.tell("CLUSTER NODES").await.is_ok_and(|nodes| nodes.contains(&master))
+                })
+                .await?;
+            replica.tell(&format!("CLUSTER REPLICATE {master}")).await?;
+        }
+        cluster.whole().await?;
+        Ok(cluster)
+    }
+
+    /// Its URL, for the bridge's `--store`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.nodes.iter().map(|node| node.port.address().to_string()).collect();
+        format!("redis://{}", hosts.join(","))
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Redis> {
+        self.nodes.iter()
+    }
+
+    /// Kills the master of the key's slot, waits until its replica has taken over, and starts it again, as the replica of that.
+    ///
+    /// # Errors
+    ///
+    /// When nobody takes over, or the node doesn't come back.
+    pub async fn fail_over(&mut self, key: &str) -> Result<()> {
+        let slot: u16 = self.nodes[0].tell(&format!("CLUSTER KEYSLOT {key}")).await?.parse().unwrap_or_default();
+        let mut master = None;
+        for (number, node) in self.nodes.iter().enumerate() {
+            if serves(&node.tell("CLUSTER NODES").await?, slot) {
+                master = Some(number);
+            }
+        }
+        let master = master.ok_or_else(|| Error::Unexpected(format!("no master has slot {slot}")))?;
+        self.nodes[master].process.kill().await;
+        self.until("fail over", async |cluster| {
+            for (number, node) in cluster.nodes.iter().enumerate() {
+                if number != master && node.tell("CLUSTER NODES").await.is_ok_and(|nodes| serves(&nodes, slot)) {
+                    return true;
+                }
+            }
+            false
+        })
+        .await?;
+        self.nodes[master].restart().await?;
+        self.whole().await
+    }
+
+    /// Waits until every slot has a master that everybody knows, and each of those a replica that is in step: one that never
+    /// was isn't elected.
+    async fn whole(&self) -> Result<()> {
+        self.until("be whole", async |cluster| {
+            let mut in_step = 0;
+            for node in &cluster.nodes {
+                in_step += usize::from(
+                    node.tell("INFO replication").await.is_ok_and(|it| it.contains("master_link_status:up")),
+                );
+            }
+            in_step == Self::MASTERS && cluster.all_say("CLUSTER INFO", "cluster_state:ok").await
+        })
+        .await
+    }
+
+    async fn all_say(&self, command: &str, text: &str) -> bool {
+        for node in &self.nodes {
+            if !node.tell(command).await.is_ok_and(|answer| answer.contains(text)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) -> Result<()> {
+        let start = Instant::now();
+        while !holds(self).await {
+            if start.elapsed() > Duration::from_secs(60) {
+                return Err(Error::Unexpected(format!("a Redis Cluster doesn't {what}")));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the node that said this of itself and others is the master of that slot.
+fn serves(nodes: &str, slot: u16) -> bool {
+    let Some(own) = nodes.lines().find(|line| line.contains("myself,master")) else { return false };
+    own.split(' ').skip(8).any(|range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&slot))
+    })
+}
+
+async fn launch(port: &Port, settings: &[String]) -> Result<Process> {
     let mut command = Command::new(programs::redis()?);
     command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
     command.args(["--save", "", "--appendonly", "no", "--dir", "/"]); // nothing is saved, so the folder doesn't matter
+    command.args(settings);
     let mut process = Process::start("redis-server", command)?;
     process.ready(async || answers_ping(port).await.is_ok_and(|it| it)).await?;
     Ok(process)

@@ -90,7 +90,7 @@ impl Gateway {
         }
         let yaml = printed(&mut render)?;
         let file = keep(&target()?, name, &yaml)?;
-        let config = EnvoyConfig { yaml, listen, admin, concurrency: 2, environment: Vec::new() };
+        let config = EnvoyConfig { yaml, listen, admin, concurrency: 2, environment: Vec::new(), reloads: false };
         let envoy = Envoy::start(config).await?;
         println!("gateway {name}  http://{}   envoy --concurrency 2 -c {}", envoy.address(), file.display());
         let workers = [envoy.worker(0).await?, envoy.worker(1).await?];
