@@ -16,6 +16,7 @@ use routecache_core::vary::Variants;
 use crate::host;
 use crate::lookup::{variances_of, variants_of};
 use crate::root::Instance;
+use crate::shared::Merge;
 use crate::worker::Job;
 
 /// A response that may be stored.
@@ -108,7 +109,10 @@ pub fn keep(
     // What tells of the new one comes last: until then, it can't be reached.
     for (key, entry) in [(&key, Some(stored)), (base, marker), (at.as_ref().unwrap_or(base), told)] {
         let Some(entry) = entry else { continue };
-        instance.shared.keep(key.hash(), &entry, now_ms);
+        // What tells of others tells of those, too, of which another worker has it tell meanwhile.
+        let merge = |held: &Entry| merged(wanted, &entry, held);
+        let merge: Option<&Merge<'_>> = if entry.status() == 0 { Some(&merge) } else { None };
+        let entry = instance.shared.keep_with(key.hash(), &entry, now_ms, merge).unwrap_or(entry);
         if let Some((ticket, payload)) = response.group.zip(entry.for_group(now_ms)) {
             let request = StoreRequest {
                 namespace: instance.namespace.clone(),
@@ -133,6 +137,17 @@ pub fn keep(
         worker.leave(Job::Release(release));
     }
     true
+}
+
+/// What tells of others, ours and what is kept already, as one. Each of the others is judged by itself, so the newer ticket
+/// will do.
+fn merged(wanted: &Wanted, ours: &Entry, held: &Entry) -> Option<Entry> {
+    let body = match (variants_of(wanted, ours), variants_of(wanted, held)) {
+        (Some(ours), Some(held)) => ours.merged(held).encode(),
+        _ => variances_of(wanted, ours)?.merged(variances_of(wanted, held)?).encode(),
+    };
+    let newer = held.ticket().era == ours.ticket().era && held.ticket().position > ours.ticket().position;
+    if newer { held.with_body(&body) } else { ours.with_body(&body) }
 }
 
 /// What tells of the queries that responses of a path answer, a new one among them.

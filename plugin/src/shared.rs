@@ -59,6 +59,9 @@ fn swap<V: Clone + PartialEq, T>(
     None
 }
 
+/// What an entry becomes beside the one that is kept already.
+pub type Merge<'a> = dyn Fn(&Entry) -> Option<Entry> + 'a;
+
 /// Shared data refused, or couldn't be swapped in [`PURGE_TRIES`] tries.
 pub struct Refused;
 
@@ -257,23 +260,41 @@ impl Shared {
 
     /// Keeps an entry. A cache may forget, so that a race lost too often, or a host that refuses, is no error.
     pub fn keep(&self, hash: u64, entry: &Entry, now_ms: u64) {
+        self.keep_with(hash, entry, now_ms, None);
+    }
+
+    /// The same of an entry that is made of the one that is kept for this key, if there is one: none is lost that two workers
+    /// keep at once. Returns it.
+    pub fn keep_with(&self, hash: u64, entry: &Entry, now_ms: u64, merge: Option<&Merge<'_>>) -> Option<Entry> {
         let segment = self.layout.segment(hash);
         let key = self.index_key(segment);
-        let bytes = u64::try_from(entry.bytes().len()).unwrap_or(u64::MAX);
-        for _ in 0..STORE_TRIES {
+        for tried in 1..=STORE_TRIES {
             let found = host::shared_get(&key);
+            let mut merged = None;
+            if let Some((merge, slot)) = merge.zip(Index::find(self.layout, &found.value, hash)) {
+                let content = host::shared_get(&self.slot_key(segment, slot.number)).value;
+                match gateway_tier::entry_in(&slot, &content) {
+                    Some(held) => merged = merge(&held),
+                    // It is being written.
+                    None if tried < STORE_TRIES => continue,
+                    None => {}
+                }
+            }
+            let entry = merged.as_ref().unwrap_or(entry);
+            let bytes = u64::try_from(entry.bytes().len()).unwrap_or(u64::MAX);
             let mut index = Index::decode(self.layout, &found.value, now_ms);
-            let Admission::Place { slot, emptied } = index.admit(hash, entry.ticket(), bytes) else { return };
+            let Admission::Place { slot, emptied } = index.admit(hash, entry.ticket(), bytes) else { return merged };
             match host::shared_set(&key, &index.encode(), found.version) {
                 Swap::Done => {
                     emptied.iter().for_each(|slot| self.write(segment, slot, None));
                     self.write(segment, &slot, Some(entry));
-                    return;
+                    return merged;
                 }
                 Swap::Raced => {}
-                Swap::Refused => return,
+                Swap::Refused => return merged,
             }
         }
+        None
     }
 
     /// Puts an entry of the same size in the place of one that the tier holds, if it still does; else what it holds instead.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use proxy_wasm_host_test::{Request, RequestId};
+use proxy_wasm_host_test::{Call, Request, RequestId, Response};
 
-use super::stage::{ms, rules, settle, world};
+use super::stage::{ms, rules, rules_alone, settle, status, world};
 
 /// Numbers that look random; the seed repeats them.
 struct Dice(u64);
@@ -21,7 +21,7 @@ impl Dice {
 fn run(seed: u64) -> Vec<String> {
     let (builder, versions, _) = world(&rules());
     let mut dice = Dice(seed);
-    let origin = move |call: &proxy_wasm_host_test::Call| {
+    let origin = move |call: &Call| {
         // Answers come out of order: a read may be answered long after a later write.
         let delay = ms(dice.roll(60));
         versions.answer(call).after(delay)
@@ -75,5 +75,34 @@ fn run(seed: u64) -> Vec<String> {
 fn no_order_of_readers_writers_and_workers_brings_an_old_version_back() {
     for seed in 0..60 {
         assert_eq!(run(seed), Vec::<String>::new());
+    }
+}
+
+/// Workers that store variants of one key at the same moment, in many orders: each is found afterwards, by every worker.
+#[test]
+fn variants_that_are_stored_at_once_are_all_kept() {
+    const LANGUAGES: [&str; 3] = ["de", "en", "fr"];
+    for seed in 0..60 {
+        let mut rules = rules_alone();
+        rules["routes"][0]["cache"]["lock"] = "off".into();
+        let (builder, ..) = world(&rules);
+        let origin = |call: &Call| {
+            let language = call.header("accept-language").unwrap_or_default().to_owned();
+            Response::ok(language).header("vary", "accept-language").after(ms(30))
+        };
+        let mut world = builder.workers(4).seed(seed).origin(origin).build().expect("a world");
+        let user = |worker, language| Request::get("/users/7").worker(worker).header("accept-language", language);
+        for (worker, language) in LANGUAGES.into_iter().enumerate() {
+            world.send(user(worker, language));
+        }
+        world.run_until_idle();
+        for language in LANGUAGES {
+            let answer = world.fetch(user(3, language));
+            assert_eq!(
+                (answer.text().as_str(), status(&answer).as_str()),
+                (language, "hit; detail=gateway"),
+                "seed {seed}"
+            );
+        }
     }
 }
