@@ -95,6 +95,10 @@ fn with_rules(arguments: &Arguments, rules: &Path) -> Result<WithRules, Failure>
         .server_name("routecache")
         .plugin("routecache", "routecache")
         .configuration(loaded.json.to_string());
+    let builder = match &loaded.policy.background {
+        Some(background) => builder.loopback(&background.cluster),
+        None => builder,
+    };
     let builder = match (&arguments.wasm, FILTER) {
         (Some(path), _) => builder.filter(path.as_path()),
         (None, Some(inside)) => builder.filter(inside),

@@ -1,7 +1,11 @@
 //! Misses, hits from each tier, and purges.
 
-use routecache_harness::{Bridge, Origin, Redis, Request, Result};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use routecache_harness::{Answer, Bridge, Origin, Redis, Request, Result};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::stage::{ALONE, Gateway, WITH_BRIDGE, tier};
 
@@ -85,5 +89,36 @@ async fn a_bridge_that_runs_can_be_named() -> Result<()> {
     let write = Request::put("/users/1", &json!({ "name": "Grace" }));
     other.send(1, write).await?;
     one.until(0, "/users/1", |answer| answer.json()["name"] == "Grace").await?;
+    Ok(())
+}
+
+/// The way back to itself that Envoy needs a cluster for is there.
+#[tokio::test]
+async fn it_refreshes_behind_its_clients_and_warms_itself() -> Result<()> {
+    let origin = Origin::start().await?;
+    let answer = |version: u32, age: &str| {
+        Answer::json(StatusCode::OK, &json!({ "version": version })).header("cache-control", age)
+    };
+    origin.script("GET", "/users/1", answer(1, "max-age=1, stale-while-revalidate=600"));
+    origin.script("GET", "/users/2", answer(1, "max-age=600"));
+    let rules = format!("{ALONE}warm: [\"http://shop.example/users/2\"]\n");
+    let mut gateway = Gateway::open(&rules, &origin, &[]).await?;
+    gateway.get(0, "/users/1").await?;
+    sleep(Duration::from_millis(1200)).await;
+    origin.script("GET", "/users/1", answer(2, "max-age=600"));
+    let stale = gateway.get(0, "/users/1").await?;
+    assert!(stale.cache_status().hit && stale.json()["version"] == 1, "{}", stale.header("cache-status"));
+    gateway.until(0, "/users/1", |answer| answer.json()["version"] == 2).await?;
+    assert_eq!(origin.requests("GET", "/users/1"), 2);
+    let warm = || Request::get("/users/2").header("host", "shop.example");
+    let start = Instant::now();
+    while origin.requests("GET", "/users/2") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", gateway.serve.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+    while !gateway.send(0, warm()).await?.cache_status().hit {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", gateway.serve.log());
+    }
+    assert_eq!(origin.requests("GET", "/users/2"), 1);
     Ok(())
 }

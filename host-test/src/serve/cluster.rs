@@ -1,6 +1,7 @@
 //! Upstreams that are reached over a network.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,6 +44,17 @@ pub enum NotAnUpstream {
     /// Anything else.
     #[error("`{0}` is no upstream; write `http://host:port`, or `h2c://host:port` for HTTP/2")]
     Other(String),
+}
+
+impl UpstreamUrl {
+    /// Whoever listens on an address of this machine, by HTTP/1.1.
+    pub(super) fn of(mut address: SocketAddr) -> Self {
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        let authority = Authority::try_from(address.to_string()).unwrap_or(Authority::from_static("localhost"));
+        Self { authority, http2: false }
+    }
 }
 
 impl FromStr for UpstreamUrl {
@@ -153,6 +165,17 @@ fn absolute(path: &Uri, authority: Authority) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::{NotAnUpstream, UpstreamUrl};
+
+    #[test]
+    fn who_listens_everywhere_is_reached_on_this_machine() {
+        for (listens, reached) in [
+            ("127.0.0.1:80", "http://127.0.0.1:80"),
+            ("0.0.0.0:81", "http://127.0.0.1:81"),
+            ("[::]:82", "http://[::1]:82"),
+        ] {
+            assert_eq!(UpstreamUrl::of(listens.parse().unwrap()).to_string(), reached);
+        }
+    }
 
     #[test]
     fn an_upstream_is_a_scheme_a_host_and_a_port() {

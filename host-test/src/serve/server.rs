@@ -116,6 +116,7 @@ pub struct ServerBuilder {
     workers: usize,
     upstream: Option<UpstreamUrl>,
     clusters: BTreeMap<String, UpstreamUrl>,
+    loopback: Option<String>,
     limits: Limits,
     on_log: Box<dyn Fn(&Log) + Send + Sync>,
     on_access: Box<dyn Fn(&Access) + Send + Sync>,
@@ -135,6 +136,7 @@ impl Default for ServerBuilder {
             workers: 1,
             upstream: None,
             clusters: BTreeMap::new(),
+            loopback: None,
             limits: Limits::default(),
             on_log: Box::new(|_| ()),
             on_access: Box::new(|_| ()),
@@ -204,6 +206,12 @@ impl ServerBuilder {
         self
     }
 
+    /// A cluster whose callouts come in again as requests of this server, unless another cluster has that name.
+    pub fn loopback(mut self, name: &str) -> Self {
+        self.loopback = Some(name.to_owned());
+        self
+    }
+
     /// What responses say in `server`; `proxy-wasm-host-test` if not said.
     pub fn server_name(mut self, name: &'static str) -> Self {
         self.options.server_name = name;
@@ -245,13 +253,16 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`ServeError`] says what went wrong; with the filter's own words if it refused its configuration.
-    pub fn start(self) -> Result<Server, ServeError> {
+    pub fn start(mut self) -> Result<Server, ServeError> {
         let address = self.listen;
         let unheard = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(self.listen).map_err(unheard)?;
         listener.set_nonblocking(true).map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
         let workers = self.workers;
+        if let Some(name) = self.loopback.take() {
+            self.clusters.entry(name).or_insert_with(|| UpstreamUrl::of(address));
+        }
         let setup = self.setup(address)?;
         let (numbers, directory) = (Numbers::default(), Directory::default());
         try_configuration(&setup, &numbers)??;
