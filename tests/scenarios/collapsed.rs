@@ -340,6 +340,47 @@ fn so_many_fetches_run_at_once_and_the_others_have_their_turn() {
     assert!(longest < ms(10 * 100 + 200), "{longest:?}");
 }
 
+/// I18: all that was stored is asked for at once, when nothing of it is good any more.
+#[test]
+fn after_a_purge_of_everything_or_an_expiry_of_all_the_origin_hears_so_many_at_a_time() {
+    const USERS: usize = 100;
+    for (purged, validator) in [(true, None), (false, None), (false, Some("\"a\""))] {
+        let mut rules = rules();
+        rules["limits"]["fills"] = json!(5);
+        let (builder, _, bridge) = world(&rules);
+        let origin = move |call: &Call| {
+            let answer = match (validator, call.header("if-none-match")) {
+                (Some(_), Some(_)) => Response::new(304),
+                _ => Response::ok("all"),
+            };
+            let answer = answer.header("cache-control", "max-age=60").after(ms(100));
+            validator.into_iter().fold(answer, |answer, etag| answer.header("etag", etag))
+        };
+        let builder = builder.configuration(rules.to_string()).origin(origin).loopback("routecache-self");
+        let mut world = builder.gateways(2).workers(2).interleave(false).build().expect("a world");
+        settle(&mut world);
+        let everybody = |world: &mut World| {
+            let user = |number: usize| Request::get(&format!("/users/{}", number / 4));
+            let place = |number: usize| user(number).gateway(number % 2).worker(number / 2 % 2);
+            let ids: Vec<RequestId> = (0..USERS * 4).map(|number| world.send(place(number))).collect();
+            let answers = answers(world, &ids);
+            assert!(answers.iter().all(|answer| answer.text() == "all"));
+        };
+        everybody(&mut world);
+        assert_eq!(asked(&world), USERS);
+        if purged {
+            bridge.purge_everything(&world);
+            world.run_for(ms(1000));
+        } else {
+            world.run_for(Duration::from_secs(61));
+        }
+        everybody(&mut world);
+        assert_eq!(asked(&world), USERS * 2, "purged: {purged}, {validator:?}");
+        // Five for each of two gateways.
+        assert!(overlapping(&world, ms(100)) <= 10, "{}", overlapping(&world, ms(100)));
+    }
+}
+
 #[test]
 fn who_waits_too_long_for_a_turn_goes_on_or_is_refused_where_the_origin_is_protected() {
     for (protect, refused) in [("off", 0), ("on", 18)] {

@@ -187,6 +187,12 @@ impl Bridge {
         *self.memory.borrow_mut() = Memory::new(64 << 20, self.restarts.get());
     }
 
+    /// Purges everything, as an operator does.
+    pub fn purge_everything(&self, world: &World) {
+        let request = PurgeRequest { namespace: "shop:v1".into(), tags: vec!["!all".into()], hear: None };
+        self.memory.borrow_mut().purge(&request, now_ms(world.now()));
+    }
+
     /// Answers what waits for it, as far as it has come.
     fn wake(&self, now_ms: u64, kept: &mut Kept) {
         let mut memory = self.memory.borrow_mut();
@@ -219,8 +225,7 @@ impl Upstream for Bridge {
         if let Some(failure) = self.failure.get() {
             return failure.reply();
         }
-        // The store's clock: its zero doesn't matter, but an id is never 0.
-        let now_ms = u64::try_from(call.at.as_millis()).expect("a clock that began lately") + 1_000_000;
+        let now_ms = now_ms(call.at);
         let mut memory = self.memory.borrow_mut();
         let reply = match call.path() {
             LOOKUP => {
@@ -288,6 +293,11 @@ impl Upstream for Bridge {
 /// How long gateways may yet serve what was purged, where the purge waits for that.
 fn left_ms(memory: &mut Memory, request: &PurgeRequest, reply: &PurgeReply, now_ms: u64) -> u64 {
     request.hear.map_or(0, |hear| memory.unheard(&request.namespace, reply.position, hear.gateway, now_ms))
+}
+
+/// The store's clock: its zero doesn't matter, but an id is never 0.
+fn now_ms(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).expect("a clock that began lately") + 1_000_000
 }
 
 fn marked<T: serde::Serialize>(head: &T, payload: &[u8]) -> Response {
