@@ -7,10 +7,13 @@
 //!
 //! A version that isn't known is a miss, and left alone: a newer bridge wrote it.
 
+use std::io::Write;
+
 use bridge_api::{Ticket, decode, encode};
 use bytes::Bytes;
+use redis::{RedisWrite, ToRedisArgs};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 use super::packing::Packed;
 
@@ -67,19 +70,36 @@ fn version(head: &Head) -> u8 {
     if head.packed.is_some() { PACKED } else { PLAIN }
 }
 
-pub(super) fn write(head: &Head, payload: &[u8]) -> Vec<u8> {
+/// A value for Redis. Its payload is copied into the command only.
+pub(super) struct Value {
+    /// Version, checksum and head.
+    begins: Vec<u8>,
+    payload: Bytes,
+}
+
+pub(super) fn write(head: &Head, payload: Bytes) -> Value {
     let line = encode(head, b"");
-    let mut value = Vec::with_capacity(SUM.end + line.len() + 1 + payload.len());
-    value.push(version(head));
-    value.extend_from_slice(&[0; 8]);
-    value.extend_from_slice(&line);
+    let mut begins = Vec::with_capacity(SUM.end + line.len() + 1);
+    begins.push(version(head));
+    begins.extend_from_slice(&[0; 8]);
+    begins.extend_from_slice(&line);
     if !payload.is_empty() {
-        value.push(b'\n');
-        value.extend_from_slice(payload);
+        begins.push(b'\n');
     }
-    let sum = xxh3_64(&value[SUM.end..]).to_le_bytes();
-    value[SUM].copy_from_slice(&sum);
-    value
+    let mut sum = Xxh3::new();
+    sum.update(&begins[SUM.end..]);
+    sum.update(&payload);
+    begins[SUM].copy_from_slice(&sum.digest().to_le_bytes());
+    Value { begins, payload }
+}
+
+impl ToRedisArgs for Value {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        const NEXT: usize = 256; // what comes behind it shall not move it
+        out.reserve_space_for_args([self.begins.len() + self.payload.len(), NEXT]);
+        let mut argument = out.writer_for_next_arg();
+        let _ = argument.write_all(&self.begins).and_then(|()| argument.write_all(&self.payload)); // memory never fails
+    }
 }
 
 /// Reads what [`write`] wrote. The payload may still be packed.
@@ -111,14 +131,18 @@ mod tests {
         Head { ticket, keep_ms: 9, tags: vec!["a\n".into()], key: "{\"".into(), packed: None }
     }
 
+    fn written(payload: &[u8]) -> Vec<u8> {
+        write(&head(), Bytes::copy_from_slice(payload)).to_redis_args().concat()
+    }
+
     #[test]
     fn the_ticket_stands_where_the_script_looks_for_it() {
-        assert!(write(&head(), b"x")[SUM.end..].starts_with(br#"{"ticket":{"at":"5-1-ff","era":"10"},"#));
+        assert!(written(b"x")[SUM.end..].starts_with(br#"{"ticket":{"at":"5-1-ff","era":"10"},"#));
     }
 
     #[test]
     fn what_a_newer_bridge_wrote_is_told_from_what_is_broken() {
-        let mut value = write(&head(), b"x");
+        let mut value = written(b"x");
         value[0] = 3;
         assert_eq!(read(&value.clone().into()), Err(Unreadable::Newer));
         for version in [0, PACKED] {
@@ -130,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_reads_back_as_it_was_written(payload: Vec<u8>) {
-            let read = read(&write(&head(), &payload).into());
+            let read = read(&written(&payload).into());
             prop_assert_eq!(read, Ok((head(), payload.into())));
         }
 
@@ -138,7 +162,7 @@ mod tests {
         fn a_value_with_any_one_byte_changed_or_its_end_missing_is_none_of_ours(
             payload: Vec<u8>, at in any::<proptest::sample::Index>(), flip in 1..=255_u8,
         ) {
-            let value = write(&head(), &payload);
+            let value = written(&payload);
             let at = at.index(value.len());
             let mut changed = value.clone();
             changed[at] ^= flip;

@@ -416,7 +416,7 @@ impl RedisStore {
         let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
         let (packed, payload) = self.packing.pack(payload, &self.packed).await;
         let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone(), packed };
-        let value = entry::write(&head, &payload);
+        let value = entry::write(&head, payload);
         let holder = holder.map_or_else(String::new, |holder| holder.to_string());
         let mut put = Pipeline::new();
         put.add_command(

@@ -8,6 +8,7 @@ mod agreement;
 mod bans;
 mod between;
 mod cluster;
+mod copies;
 mod events;
 mod failover;
 mod faults;
