@@ -37,6 +37,7 @@ const KNOWN: &[Bench] = &[
         question: "how many requests does the worker tier answer, next to LRU, quick_cache and W-TinyLFU with as many bytes?",
         run: || program("bench-hit-ratio"),
     },
+    Bench { name: "flat", question: "does the bridge's memory grow over a million requests?", run: flat },
     Bench { name: "memory", question: "what does an entry cost in each tier, beyond its body?", run: memory },
 ];
 
@@ -55,6 +56,13 @@ fn bridge() -> Result<(), Failure> {
 /// One of the benches' programs.
 fn program(name: &str) -> Result<(), Failure> {
     step::run(name, &mut step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", name]))
+}
+
+fn flat() -> Result<(), Failure> {
+    let redis = tools::redis()?;
+    let mut test = step::cargo(["test", "--release", "--package", "routecache-bridge", "--test", "it"]);
+    test.args(["--", "--exact", "flat::memory_is_flat", "--nocapture"]).env("ROUTECACHE_REQUESTS", "1000000");
+    step::run("a million requests", test.env("ROUTECACHE_REDIS", redis))
 }
 
 fn memory() -> Result<(), Failure> {

@@ -13,6 +13,7 @@ mod events;
 mod failover;
 mod faults;
 mod feed;
+mod flat;
 mod hearing;
 mod hooks;
 mod http;
