@@ -27,6 +27,8 @@
     )
 )] // the filter runs this code: a panic there ends every stream of a worker (C12)
 
+mod answer;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -216,7 +218,7 @@ pub enum Lease {
 
 /// What the group holds for a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
+#[serde(tag = "outcome", rename_all = "kebab-case", try_from = "serde_json::Value")]
 pub enum LookupReply {
     /// A valid entry; its bytes are the payload.
     Hit {
@@ -288,7 +290,7 @@ pub struct WaitRequest {
 
 /// How the waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
+#[serde(tag = "outcome", rename_all = "kebab-case", try_from = "serde_json::Value")]
 pub enum WaitReply {
     /// An entry was stored.
     Stored,
@@ -365,6 +367,7 @@ pub struct Listener {
 
 /// Acknowledges a purge: it is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
 pub struct PurgeReply {
     /// Where it stands in the log.
     pub position: Position,
@@ -395,6 +398,7 @@ pub struct FeedRequest {
 
 /// What came after the cursor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
 pub struct FeedReply {
     /// Whether the log goes on from the cursor without a gap.
     pub continuity: Continuity,
@@ -566,6 +570,43 @@ mod tests {
             b"{\"outcome\":\"hit\",\"ticket\":{\"at\":\"5-0-ff\",\"era\":\"10\"},\"tags\":[\"a\"],\"resident_ms\":9}\nx"
         );
         assert_eq!(encode(&StoreReply::Void, b""), b"{\"outcome\":\"void\"}");
+    }
+
+    #[test]
+    fn the_answers_read_back_as_they_were_written() {
+        fn check<T: Serialize + DeserializeOwned + fmt::Debug + PartialEq>(answers: impl IntoIterator<Item = T>) {
+            for answer in answers {
+                assert_eq!(decode::<T>(&encode(&answer, b"payload")).unwrap(), (answer, &b"payload"[..]));
+            }
+        }
+        let (at, era, remaining_ms) = (Position { ms: 5, seq: 0, unique: 255 }, Era(16), 7);
+        let ticket = Ticket { at, era };
+        let leases = [Lease::Granted, Lease::Held { remaining_ms }, Lease::Pass { remaining_ms }];
+        check([None].into_iter().chain(leases.map(Some)).map(|lease| LookupReply::Miss { ticket, lease }));
+        check([LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9 }, LookupReply::Behind]);
+        let (pass, held) = (WaitReply::Pass { remaining_ms }, WaitReply::Held { remaining_ms });
+        check([WaitReply::Stored, WaitReply::Released, WaitReply::Expired, pass, held]);
+        check([true, false].map(|unheard| PurgeReply { position: at, era, unheard }));
+        let patterns = vec![Pattern::Key("a*".into()), Pattern::Tag("b*".into())];
+        let records = [Vec::new(), patterns].map(|patterns| FeedRecord { position: at, tags: Vec::new(), patterns });
+        let continuities =
+            [Continuity::Joined, Continuity::First, Continuity::Trimmed, Continuity::Lost, Continuity::NewEra];
+        check(continuities.map(|continuity| {
+            let records = records.to_vec();
+            FeedReply { continuity, records, cursor: at, held_ms: 1, complete: true }
+        }));
+    }
+
+    #[test]
+    fn an_answer_that_lacks_something_is_none() {
+        let whole = br#"{"outcome":"hit","ticket":{"at":"5-0-ff","era":"10"},"tags":[],"resident_ms":9,"new":[{}]}"#;
+        assert!(decode::<LookupReply>(whole).is_ok());
+        for [written, instead] in [["hit", "hot"], ["5-0-ff", "5-0"], ["era", "eras"], ["tags", "tag"], ["9", "null"]] {
+            let body = String::from_utf8_lossy(whole).replacen(written, instead, 1);
+            assert!(decode::<LookupReply>(body.as_bytes()).is_err(), "{body}");
+        }
+        let lease = br#"{"outcome":"miss","ticket":{"at":"5-0-ff","era":"10"},"lease":{"state":"held"}}"#;
+        assert!(decode::<LookupReply>(lease).is_err());
     }
 
     #[test]
