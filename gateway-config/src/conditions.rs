@@ -66,9 +66,7 @@ fn pointer_named(at: &At<'_>, found: &mut Found) -> Option<Pointer> {
 }
 
 fn named<'a>(at: &At<'a>, found: &mut Found) -> Vec<At<'a>> {
-    let mut entries = at.entries(found).unwrap_or_default();
-    // All forms of a file are one: JSON has no order of names.
-    entries.sort_by_key(|entry| entry.name);
+    let entries = at.entries_in_order(found).unwrap_or_default();
     if entries.is_empty() && matches!(at.node.kind, Kind::Map(_)) {
         found.add(at, What::EmptyMap(at.said()));
     }

@@ -32,7 +32,7 @@ pub(crate) fn expanded<'n>(root: &'n Node, found: &mut Found) -> Cow<'n, Node> {
     let mut routes = Vec::new();
     for at in At::root(root).entries(&mut Found::default()).unwrap_or_default() {
         if at.name == "resources" {
-            for resource in in_order(&at, found) {
+            for resource in at.entries_in_order(found).unwrap_or_default() {
                 expand(&resource, &mut routes, found);
             }
         }
@@ -50,13 +50,6 @@ pub(crate) fn expanded<'n>(root: &'n Node, found: &mut Found) -> Cow<'n, Node> {
     Cow::Owned(Node { kind: Kind::Map(entries), span: root.span })
 }
 
-/// The entries of a map by name: all forms of a file are one, and JSON has no order of names.
-fn in_order<'a>(at: &At<'a>, found: &mut Found) -> Vec<At<'a>> {
-    let mut entries = at.entries(found).unwrap_or_default();
-    entries.sort_by_key(|entry| entry.name);
-    entries
-}
-
 /// What a resource says for all its rules.
 struct Resource<'a> {
     name: &'a str,
@@ -70,7 +63,7 @@ fn expand(at: &At<'_>, routes: &mut Vec<Node>, found: &mut Found) {
     let Some(id) = fields.need("id", "id: user_id", found).and_then(|at| at.text(found)) else { return };
     let node = |name: &str| fields.get(name).map(|at| at.node);
     let resource = Resource { name: at.name, id, host: node("host"), ttl: node("ttl") };
-    for read in fields.get("reads").map(|at| in_order(at, found)).unwrap_or_default() {
+    for read in fields.get("reads").and_then(|at| at.entries_in_order(found)).unwrap_or_default() {
         routes.extend(resource.read(&read, found));
     }
     for (number, write) in fields.get("writes").and_then(|at| at.items(found)).unwrap_or_default().iter().enumerate() {

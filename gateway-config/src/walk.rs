@@ -128,6 +128,15 @@ impl<'a> At<'a> {
         Some(seen)
     }
 
+    /// The same by name: all forms of a file are one, and JSON has no order of names.
+    pub(crate) fn entries_in_order(&self, found: &mut Found) -> Option<Vec<Self>> {
+        let mut sorted: Vec<Self> = Vec::new();
+        for entry in self.entries(found)? {
+            sorted.insert(sorted.partition_point(|earlier| earlier.name < entry.name), entry);
+        }
+        Some(sorted)
+    }
+
     /// The fields of the map here; those that aren't built or don't exist are noted and left out.
     pub(crate) fn fields(&self, words: &'static Words, found: &mut Found) -> Option<Fields<'a>> {
         let mut entries = self.entries(found)?;

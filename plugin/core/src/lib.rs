@@ -9,7 +9,7 @@
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
 //! [`refresh`], [`recache`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
 //! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`]); what a
-//! purge is ([`gateway_log`], [`purge_table`]); and what a response says of all that ([`cache_status`]).
+//! purge is ([`gateway_log`], [`purge_table`]); what a response says of all that ([`cache_status`]); and [`order`].
 #![cfg_attr(
     not(test),
     deny(
@@ -44,7 +44,7 @@ pub mod key;
 pub mod leases;
 pub mod matching;
 pub mod no_vary_search;
-mod order;
+pub mod order;
 pub mod path;
 pub mod pattern;
 pub mod permits;

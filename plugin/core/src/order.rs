@@ -4,12 +4,14 @@
 use std::collections::BinaryHeap;
 
 /// The items in order. Equal ones don't keep theirs.
-pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+#[must_use]
+pub fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     items.into_iter().collect::<BinaryHeap<T>>().into_sorted_vec()
 }
 
 /// The items in order, each once.
-pub(crate) fn sorted_set<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+#[must_use]
+pub fn sorted_set<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut items = sorted(items);
     items.dedup();
     items

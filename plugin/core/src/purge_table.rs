@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::entry::{Entry, Ticket};
 use crate::gateway_log::{GatewayLog, GroupPosition, Head};
+use crate::order::sorted;
 use crate::planted::planted;
 
 /// Tags whose last purge is remembered one by one; beyond, the older half is forgotten and the floor goes up.
@@ -56,8 +57,7 @@ impl PurgeTable {
     }
 
     fn forget_half(&mut self) {
-        let mut positions: Vec<u64> = self.last.values().copied().collect();
-        positions.sort_unstable();
+        let positions = sorted(self.last.values().copied());
         let middle = positions.get(positions.len() / 2).copied().unwrap_or(self.position);
         self.last.retain(|_, position| *position > middle);
         self.floor = self.floor.max(middle);

@@ -12,6 +12,7 @@ use routecache_core::fields::Fields;
 use routecache_core::flights::Outcome;
 use routecache_core::key::{CacheKey, tag_hash};
 use routecache_core::no_vary_search::Search;
+use routecache_core::order::sorted_set;
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
@@ -147,9 +148,7 @@ impl Stream {
         let now_ms = host::monotonic_ms();
         let mut worker = instance.worker.borrow_mut();
         worker.follow(&instance.shared)?;
-        let mut hashes: Vec<u64> = question.tags.iter().chain(tags).map(|tag| tag_hash(tag)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
+        let hashes = sorted_set(question.tags.iter().chain(tags).map(|tag| tag_hash(tag)));
         let resident_ms = if planted("residence_forgotten") { 0 } else { resident_ms };
         let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms));
         let stored = Entry::decode(payload.to_vec()).ok()?;
