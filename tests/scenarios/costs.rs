@@ -37,6 +37,15 @@ fn a_hit_from_the_worker_asks_the_host_four_things_and_one_from_the_gateway_six(
     }
 }
 
+/// A gateway compiles all of it before it serves. The aim is 500 KiB.
+#[test]
+fn the_filter_is_no_larger_than_640_kib() {
+    let filter = routecache_harness::filter().expect("the filter: run `cargo xtask build`");
+    let bytes = std::fs::metadata(filter).expect("its size").len();
+    println!("routecache.wasm: {bytes} bytes");
+    assert!(bytes <= 640 << 10, "{bytes}");
+}
+
 /// What the last request asked the host.
 fn asked(world: &World) -> Vec<&'static str> {
     let trace = world.trace();
