@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use crate::root::WAKES_MAX;
+
 /// How long the first body of a request may take to begin, in milliseconds.
 pub const REQUEST_WAIT_MS: u64 = 1000;
 
@@ -47,15 +49,15 @@ impl Bodies {
         self.waiting.remove(&stream).is_some()
     }
 
-    /// The streams that have waited in vain, if one has for so long.
+    /// The streams that have waited in vain, if one has for so long; as many as may go on in one callback.
     pub fn overdue(&mut self, now_ms: u64, wait_ms: u64) -> Vec<u32> {
         let due = |since_ms: &u64| since_ms.saturating_add(wait_ms) <= now_ms;
         if self.shown || !self.waiting.values().any(due) {
             return Vec::new();
         }
         self.not_before_ms = now_ms.saturating_add(RETRY_MS);
-        let overdue = self.waiting.keys().copied().collect();
-        self.waiting.clear();
+        let overdue: Vec<u32> = self.waiting.keys().copied().take(WAKES_MAX).collect();
+        self.waiting.retain(|stream, _| !overdue.contains(stream));
         overdue
     }
 }

@@ -1,16 +1,36 @@
 //! A thousand clients at once, on two gateways with two workers each: how often the origin hears of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
-use routecache_harness::{Answer, Request, Result};
+use routecache_config::render::{self, EnvoyOptions};
+use routecache_harness::{Answer, Client, Envoy, EnvoyConfig, Origin, Request, Result};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::stage::{Gateway, Stage, rules};
+use super::stage::{Gateway, Stage, options, rules, rules_without_bridge};
 
 const CLIENTS: usize = 1000;
+
+/// Has so many clients ask for the user at once, of the gateways in turn; how many were answered by another one's fetch, and how many
+/// by their own.
+async fn crowd(clients: usize, gateways: &[Client], case: &str) -> Result<(usize, usize)> {
+    let mut asking = JoinSet::new();
+    for number in 0..clients {
+        let gateway = gateways[number % gateways.len()];
+        asking.spawn(async move { gateway.get("/users/1").await });
+    }
+    let (mut collapsed, mut fetched) = (0, 0);
+    while let Some(answer) = asking.join_next().await {
+        let answer = answer.expect("no client panics")?;
+        assert_eq!((answer.status.as_u16(), &answer.json()["version"]), (200, &1.into()), "{case}");
+        let told = answer.header("cache-status");
+        collapsed += usize::from(told.contains("; collapsed;"));
+        fetched += usize::from(told.contains("fwd=uri-miss") && !told.contains("; collapsed;"));
+    }
+    Ok((collapsed, fetched))
+}
 
 /// So many where each of them asks the origin: more new connections at once than a busy machine makes within Envoy's
 /// `connect_timeout` would be the origin's failure, not ours.
@@ -32,29 +52,35 @@ async fn a_thousand_clients_cost_one_fetch_as_far_as_the_lock_reaches() -> Resul
             gateway.settled(&Request::get("/users/999")).await?;
         }
         let before = stage.origin.requests("GET", "/users/1");
-        let mut clients = JoinSet::new();
-        let start = Instant::now();
         let count = if lock == "off" { UNLOCKED } else { CLIENTS };
-        for number in 0..count {
-            let connection = gateways[number % 2].envoy.client();
-            clients.spawn(async move { connection.get("/users/1").await });
-        }
-        let (mut collapsed, mut fetched) = (0, 0);
-        while let Some(answer) = clients.join_next().await {
-            let answer = answer.expect("no client panics")?;
-            assert_eq!((answer.status.as_u16(), &answer.json()["version"]), (200, &1.into()), "{lock}");
-            let told = answer.header("cache-status");
-            collapsed += usize::from(told.contains("; collapsed;"));
-            fetched += usize::from(told.contains("fwd=uri-miss") && !told.contains("; collapsed;"));
-        }
+        let (collapsed, fetched) =
+            crowd(count, &gateways.each_ref().map(|gateway| gateway.envoy.client()), lock).await?;
         let asked = usize::try_from(stage.origin.requests("GET", "/users/1") - before).expect("so many");
-        println!("{lock}: {asked} fetches, {collapsed} collapsed, {:?}", start.elapsed());
         assert!((1..=limit).contains(&asked), "{lock}: the origin was asked {asked} times");
         // What isn't collapsed, nor a hit of who came late, has been fetched.
         assert_eq!(fetched, asked, "{lock}");
         assert_eq!(collapsed > 0, lock != "off", "{lock}");
         assert!(lock != "off" || asked > 4, "{asked}");
     }
+    Ok(())
+}
+
+/// Each that goes on does so inside the call that let the one before it go on: as many as wait here once
+/// overflowed the VM's stack, and all of them got 503.
+#[tokio::test]
+async fn five_hundred_who_wait_on_one_worker_are_answered() -> Result<()> {
+    let origin = Origin::start().await?;
+    origin.set_read_time(Duration::from_secs(2));
+    let mut rules = rules_without_bridge();
+    rules["routes"][0]["cache"]["lock_wait"] = "30s".into();
+    let options = options(&origin)?;
+    let config = EnvoyConfig::new(|listen, admin| {
+        render::envoy(&rules, &EnvoyOptions { listen, admin: Some(admin), access_log: false, ..options })
+    })?;
+    let envoy = Envoy::start(EnvoyConfig { concurrency: 1, ..config }).await?;
+    let (collapsed, _) = crowd(500, &[envoy.client()], "one worker").await?;
+    assert!(collapsed > 400, "{collapsed} waited: too few to show anything");
+    assert_eq!(origin.requests("GET", "/users/1"), 1);
     Ok(())
 }
 
