@@ -15,7 +15,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -50,12 +50,25 @@ pub struct Origin {
     servers: [JoinHandle<()>; 2],
 }
 
+/// A request that has come.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// `METHOD path?query`.
+    pub request: String,
+    /// When it came.
+    pub at: Instant,
+    /// When its answer's header left, or its connection was closed; none before.
+    pub ended: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct State {
     users: Users,
     read_time: Duration,
     /// How many requests came, by `METHOD path?query`.
     requests: BTreeMap<String, u64>,
+    /// Each of them, in the order in which they came.
+    heard: Vec<Heard>,
     next_write: Option<StatusCode>,
     /// What to answer instead, by `METHOD path?query`.
     scripted: BTreeMap<String, Answer>,
@@ -68,16 +81,27 @@ impl Origin {
     ///
     /// When it can't listen on loopback.
     pub async fn start() -> Result<Self> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::start_at(any, any).await
+    }
+
+    /// The same on these addresses: the API's, and its admin interface's.
+    ///
+    /// # Errors
+    ///
+    /// When it can't listen there.
+    pub async fn start_at(public: SocketAddr, admin: SocketAddr) -> Result<Self> {
         let state = State {
             users: Users::three(),
             read_time: READ_TIME,
             requests: BTreeMap::new(),
+            heard: Vec::new(),
             next_write: None,
             scripted: BTreeMap::new(),
         };
         let shared = Arc::new(Mutex::new(state));
-        let (address, public) = serve(Arc::clone(&shared), answer_public).await?;
-        let (admin, private) = serve(Arc::clone(&shared), answer_admin).await?;
+        let (address, public) = serve(public, Arc::clone(&shared), answer_public).await?;
+        let (admin, private) = serve(admin, Arc::clone(&shared), answer_admin).await?;
         Ok(Self { address, admin, shared, servers: [public, private] })
     }
 
@@ -104,6 +128,12 @@ impl Origin {
     #[must_use]
     pub fn requests_in_all(&self) -> u64 {
         lock(&self.shared).requests.values().sum()
+    }
+
+    /// Every request that has come, in order.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        lock(&self.shared).heard.clone()
     }
 
     /// Sets how long a read takes.
@@ -142,20 +172,49 @@ async fn answer_public(state: Arc<Mutex<State>>, call: Call) -> Answer {
         "" => format!("{} {}", call.method, call.path),
         query => format!("{} {}?{query}", call.method, call.path),
     };
+    let _under_way = UnderWay::begin(&state, &name);
+    answer_named(&state, &call, &name).await
+}
+
+/// A request that isn't answered yet.
+struct UnderWay<'a> {
+    state: &'a Mutex<State>,
+    nth: usize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(state: &'a Mutex<State>, name: &str) -> Self {
+        let mut told = lock(state);
+        *told.requests.entry(name.to_owned()).or_default() += 1;
+        let nth = told.heard.len();
+        told.heard.push(Heard { request: name.to_owned(), at: Instant::now(), ended: None });
+        Self { state, nth }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(heard) = lock(self.state).heard.get_mut(self.nth) {
+            heard.ended = Some(Instant::now());
+        }
+    }
+}
+
+async fn answer_named(state: &Mutex<State>, call: &Call, name: &str) -> Answer {
     let is_read = matches!(call.method, Method::GET | Method::HEAD);
     let (scripted, read_time) = {
-        let mut state = lock(&state);
-        *state.requests.entry(name.clone()).or_default() += 1;
+        let mut state = lock(state);
         if !is_read && let Some(status) = state.next_write.take() {
             return Answer::json(status, &json!({ "error": "this write was told to fail" }));
         }
-        (state.scripted.get(&name).cloned(), call.read_time.unwrap_or(state.read_time))
+        (state.scripted.get(name).cloned(), call.read_time.unwrap_or(state.read_time))
     };
     if let Some(answer) = scripted {
+        sleep(answer.waits()).await;
         return answer;
     }
     // What a read sees is decided before it takes its time: that is how stale values come about.
-    let answer = lock(&state).users.answer(&call.method, &call.path, &call.query, &call.body);
+    let answer = lock(state).users.answer(&call.method, &call.path, &call.query, &call.body);
     if is_read {
         sleep(read_time).await;
     }
@@ -179,13 +238,14 @@ async fn answer_admin(state: Arc<Mutex<State>>, call: Call) -> Answer {
 }
 
 async fn serve<F>(
+    address: SocketAddr,
     state: Arc<Mutex<State>>,
     answer: impl Fn(Arc<Mutex<State>>, Call) -> F + Copy + Send + Sync + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>)>
 where
     F: Future<Output = Answer> + Send + 'static,
 {
-    let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::io("listen on loopback"))?;
+    let listening = TcpListener::bind(address).await.map_err(Error::io(format!("listen on {address}")))?;
     let address = listening.local_addr().map_err(Error::io("read our own address"))?;
     let accepting = async move {
         let mut connections = JoinSet::new(); // dropped with this task, and all of them with it

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -34,10 +34,15 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` and collects what it says on both outputs.
-    pub(crate) fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
+    pub(crate) fn start(name: impl Into<String>, command: Command) -> Result<Self> {
+        Self::start_to_end_with(Signal::KILL, name, command)
+    }
+
+    /// The same for a program that isn't to be killed when we are gone, but told: one that has children of its own.
+    pub(crate) fn start_to_end_with(last: Signal, name: impl Into<String>, mut command: Command) -> Result<Self> {
         let name = name.into();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        bind_to_us(&mut command);
+        bind_to_us(&mut command, last);
         let mut child = command.spawn().map_err(Error::io(format!("start {name}")))?;
         let log = Log::default();
         log.collect(child.stdout.take());
@@ -69,6 +74,13 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Sends a signal to it and all its children; it was started as the head of a group.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, signal);
         }
     }
 
@@ -145,13 +157,13 @@ impl Log {
     }
 }
 
-/// Ends the program when the thread that starts it ends: a test's, or a runtime's.
-fn bind_to_us(command: &mut Command) {
+/// Ends the program with that signal when the thread that starts it ends: a test's, or a runtime's.
+fn bind_to_us(command: &mut Command, last: Signal) {
     // On another system it is left to `kill_on_drop`, which a `kill -9` of ours would miss.
     #[cfg(target_os = "linux")]
     // SAFETY: runs between fork and exec, where only async-signal-safe calls are allowed; this is one system call.
     unsafe {
         use rustix::process::set_parent_process_death_signal;
-        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from));
+        command.pre_exec(move || set_parent_process_death_signal(Some(last)).map_err(std::io::Error::from));
     }
 }

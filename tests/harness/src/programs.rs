@@ -41,6 +41,11 @@ pub(crate) fn bridge() -> Result<PathBuf> {
     sibling("the bridge", "routecache-bridge", "ROUTECACHE_BRIDGE_BIN")
 }
 
+/// The harness's API, likewise.
+pub(crate) fn origin() -> Result<PathBuf> {
+    sibling("the origin", "routecache-origin", "ROUTECACHE_ORIGIN_BIN")
+}
+
 /// The Envoy that `cargo xtask` found or installed.
 pub(crate) fn envoy() -> Result<PathBuf> {
     let mend = "run: cargo xtask test (it installs one), or name your own: ROUTECACHE_ENVOY=/path/to/envoy";
@@ -71,7 +76,7 @@ fn sibling(what: &'static str, name: &str, variable: &str) -> Result<PathBuf> {
     if folder.ends_with("deps") {
         folder = folder.parent().unwrap_or(folder);
     }
-    let mend = "run: cargo build --package routecache --package routecache-bridge (with --release for the demo)";
+    let mend = "run: cargo build --package routecache --package routecache-bridge --package routecache-harness (with --release for the demo)";
     present(what, named(variable).unwrap_or_else(|| folder.join(name)), mend)
 }
 

@@ -1,7 +1,8 @@
-//! A real Redis, with nothing on disk; and six of them as a cluster.
+//! A real Redis, in the states that one can be in; and six of them as a cluster.
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -17,6 +18,10 @@ pub struct Redis {
     port: Port,
     settings: Vec<String>,
     process: Process,
+    /// Nothing is saved there that nobody asks for.
+    folder: TempDir,
+    /// Of the connections between the nodes of a cluster, where it is one.
+    bus: Option<Port>,
 }
 
 impl Redis {
@@ -32,14 +37,37 @@ impl Redis {
     /// With more words on its command line.
     async fn start_with(settings: Vec<String>) -> Result<Self> {
         let port = Port::claim()?;
-        let process = launch(&port, &settings).await?;
-        Ok(Self { port, settings, process })
+        let folder = TempDir::with_prefix("routecache-redis-").map_err(Error::io("make a temporary folder"))?;
+        let mut process = launch(&port, &folder, &settings)?;
+        process.ready(async || answers_ping(&port).await).await?;
+        Ok(Self { port, settings, process, folder, bus: None })
+    }
+
+    /// The only node of a cluster, which serves all slots.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`], and when it doesn't become a cluster.
+    pub async fn start_as_cluster() -> Result<Self> {
+        let bus = Port::claim()?;
+        let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus.number().to_string()];
+        let redis = Self::start_with(settings.map(str::to_owned).into()).await?;
+        redis.tell("CLUSTER ADDSLOTSRANGE 0 16383").await?;
+        let start = Instant::now();
+        while !redis.tell("CLUSTER INFO").await?.contains("cluster_state:ok") {
+            if start.elapsed() > Duration::from_secs(30) {
+                return Err(Error::Unexpected("a Redis doesn't become a cluster within 30 s".into()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self { bus: Some(bus), ..redis })
     }
 
     /// Its URL, for the bridge's `--store`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}", self.port.address())
+        let kind = if self.bus.is_some() { "redis+cluster" } else { "redis" };
+        format!("{kind}://{}", self.port.address())
     }
 
     /// Kills it, with everything in it, and starts an empty one on the same port.
@@ -48,9 +76,45 @@ impl Redis {
     ///
     /// As [`Redis::start`].
     pub async fn restart(&mut self) -> Result<()> {
+        self.kill().await;
+        self.process = launch(&self.port, &self.folder, &self.settings)?;
+        self.process.ready(async || answers_ping(&self.port).await).await
+    }
+
+    /// Saves what it holds, kills it, and starts it again: it answers `LOADING` for about so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`], and when it can't be filled.
+    pub async fn reload_slowly(&mut self, time: Duration) -> Result<()> {
+        const KEYS: u128 = 200;
+        let filler = "redis.call('SET', 'filler' .. i, string.rep('x', 2048))";
+        self.tell(&format!("EVAL \"for i = 1, {KEYS} do {filler} end return 1\" 0")).await?;
+        // While it loads, it answers once for each KiB that it has read.
+        self.tell("CONFIG SET rdbcompression no").await?;
+        self.tell("SAVE").await?;
+        self.kill().await;
+        let each_us = (time.as_micros() / KEYS).to_string();
+        let slow = ["--key-load-delay", &each_us, "--loading-process-events-interval-bytes", "1024"];
+        let settings: Vec<String> = self.settings.iter().cloned().chain(slow.map(str::to_owned)).collect();
+        self.process = launch(&self.port, &self.folder, &settings)?;
+        let port = &self.port;
+        self.process.ready(async || ping(port).await.is_ok_and(|said| said.starts_with(b"-LOAD"))).await
+    }
+
+    /// Ends it as a crash would, with everything in it.
+    pub async fn kill(&mut self) {
         self.process.kill().await;
-        self.process = launch(&self.port, &self.settings).await?;
-        Ok(())
+    }
+
+    /// Makes it hang: connections are still accepted by the system, and nothing answers.
+    pub fn hold(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Redis::hold`].
+    pub fn release(&self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// Sends it an inline command, and answers the first line that it says: of a bulk string, its text. Empty for nothing.
@@ -92,8 +156,6 @@ impl Redis {
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
-    /// Where they note who they are, and what a replica was sent.
-    _folder: TempDir,
     /// Of the connections between them.
     _buses: Vec<Port>,
 }
@@ -107,15 +169,13 @@ impl RedisCluster {
     ///
     /// When there is no Redis (7.0 or later) to start, or the nodes don't come together.
     pub async fn start() -> Result<Self> {
-        let folder = TempDir::with_prefix("routecache-redis-").map_err(Error::io("make a temporary folder"))?;
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
-        for number in 0..2 * Self::MASTERS {
-            let (bus, home) = (Port::claim()?, folder.path().join(format!("node-{number}")));
-            std::fs::create_dir(&home).map_err(Error::io(format!("make {}", home.display())))?;
-            let (bus_port, home) = (bus.number().to_string(), home.display().to_string());
+        for _ in 0..2 * Self::MASTERS {
+            let bus = Port::claim()?;
+            let bus_port = bus.number().to_string();
             let settings =
                 ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
-            let own = ["--cluster-port", &bus_port, "--dir", &home];
+            let own = ["--cluster-port", &bus_port];
             let settings = settings.into_iter().chain(own).map(str::to_owned).collect();
             nodes.push(Redis::start_with(settings).await?);
             buses.push(bus);
@@ -131,7 +191,7 @@ impl RedisCluster {
                 node.tell(&format!("CLUSTER MEET 127.0.0.1 {first} {bus}")).await?;
             }
         }
-        let cluster = Self { nodes, _folder: folder, _buses: buses };
+        let cluster = Self { nodes, _buses: buses };
         cluster.until("meet", async |cluster| cluster.all_say("CLUSTER INFO", "cluster_known_nodes:6").await).await?;
         for (number, replica) in cluster.nodes.iter().enumerate().skip(Self::MASTERS) {
             let master = cluster.nodes[number - Self::MASTERS].tell("CLUSTER MYID").await?;
@@ -231,20 +291,22 @@ fn serves(nodes: &str, slot: u16) -> bool {
     })
 }
 
-async fn launch(port: &Port, settings: &[String]) -> Result<Process> {
+fn launch(port: &Port, folder: &TempDir, settings: &[String]) -> Result<Process> {
     let mut command = Command::new(programs::redis()?);
     command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
-    command.args(["--save", "", "--appendonly", "no", "--dir", "/"]); // nothing is saved, so the folder doesn't matter
-    command.args(settings);
-    let mut process = Process::start("redis-server", command)?;
-    process.ready(async || answers_ping(port).await.is_ok_and(|it| it)).await?;
-    Ok(process)
+    command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(folder.path()).args(settings);
+    Process::start("redis-server", command)
 }
 
-async fn answers_ping(port: &Port) -> std::io::Result<bool> {
+async fn answers_ping(port: &Port) -> bool {
+    ping(port).await.is_ok_and(|said| &said == b"+PONG")
+}
+
+/// The beginning of what it says.
+async fn ping(port: &Port) -> std::io::Result<[u8; 5]> {
     let mut stream = TcpStream::connect(port.address()).await?;
     stream.write_all(b"PING\r\n").await?;
-    let mut answer = [0; 7];
+    let mut answer = [0; 5];
     stream.read_exact(&mut answer).await?;
-    Ok(&answer == b"+PONG\r\n")
+    Ok(answer)
 }

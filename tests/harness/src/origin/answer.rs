@@ -1,6 +1,7 @@
 //! What the origin answers, whole or in pieces that a test lets go.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -19,6 +20,7 @@ pub struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Body,
+    after: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ impl Answer {
     /// A status without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Whole(Bytes::new()) }
+        Self { status, headers: HeaderMap::new(), body: Body::Whole(Bytes::new()), after: Duration::ZERO }
     }
 
     /// `200` with a body in two pieces; the second waits for the gate. No `Content-Length`.
@@ -86,10 +88,22 @@ impl Answer {
         self
     }
 
+    /// Lets its header wait so long.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
+        self
+    }
+
+    /// What its header waits.
+    pub(super) fn waits(&self) -> Duration {
+        self.after
+    }
+
     fn with(status: StatusCode, body: Body) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Self { status, headers, body }
+        Self { status, headers, body, after: Duration::ZERO }
     }
 
     pub(super) fn into_response(self) -> Outgoing {
@@ -109,7 +123,7 @@ impl Answer {
                 let (mut sender, body) = Channel::new(1);
                 tokio::spawn(async move {
                     if sender.send_data(sent).await.is_ok() {
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await; // so that what was sent arrives
+                        tokio::time::sleep(Duration::from_millis(20)).await; // so that what was sent arrives
                         sender.abort(io::ErrorKind::ConnectionReset.into());
                     }
                 });
