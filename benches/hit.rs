@@ -4,6 +4,7 @@
 //! loopback). They take turns, so that whatever else the machine does meets all of them. CPU time per request is Envoy's
 //! own, from `/proc`; it is steadier than requests per second. The last column is its ratio to Envoy's cache filter.
 
+mod envoys;
 mod wrk;
 
 use std::error::Error;
@@ -33,22 +34,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let body = json!({ "text": "x".repeat(1024 - 11) });
     origin.script("GET", PATH, Answer::json(StatusCode::OK, &body).header("cache-control", "max-age=600"));
     let direct = json!({ "match": { "prefix": "/" }, "direct_response": { "status": 200, "body": { "inline_string": body.to_string() } } });
-    let forward = json!({ "match": { "prefix": "/" }, "route": { "cluster": "origin" } });
-    let cache = json!({
-        "name": "envoy.filters.http.cache",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.cache.v3.CacheConfig",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig" },
-        },
-    });
     let mut variants = Vec::new();
     for (name, route, filters) in [
-        ("direct_response", &direct, vec![]),
-        ("Envoy's http.cache", &forward, vec![cache]),
-        ("routecache, worker tier", &forward, vec![routecache()?]),
+        ("direct_response", direct, vec![]),
+        ("Envoy's http.cache", envoys::forward(), vec![envoys::http_cache()]),
+        ("routecache, worker tier", envoys::forward(), vec![routecache()?]),
     ] {
-        let config =
-            EnvoyConfig::new(|listen, admin| bootstrap(listen, admin, origin.address(), route, &filters).to_string())?;
+        let config = EnvoyConfig::new(|listen, admin| {
+            envoys::bootstrap(listen, admin, origin.address(), &route, &filters).to_string()
+        })?;
         let envoy = Envoy::start(EnvoyConfig { concurrency: 1, ..config }).await?;
         warm(name, &envoy).await?;
         variants.push(Variant { name, envoy, requests: 0, seconds: 0.0, cpu: Duration::ZERO });
@@ -127,44 +121,4 @@ fn routecache() -> Result<Value, Box<dyn Error>> {
             },
         },
     }))
-}
-
-fn bootstrap(
-    listen: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
-    origin: std::net::SocketAddr,
-    route: &Value,
-    filters: &[Value],
-) -> Value {
-    let socket = |at: std::net::SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
-    let router = json!({
-        "name": "envoy.filters.http.router",
-        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-    });
-    let filters: Vec<&Value> = filters.iter().chain([&router]).collect();
-    json!({
-        "admin": { "address": socket(admin) },
-        "static_resources": {
-            "listeners": [{
-                "address": socket(listen),
-                "filter_chains": [{ "filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                        "stat_prefix": "bench",
-                        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
-                        "http_filters": filters,
-                    },
-                }] }],
-            }],
-            "clusters": [{
-                "name": "origin",
-                "type": "STATIC",
-                "load_assignment": {
-                    "cluster_name": "origin",
-                    "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket(origin) } }] }],
-                },
-            }],
-        },
-    })
 }

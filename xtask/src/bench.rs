@@ -38,6 +38,11 @@ const KNOWN: &[Bench] = &[
         run: || program("bench-hit-ratio"),
     },
     Bench { name: "flat", question: "does the bridge's memory grow over a million requests?", run: flat },
+    Bench {
+        name: "collapse",
+        question: "how many requests does the origin get when a hot key expires, next to nginx, Varnish and Envoy's own cache?",
+        run: collapse,
+    },
     Bench { name: "memory", question: "what does an entry cost in each tier, beyond its body?", run: memory },
 ];
 
@@ -77,6 +82,19 @@ fn hit() -> Result<(), Failure> {
     tools::wrk()?;
     let mut bench = step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", "bench-hit"]);
     step::run("hits", bench.env("ROUTECACHE_ENVOY", tools::envoy()?))
+}
+
+fn collapse() -> Result<(), Failure> {
+    build::filter()?;
+    let mut bench = step::cargo(["run", "--release", "--package", "routecache-benches", "--bin", "bench-collapse"]);
+    bench.env("ROUTECACHE_ENVOY", tools::envoy()?);
+    for (variable, found) in [("ROUTECACHE_NGINX", tools::nginx()), ("ROUTECACHE_VARNISHD", tools::varnish())] {
+        match found {
+            Ok(program) => _ = bench.env(variable, program),
+            Err(failure) => eprintln!("\n{failure}\n\nTHE BENCH GOES ON WITHOUT IT\n"),
+        }
+    }
+    step::run("collapse", &mut bench)
 }
 
 /// Prints the names and questions.

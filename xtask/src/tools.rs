@@ -156,6 +156,55 @@ pub fn webdis() -> Result<(), Failure> {
     for_benches("webdis")
 }
 
+/// nginx: the one that `ROUTECACHE_NGINX` names, else the one on the PATH, else Debian's.
+///
+/// # Errors
+///
+/// When none can be had.
+pub fn nginx() -> Result<PathBuf, Failure> {
+    peer("ROUTECACHE_NGINX", "nginx", &["nginx"])
+}
+
+/// Varnish: the one that `ROUTECACHE_VARNISHD` names, else the one on the PATH, else Debian's.
+///
+/// # Errors
+///
+/// When none can be had.
+pub fn varnish() -> Result<PathBuf, Failure> {
+    peer("ROUTECACHE_VARNISHD", "varnishd", &["varnish"])
+}
+
+/// A server that benches start by themselves. Debian's packages of such servers start one; so theirs are unpacked into `target/peers`, and
+/// nothing is installed.
+fn peer(variable: &str, program: &str, packages: &[&str]) -> Result<PathBuf, Failure> {
+    let works = |program: &Path| step::succeeds(Command::new(program).arg("-V"));
+    if let Some(named) = env::var_os(variable).map(PathBuf::from) {
+        return Ok(named);
+    }
+    let folder = step::target().join("peers");
+    let unpacked = folder.join("usr/sbin").join(program);
+    for found in [Path::new("/usr/sbin").join(program), unpacked.clone()] {
+        if works(&found) {
+            return Ok(found);
+        }
+    }
+    let missing = |what: &str| {
+        Failure::new(format!("no {program}: {what}"), format!("name one that runs here: {variable}=/path/to/{program}"))
+    };
+    fs::create_dir_all(&folder).map_err(|cause| missing(&format!("can't make {}: {cause}", folder.display())))?;
+    let download = || {
+        let mut command = Command::new("apt-get");
+        command.current_dir(&folder).args(["--quiet", "download"]).args(packages);
+        step::run(program, &mut command)
+    };
+    download().or_else(|_| apt("package lists", &["update"]).and_then(|()| download()))?;
+    let archives = fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    for archive in archives.filter(|path| path.extension().is_some_and(|it| it == "deb")) {
+        step::run("unpacking", Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&folder))?;
+    }
+    if works(&unpacked) { Ok(unpacked) } else { Err(missing("Debian's doesn't run here")) }
+}
+
 /// A Debian package whose program has its name.
 fn for_benches(package: &str) -> Result<(), Failure> {
     // Not every program knows `--version`.
@@ -204,21 +253,6 @@ pub fn python_environment(home: &Path) -> Result<(), Failure> {
 
 /// Installs a Debian package, if we may.
 fn apt_install(package: &str) -> Result<(), Failure> {
-    let words: &[&str] = if geteuid().is_root() {
-        &[]
-    } else if step::succeeds(Command::new("sudo").args(["--non-interactive", "true"])) {
-        &["sudo", "--non-interactive"]
-    } else {
-        return Err(Failure::new(
-            format!("{package} is missing, and installing it needs rights that this user lacks"),
-            format!("run: sudo apt-get install {package}\nthen this command again"),
-        ));
-    };
-    let apt = |name: &str, arguments: &[&str]| {
-        let words = [words, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
-        let (program, arguments) = words.split_first().unwrap_or((&"apt-get", &[]));
-        step::run(name, Command::new(program).args(arguments))
-    };
     let install = || apt(package, &["install", "--yes", "--no-install-recommends", package]);
     install().or_else(|_| apt("package lists", &["update"]).and_then(|()| install())).map_err(|_| {
         Failure::new(
@@ -226,4 +260,21 @@ fn apt_install(package: &str) -> Result<(), Failure> {
             format!("install {package} in your system's way, then run this command again"),
         )
     })
+}
+
+/// `apt-get`, if we may.
+fn apt(name: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let words: &[&str] = if geteuid().is_root() {
+        &[]
+    } else if step::succeeds(Command::new("sudo").args(["--non-interactive", "true"])) {
+        &["sudo", "--non-interactive"]
+    } else {
+        return Err(Failure::new(
+            format!("{name}: apt-get needs rights that this user lacks"),
+            format!("run: sudo apt-get {}\nthen this command again", arguments.join(" ")),
+        ));
+    };
+    let words = [words, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
+    let (program, arguments) = words.split_first().unwrap_or((&"apt-get", &[]));
+    step::run(name, Command::new(program).args(arguments))
 }
