@@ -58,37 +58,6 @@ async fn opened(stage: &Stage) -> Result<Gateway> {
 }
 
 #[tokio::test]
-async fn a_bridge_that_stops_and_comes_back_harms_nobody() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    let mut gateway = opened(&stage).await?;
-    assert!(stage.bridge.stop().await, "it must end by itself on SIGTERM, held polls or not");
-    unharmed(&mut gateway).await?;
-    bypassed(&mut gateway).await?;
-    stage.bridge.restart().await?;
-    recovered(&mut gateway).await
-}
-
-#[tokio::test]
-async fn a_bridge_that_hangs_harms_nobody() -> Result<()> {
-    let stage = Stage::set().await?;
-    let mut gateway = opened(&stage).await?;
-    stage.bridge.hold();
-    unharmed(&mut gateway).await?;
-    bypassed(&mut gateway).await?;
-    stage.bridge.release();
-    recovered(&mut gateway).await
-}
-
-#[tokio::test]
-async fn a_redis_that_crashes_and_forgets_everything_harms_nobody() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    let mut gateway = opened(&stage).await?;
-    stage.redis.restart().await?;
-    unharmed(&mut gateway).await?;
-    recovered(&mut gateway).await
-}
-
-#[tokio::test]
 async fn a_gateway_that_starts_before_its_bridge_serves_and_finds_it() -> Result<()> {
     let mut stage = Stage::set().await?;
     stage.bridge.kill().await;

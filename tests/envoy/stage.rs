@@ -1,5 +1,6 @@
 //! What a test stands on: an origin, a bridge on Redis, and as many gateways as it opens.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use routecache_config::render::{self, EnvoyOptions};
@@ -65,8 +66,13 @@ pub fn rules_without_bridge() -> Value {
 
 /// What `routecache render` has to know of a gateway without a bridge.
 pub fn options(origin: &Origin) -> Result<EnvoyOptions> {
+    options_for(origin.address())
+}
+
+/// The same for any origin.
+pub fn options_for(origin: SocketAddr) -> Result<EnvoyOptions> {
     let wasm = filter()?.display().to_string();
-    Ok(EnvoyOptions { upstream: origin.address().into(), wasm, ..EnvoyOptions::default() })
+    Ok(EnvoyOptions { upstream: origin.into(), wasm, ..EnvoyOptions::default() })
 }
 
 /// An origin, and a bridge on a Redis of its own.
@@ -78,7 +84,11 @@ pub struct Stage {
 
 impl Stage {
     pub async fn set() -> Result<Self> {
-        let redis = Redis::start().await?;
+        Self::set_on(Redis::start().await?).await
+    }
+
+    /// The same on that Redis.
+    pub async fn set_on(redis: Redis) -> Result<Self> {
         let bridge = Bridge::start(redis.url()).await?;
         Ok(Self { origin: Origin::start().await?, redis, bridge })
     }
@@ -105,8 +115,17 @@ pub struct Gateway {
 impl Gateway {
     /// Opens one; it may not hear the bridge yet.
     pub async fn open(rules: &Value, options: EnvoyOptions) -> Result<Self> {
+        Self::open_changed(rules, options, |yaml| yaml).await
+    }
+
+    /// The same with a change to what is rendered.
+    pub async fn open_changed(
+        rules: &Value,
+        options: EnvoyOptions,
+        change: impl FnOnce(String) -> String,
+    ) -> Result<Self> {
         let config = EnvoyConfig::new(|listen, admin| {
-            render::envoy(rules, &EnvoyOptions { listen, admin: Some(admin), ..options })
+            change(render::envoy(rules, &EnvoyOptions { listen, admin: Some(admin), ..options }))
         })?;
         let envoy = Envoy::start(config).await?;
         let workers = [envoy.worker(0).await?, envoy.worker(1).await?];
