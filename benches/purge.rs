@@ -48,7 +48,10 @@ fn group(entries: u64) -> f64 {
     }
     let start = Instant::now();
     for purge in 0..PURGES {
-        memory.purge(&PurgeRequest { namespace: namespace.clone(), tags: tags.clone(), ..PurgeRequest::default() }, purge.into());
+        memory.purge(
+            &PurgeRequest { namespace: namespace.clone(), tags: tags.clone(), ..PurgeRequest::default() },
+            purge.into(),
+        );
     }
     micros(start)
 }
