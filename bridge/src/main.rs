@@ -98,6 +98,7 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
     let store_tls = settings.store_tls().map_err(|error| said(&error))?;
     let store = |error: &dyn std::error::Error| format!("the store: {}", told(error));
     let url = StoreUrl::parse(settings.store.as_deref().unwrap_or("mem://")).map_err(|error| store(&error))?;
+    settings.check_store(&url).map_err(|error| said(&error))?;
     let replicas = settings.store_replicas.as_deref().map(Replicas::parse).transpose();
     let replicas = replicas.map_err(|error| store(&error))?;
     let bridge = url.open_with(settings.store_timeout(), &store_tls, settings.packing(), replicas.as_ref());
@@ -148,9 +149,7 @@ async fn run(arguments: &Arguments, settings: Settings, log: &LogFilter) -> Resu
 /// Carries out what applications ask for in Redis.
 fn follow(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service) -> Result<(), String> {
     for source in settings.sources() {
-        let StoreUrl::Redis(address) = url else {
-            return Err("`--events-channel` and `--events-stream` need a Redis to listen to".to_owned());
-        };
+        let StoreUrl::Redis(address) = url else { continue };
         let events = follow_events(address, tls, settings.store_timeout(), source.clone());
         let events = events.map_err(|error| format!("events: {}", told(&error)))?;
         let service = service.clone();
@@ -163,9 +162,7 @@ fn follow(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service
 fn publish(url: &StoreUrl, settings: &Settings, tls: &StoreTls, service: &Service) -> Result<(), String> {
     let mut tellers = Tellers::default();
     for place in settings.told_at() {
-        let StoreUrl::Redis(address) = url else {
-            return Err("`--publish-channel` and `--publish-stream` need a Redis to tell purges in".to_owned());
-        };
+        let StoreUrl::Redis(address) = url else { continue };
         let teller = InRedis::new(address, tls, settings.store_timeout(), place);
         tellers.add(service, teller.map_err(|error| format!("telling of purges: {}", told(&error)))?);
     }

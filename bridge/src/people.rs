@@ -11,6 +11,9 @@ use crate::{Error, KeyOf, Service};
 /// Parameters of a URL that is purged: a rule's key may hold any of them, so each selection has a tag.
 const URL_PARAMETERS_MAX: usize = 7;
 
+/// Tags of URLs before equal ones are told apart.
+const URL_TAGS_MAX: usize = 16 * TAGS_MAX;
+
 /// Purges everything that any of these names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -211,6 +214,12 @@ impl Service {
         }
         for url in &order.urls {
             tags.extend(url_tags(url)?);
+            if tags.len() > URL_TAGS_MAX {
+                return Err(too_many(tags.len())); // before a long list comes to very many
+            }
+        }
+        if order.keys.len() > TAGS_MAX {
+            return Err(too_many(order.keys.len())); // each is looked up
         }
         for key in &order.keys {
             // Gateways purge by tags, and an entry's URL has one; of what nobody holds only the pattern is left.
@@ -229,13 +238,11 @@ impl Service {
                 "the purge names nothing; name tags, keys, urls, hosts, rules, patterns or everything".to_owned(),
             ));
         }
+        check_patterns(&patterns)?; // keys that nobody holds are some
         tags.sort();
         tags.dedup();
         if tags.len() > TAGS_MAX {
-            return Err(Error::TooLarge(format!(
-                "this comes to {} tags, at most {TAGS_MAX} are purged in one call; split it",
-                tags.len()
-            )));
+            return Err(too_many(tags.len()));
         }
         let request = PurgeRequest { namespace: order.namespace.clone(), tags, hear: order.hear };
         if order.dry_run {
@@ -276,6 +283,10 @@ impl Service {
         let reply = EntryReply::Held { valid, tags, at: ticket.at, resident_ms, remaining_ms, bytes };
         Ok((reply, if body { payload } else { Bytes::new() }))
     }
+}
+
+fn too_many(tags: usize) -> Error {
+    Error::TooLarge(format!("this comes to {tags} tags or more, at most {TAGS_MAX} are purged in one call; split it"))
 }
 
 fn check_patterns(patterns: &[Pattern]) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::access::Tokens;
 use crate::hooks::{HookSettings, Hooks};
-use crate::{Algorithm, Limits, Packing, PublishPlace, Source, StoreTls, Tls, TlsFiles};
+use crate::{Algorithm, Limits, Packing, PublishPlace, Source, StoreTls, StoreUrl, Tls, TlsFiles};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,10 +217,19 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, Unusable> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| Unusable(format!("{shown}: {error}")))?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&text, &shown.to_string())
+    }
+
+    /// The same of a text; the name is for messages.
+    ///
+    /// # Errors
+    ///
+    /// When it isn't TOML, or holds what nobody knows.
+    pub fn parse(text: &str, name: &str) -> Result<Self, Unusable> {
+        toml::from_str(text).map_err(|error| {
             // What it quotes of the file may be a password.
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            Unusable(format!("{shown}:{line}: {}", error.message()))
+            Unusable(format!("{name}:{line}: {}", error.message()))
         })
     }
 
@@ -258,6 +267,22 @@ impl Settings {
         let items_max = self.publish_stream_max.unwrap_or(10_000) as u64;
         let stream = self.publish_stream.clone().map(|key| PublishPlace::Stream { key, items_max });
         channel.into_iter().chain(stream).collect()
+    }
+
+    /// Refuses what the store can't do.
+    ///
+    /// # Errors
+    ///
+    /// Which of the settings needs another store.
+    pub fn check_store(&self, url: &StoreUrl) -> Result<(), Unusable> {
+        let asks = !self.sources().is_empty() || !self.told_at().is_empty();
+        match url {
+            StoreUrl::Mem { .. } if asks => Err(Unusable(
+                "channels and streams (`--events-…`, `--publish-…`) are those of a Redis, and the store is `mem://`"
+                    .to_owned(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The webhooks, with their secrets.

@@ -134,6 +134,23 @@ async fn a_url_is_purged_whatever_its_rules_make_of_its_query() {
     }
 }
 
+/// A few bytes each of an order may stand for very much: it is refused before that is worked out.
+#[tokio::test]
+async fn an_order_that_comes_to_too_much_is_refused() {
+    let bridge = Bridge::new(MemStore::new(16 << 20));
+    let urls: Vec<_> = (0..50_000).map(|number| format!("https://h/{number}?a&b&c&d&e&f&g")).collect();
+    let keys: Vec<_> = (0..10_000).map(|number| format!("key {number}")).collect();
+    for order in [
+        json!({ "namespace": "n", "urls": urls }),
+        json!({ "namespace": "n", "keys": keys }),
+        json!({ "namespace": "n", "keys": &keys[..100] }),
+    ] {
+        assert_eq!(post(&bridge, "/v1/purge", &order.to_string()).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let (status, _) = post(&bridge, "/v1/purge", &json!({ "namespace": "n", "keys": &keys[..32] }).to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn an_entry_is_shown_with_its_tags_and_age_valid_or_not() {
     everywhere(async |bridge| {

@@ -102,6 +102,10 @@ fn settings_can_be_checked_without_starting() {
         !fine && told.contains("ROUTECACHE_TOKENS: line 1: `fitler` is no scope") && !told.contains("hush"),
         "{told}"
     );
+    for channel in ["--events-channel", "--events-stream", "--publish-channel", "--publish-stream"] {
+        let (fine, told) = check(&[channel, "purges"], "");
+        assert!(!fine && told.contains("the store is `mem://`"), "{told}");
+    }
     let (fine, told) = check(&["--tls-cert", "/nowhere.pem"], "");
     assert!(!fine && told.contains("both `--tls-cert` and `--tls-key`"), "{told}");
 }
