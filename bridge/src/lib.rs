@@ -18,6 +18,8 @@
 //! ```
 
 pub mod access;
+#[doc(hidden)]
+pub mod decoders;
 mod error;
 mod events;
 pub mod hooks;

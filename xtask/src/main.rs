@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod conformance;
 mod demo;
+mod fuzz;
 mod openapi;
 mod simulate;
 mod soak;
@@ -25,6 +26,7 @@ cargo xtask test NAME…     only the tests whose names contain one of these, wi
 cargo xtask bench [NAME]   measures; without a name it lists what can be measured
 cargo xtask conformance    the public suite of HTTP cache tests against Envoy with the filter: a score, and what fails
 cargo xtask conformance ID one of its tests, with what went over the wire
+cargo xtask fuzz           libFuzzer on every decoder, a minute each, or [TARGET] --minutes N; needs a C++ compiler
 cargo xtask openapi        schemathesis on the bridge: does it do what the document that it serves says?
 cargo xtask simulate       gateways, bridge and origin with every fault, on a virtual clock; a thousand seeds, or
                            --seeds N  --seed FIRST  --seconds N  --quiet  --planted MISTAKE  --list-planted
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         ["bench", name] => bench::run(name),
         ["simulate", options @ ..] => simulate::run(options),
         ["soak", options @ ..] => soak::run(options),
+        ["fuzz", options @ ..] => fuzz::run(options),
         ["openapi"] => openapi::run(),
         ["conformance"] => conformance::run(None),
         ["conformance", test] => conformance::run(Some(test)),

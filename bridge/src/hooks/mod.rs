@@ -2,7 +2,7 @@
 //! [templates](template) say what it purges.
 
 pub mod signature;
-mod template;
+pub mod template;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;

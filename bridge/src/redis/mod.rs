@@ -16,6 +16,7 @@
 
 mod address;
 mod connection;
+pub(crate) mod decoders;
 mod entry;
 mod events;
 mod keys;
@@ -462,7 +463,12 @@ impl RedisStore {
         let keys = [log_key(&request.namespace), probe, listeners_key(&request.namespace)];
         let mut feed = Pipeline::new();
         feed.add_command(script::FEED.call(&keys, arguments));
-        let ((continuity, id, unique, complete, records, now_ms),): (RawReading,) = self.connection.ask(&feed).await?;
+        let (raw,) = self.connection.ask(&feed).await?;
+        self.reading(raw)
+    }
+
+    fn reading(&self, raw: RawReading) -> Result<Reading, StoreError> {
+        let (continuity, id, unique, complete, records, now_ms) = raw;
         let continuity = match &*continuity {
             "joined" => Continuity::Joined,
             "first" => Continuity::First,
