@@ -5,6 +5,7 @@
 mod bridge_lost;
 mod configuration;
 mod crowds;
+mod failover;
 mod faults;
 mod hits;
 mod language;

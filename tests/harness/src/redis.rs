@@ -63,6 +63,40 @@ impl Redis {
         Ok(Self { bus: Some(bus), ..redis })
     }
 
+    /// Starts a replica of it, and waits until that is in step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`], and when it never is.
+    pub async fn replica(&self) -> Result<Self> {
+        for setting in ["repl-diskless-sync yes", "repl-diskless-sync-delay 0"] {
+            self.tell(&format!("CONFIG SET {setting}")).await?;
+        }
+        let master = self.port.number().to_string();
+        let settings = ["--replicaof", "127.0.0.1", &master, "--repl-diskless-load", "swapdb"];
+        let replica = Self::start_with(settings.map(str::to_owned).into()).await?;
+        until("a replica of Redis isn't in step", async || {
+            let replication = async |redis: &Self| redis.tell("INFO replication").await.unwrap_or_default();
+            let (own, its) = (replication(self).await, replication(&replica).await);
+            let offset =
+                |info: &str| info.lines().find_map(|line| line.strip_prefix("master_repl_offset:").map(str::to_owned));
+            its.contains("master_link_status:up") && offset(&own) == offset(&its)
+        })
+        .await?;
+        Ok(replica)
+    }
+
+    /// Kills it, and has the replica answer in its place as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the replica is gone too, or the port isn't free.
+    pub async fn fail_over_to(&mut self, replica: &Self) -> Result<()> {
+        self.process.kill().await;
+        replica.tell("REPLICAOF NO ONE").await?;
+        replica.tell(&format!("CONFIG SET port {}", self.port.number())).await.map(drop)
+    }
+
     /// Its URL, for the bridge's `--store`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -271,15 +305,19 @@ impl RedisCluster {
     }
 
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) -> Result<()> {
-        let start = Instant::now();
-        while !holds(self).await {
-            if start.elapsed() > Duration::from_secs(60) {
-                return Err(Error::Unexpected(format!("a Redis Cluster doesn't {what}")));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        until(&format!("a Redis Cluster doesn't {what}"), async || holds(self).await).await
     }
+}
+
+async fn until(not: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !holds().await {
+        if start.elapsed() > Duration::from_secs(60) {
+            return Err(Error::Unexpected(not.to_owned()));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// Whether the node that said this of itself and others is the master of that slot.
