@@ -111,7 +111,7 @@ fn store(number: usize, ticket: bridge_api::Ticket) -> (StoreRequest, Vec<u8>) {
 
 fn lookup() -> LookupRequest {
     let (namespace, key) = ("shop:v1".to_owned(), "nothing".to_owned());
-    LookupRequest { namespace, key, tags: Vec::new(), known: None, lease: None }
+    LookupRequest { namespace, key, tags: Vec::new(), ..LookupRequest::default() }
 }
 
 fn memory() -> usize {

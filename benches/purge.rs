@@ -39,7 +39,7 @@ fn group(entries: u64) -> f64 {
     let mut memory = Memory::new(4 << 30, 1);
     let (namespace, tags) = (NAMESPACE.to_owned(), vec![TAG.to_owned()]);
     let ask =
-        LookupRequest { namespace: namespace.clone(), key: String::new(), tags: vec![], known: None, lease: None };
+        LookupRequest { namespace: namespace.clone(), key: String::new(), tags: vec![], ..LookupRequest::default() };
     let (LookupReply::Miss { ticket, .. }, _) = memory.lookup(&ask, 1) else { unreachable!("nothing is stored") };
     for entry in 0..entries {
         let (namespace, tags, key) = (namespace.clone(), tags.clone(), format!("key {entry}"));
@@ -61,7 +61,7 @@ fn gateway() -> f64 {
     let mut bytes = GatewayLog::new(1).encode();
     let mut table = PurgeTable::default();
     let mut head = None;
-    let record = Record { tag: Some(tag_hash(TAG)), group: None };
+    let record = Record { tag: Some(tag_hash(TAG)), group: None, soft: None };
     let start = Instant::now();
     for _ in 0..PURGES {
         let log = GatewayLog::decode(&bytes).expect("our own log");

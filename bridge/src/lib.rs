@@ -11,7 +11,7 @@
 //! use routecache_bridge::{MemStore, Service};
 //!
 //! let service = Service::new(MemStore::new(64 << 20));
-//! let asked = LookupRequest { namespace: "shop:v1".into(), key: "menu".into(), tags: vec![], known: None, lease: None };
+//! let asked = LookupRequest { namespace: "shop:v1".into(), key: "menu".into(), tags: vec![], ..LookupRequest::default() };
 //! let (reply, _) = service.lookup(&asked).await?;
 //! assert!(matches!(reply, LookupReply::Miss { .. }));
 //! # Ok(()) }

@@ -44,6 +44,9 @@ pub struct PurgeOrder {
     /// Only count what is held and would be purged.
     #[serde(default)]
     pub dry_run: bool,
+    /// Make it stale rather than void. Patterns can't, nor can keys that the store doesn't hold.
+    #[serde(default)]
+    pub soft: bool,
     /// Hold the answer until every gateway has heard of it.
     #[serde(default)]
     pub hear: Option<Hearing>,
@@ -239,6 +242,15 @@ impl Service {
             ));
         }
         check_patterns(&patterns)?; // keys that nobody holds are some
+        if order.soft {
+            if !patterns.is_empty() {
+                return Err(Error::Malformed(
+                    "a soft purge names patterns, or keys that the store doesn't hold: leave out `soft`, or name tags"
+                        .to_owned(),
+                ));
+            }
+            tags.push(bridge_api::TAG_SOFT.to_owned());
+        }
         tags.sort();
         tags.dedup();
         if tags.len() > TAGS_MAX {
@@ -272,7 +284,7 @@ impl Service {
     /// A bound of [`crate::limits`], or the store's failure.
     pub async fn entry(&self, request: EntryRequest) -> Result<(EntryReply, Bytes), Error> {
         let EntryRequest { namespace, key, body } = request;
-        let asked = bridge_api::LookupRequest { namespace, key, tags: vec![], known: None, lease: None };
+        let asked = bridge_api::LookupRequest { namespace, key, tags: vec![], ..bridge_api::LookupRequest::default() };
         let (verdict, _) = self.lookup(&asked).await?;
         let Some(held) = self.held(&KeyOf { namespace: asked.namespace, key: asked.key }).await? else {
             return Ok((EntryReply::None, Bytes::new()));

@@ -30,8 +30,8 @@ struct Report<'p> {
 
 #[derive(Serialize)]
 struct Purged<'p> {
-    #[serde(flatten)]
-    request: &'p PurgeRequest,
+    namespace: &'p str,
+    tags: &'p [String],
     #[serde(skip_serializing_if = "<[Pattern]>::is_empty")]
     patterns: &'p [Pattern],
     #[serde(flatten)]
@@ -79,7 +79,7 @@ impl Published {
     /// Never waits.
     pub(crate) fn offer(&self, request: &PurgeRequest, patterns: &[Pattern], reply: &PurgeReply, metrics: &Metrics) {
         let Some(queues) = self.0.get().filter(|queues| !queues.is_empty()) else { return };
-        let report = Report { purged: Purged { request, patterns, reply } };
+        let report = Report { purged: Purged { namespace: &request.namespace, tags: &request.tags, patterns, reply } };
         let Ok(text) = serde_json::to_vec(&report) else { return }; // names and numbers always can be written
         let text = Bytes::from(text);
         for queue in queues {
@@ -206,8 +206,12 @@ mod tests {
         let (position, era) = (Position { ms: 1, seq: 2, unique: 3 }, Era(4));
         let request = PurgeRequest { namespace: "n".into(), tags: vec!["a".into()], ..PurgeRequest::default() };
         let patterns = [Pattern::Tag("b*".into())];
-        let purged =
-            Purged { request: &request, patterns: &patterns, reply: &PurgeReply { position, era, unheard: false } };
+        let purged = Purged {
+            namespace: "n",
+            tags: &request.tags,
+            patterns: &patterns,
+            reply: &PurgeReply { position, era, unheard: false },
+        };
         let text = serde_json::to_string(&Report { purged }).unwrap();
         assert!(is_report(text.as_bytes()), "{text}");
         assert!(text.starts_with(r#"{"purged":{"namespace":"n","tags":["a"],"patterns":[{"tag":"b*"}],"position":""#));

@@ -59,8 +59,8 @@ impl Sharing {
         call: impl AsyncFnOnce() -> Found,
         shared: impl FnOnce(),
     ) -> Found {
-        let LookupRequest { namespace, key, tags, known, lease } = request;
-        let hash = self.hasher.hash_one((namespace, key, tags, known, lease.is_some()));
+        let LookupRequest { namespace, key, tags, known, lease, soft } = request;
+        let hash = self.hasher.hash_one((namespace, key, tags, known, lease.is_some(), soft));
         let Some(seat) = self.enter(hash, request) else { return call().await };
         let _turn = seat.gate.lock().await;
         let Some(batch) = &seat.batch else { return call().await };
@@ -127,11 +127,12 @@ impl Drop for Seat<'_> {
 
 /// Whether one answer is good for both, but for who holds the lease.
 fn is_same(one: &LookupRequest, other: &LookupRequest) -> bool {
-    let LookupRequest { namespace, key, tags, known, lease } = one;
+    let LookupRequest { namespace, key, tags, known, lease, soft } = one;
     *namespace == other.namespace
         && *key == other.key
         && *tags == other.tags
         && *known == other.known
+        && *soft == other.soft
         && lease.is_some() == other.lease.is_some()
 }
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     fn request(key: &str) -> LookupRequest {
-        LookupRequest { namespace: "n".into(), key: key.into(), tags: vec!["t".into()], known: None, lease: None }
+        LookupRequest { namespace: "n".into(), key: key.into(), tags: vec!["t".into()], ..LookupRequest::default() }
     }
 
     async fn ask(sharing: &Sharing, store: &Store, request: &LookupRequest) -> Found {

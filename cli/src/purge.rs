@@ -51,6 +51,10 @@ pub struct Arguments {
     #[arg(long)]
     everything: bool,
 
+    /// Make it stale, to be asked about, instead of void
+    #[arg(long, conflicts_with_all = ["key_patterns", "tag_patterns"])]
+    soft: bool,
+
     /// Only count what is held and would be purged
     #[arg(long)]
     dry_run: bool,
@@ -61,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let patterns =
         |name: &str, globs: &[String]| -> Vec<Value> { globs.iter().map(|glob| json!({ name: glob })).collect() };
     let patterns = [patterns("key", &arguments.key_patterns), patterns("tag", &arguments.tag_patterns)].concat();
-    let order = json!({
+    let mut order = json!({
         "namespace": arguments.namespace,
         "tags": arguments.tags,
         "keys": arguments.keys,
@@ -72,6 +76,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         "everything": arguments.everything,
         "dry_run": arguments.dry_run,
     });
+    if arguments.soft {
+        order["soft"] = json!(true); // a bridge of an older version refuses it
+    }
     let (said, _) = arguments.bridge.ask("POST", bridge_api::PURGE, &order.to_string())?;
     if arguments.dry_run {
         let all = if said["complete"] == true { "all" } else { "the first" };

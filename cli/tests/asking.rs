@@ -63,6 +63,10 @@ fn purge_counts_then_purges_and_get_shows_it() {
     assert_eq!(purge(&["--tag-pattern", "dish:*", "--dry-run"]), "would purge 1 of all 1 entries\n");
     let shown = said(&get());
     assert!(shown.contains("valid      yes") && shown.contains("tags       dish:7"), "{shown}");
+    assert!(purge(&["-t", "dish:9", "--soft"]).starts_with("purged at "));
+    assert!(said(&get()).contains("valid      yes"));
+    assert!(purge(&["-t", "dish:7", "--soft"]).starts_with("purged at "));
+    assert!(said(&get()).contains("valid      no"));
     assert!(purge(&["-t", "dish:7"]).starts_with("purged at "));
     assert!(said(&get()).contains("valid      no"));
     let none = routecache(&["get", "--bridge", &bridge.url, "-n", "n", "other"]);
@@ -70,7 +74,7 @@ fn purge_counts_then_purges_and_get_shows_it() {
     let nothing = routecache(&["purge", "--bridge", &bridge.url, "-n", "n"]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("names nothing"));
-    assert!(said(&routecache(&["stat", "--bridge", &bridge.url])).contains("\"purges\": 1"));
+    assert!(said(&routecache(&["stat", "--bridge", &bridge.url])).contains("\"purges\": 3"));
 }
 
 #[test]

@@ -297,7 +297,8 @@ fn purge(at: &At<'_>, path: Option<&Path<'_>>, found: &mut Found) -> Option<Purg
     let fields = at.fields(&ROUTE_PURGE, found)?;
     let tags = fields.need("tags", "tags: [\"user:{user_id}\"]", found)?;
     let (tags, item_tags) = naming::tags_of_purge(tags, path, found)?;
-    Some(PurgeRule { tags, item_tags, recache: Vec::new() })
+    let soft = fields.get("soft").and_then(|at| terms::on_off(at, found)).unwrap_or(false);
+    Some(PurgeRule { tags, item_tags, soft, recache: Vec::new() })
 }
 
 fn query(at: &At<'_>, found: &mut Found) -> Option<(QuerySelection, bool)> {

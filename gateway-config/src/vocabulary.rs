@@ -158,7 +158,7 @@ pub(crate) const RESPONSE_TESTS: Words =
 pub(crate) const REQUEST_TESTS: Words = Words { now: &["header", "query", "cookie", "json"], later: &[], below: &[] };
 
 /// `purge` of a rule.
-pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags"], later: &["soft"], below: &[] };
+pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags", "soft"], later: &[], below: &[] };
 
 /// A tag that is a map.
 pub(crate) const TAG: Words = Words { now: &["header", "json", "request_json", "as"], later: &[], below: &[] };

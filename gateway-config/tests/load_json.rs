@@ -167,7 +167,7 @@ fn every_mistake_is_told_at_once_with_its_path_and_mend() {
         "bridge": { "timeout": "0s" },
         "routes": [
           { "name": "menu", "match": { "path": "/menu/{day}" }, "cache": { "key": "menu", "ttl": "shrt" } },
-          { "name": "menu", "match": { "path": "/menu" }, "purge": { "tags": ["menu:{day}"], "soft": true } }
+          { "name": "menu", "match": { "path": "/menu" }, "purge": { "tags": ["menu:{day}"], "soft": 3 } }
         ]
     }"#;
     assert_eq!(
@@ -185,10 +185,10 @@ routes[0].cache.key: rule `menu`: the key `menu` leaves out `{day}`, so differen
     add `{day}` to the key
 routes[1].name: rule `menu`: `menu` is already the name of `routes[0]`
     give each rule a name of its own
-routes[1].purge.soft: rule `menu`: `soft` is not supported yet
-    leave it out for now
 routes[1].purge.tags[0]: rule `menu`: `{day}` is not a capture of the rule's path
     the path has no captures; use `query.<name>` or `host`
+routes[1].purge.soft: rule `menu`: `soft: 3` is a number, not text
+    write it like `soft: true`
 8 mistakes"
     );
 }

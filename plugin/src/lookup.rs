@@ -59,6 +59,12 @@ pub fn judge(
     }
 }
 
+/// A response that is held, with what this worker knows of soft purges: stale since the first; `None` if none made it so.
+pub fn softened(replay: &Replay, terms: &Terms, purges: &PurgeTable) -> Option<Rc<Replay>> {
+    let entry = replay.entry().softened(purges.softened_ms(replay.entry())?)?;
+    Some(Rc::new(replay.renewed(entry, terms)))
+}
+
 /// What an entry says of the variants of the wanted key.
 pub fn variants_of(wanted: &Wanted, entry: &Entry) -> Option<Variants> {
     let ours = entry.status() == 0 && entry.key() == wanted.key.as_str() && entry.fingerprint() == wanted.fingerprint;

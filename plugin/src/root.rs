@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, PurgeReply, PurgeRequest, RELEASE,
-    ReleaseRequest, STORE,
+    ReleaseRequest, STORE, TAG_SOFT, is_soft,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -17,7 +17,7 @@ use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pend
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
 use routecache_core::policy::{Action, Policy};
-use routecache_core::request::Engine;
+use routecache_core::request::{Engine, Writing};
 
 use crate::bodies::REQUEST_WAIT_MS;
 use crate::bridge::{self, Link};
@@ -159,9 +159,19 @@ impl Instance {
         });
     }
 
+    /// Purges what a write names, as [`Instance::purge_tags`] does: softly, where its rules say so.
+    pub fn purge(&self, writing: &Writing, tags: Vec<String>, held: Option<(u32, bool)>) -> Purged {
+        let (mut soft, hard): (Vec<_>, Vec<_>) = tags.into_iter().partition(|tag| writing.softens(tag));
+        if !soft.is_empty() {
+            soft.push(TAG_SOFT.to_owned());
+        }
+        let purged = [hard, soft].into_iter().filter(|tags| !tags.is_empty()).map(|tags| self.purge_tags(tags, held));
+        purged.max().unwrap_or(Purged::Here)
+    }
+
     /// Purges tags in the gateway, at once, and leaves it to the root context to purge them in the group. The response of
     /// `stream` is to be held until that is done, with its header or without.
-    pub fn purge(&self, tags: Vec<String>, held: Option<(u32, bool)>) -> Purged {
+    fn purge_tags(&self, tags: Vec<String>, held: Option<(u32, bool)>) -> Purged {
         let operation = random();
         let grouped = self.policy().bridge.is_some();
         let pend = grouped.then(|| Pending { operation, tags: tags.clone(), sent_ms: host::monotonic_ms() });
@@ -191,7 +201,7 @@ impl Instance {
 }
 
 /// What became of a purge in the gateway.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purged {
     /// Done; there is no group.
     Here,
@@ -762,5 +772,7 @@ fn shows_no_body(while_what: &str) {
 }
 
 fn records(tags: &[String], group: Option<GroupPosition>) -> Vec<Record> {
-    tags.iter().map(|tag| Record { tag: Some(tag_hash(tag)), group }).collect()
+    let soft = is_soft(tags).then(host::monotonic_ms);
+    let tags = tags.iter().filter(|tag| *tag != TAG_SOFT);
+    tags.map(|tag| Record { tag: Some(tag_hash(tag)), group, soft }).collect()
 }

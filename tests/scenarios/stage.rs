@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE, VERSION, WAIT,
-    WaitRequest, decode, encode,
+    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE, TAG_SOFT, VERSION,
+    WAIT, WaitRequest, decode, encode,
 };
 use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
@@ -56,11 +56,16 @@ impl Versions {
         self.0.borrow().get(&user).copied().unwrap_or(1)
     }
 
+    /// Somebody writes behind the gateways.
+    pub fn write(&self, path: &str) {
+        let version = self.of(path) + 1;
+        self.0.borrow_mut().insert(path.to_owned(), version);
+    }
+
     /// Answers as the origin does, at once.
     pub fn answer(&self, call: &Call) -> Response {
         if call.method() != "GET" && call.method() != "HEAD" {
-            let version = self.of(call.path()) + 1;
-            self.0.borrow_mut().insert(call.path().to_owned(), version);
+            self.write(call.path());
         }
         let body = if call.method() == "HEAD" { String::new() } else { format!("v{}", self.of(call.path())) };
         Response::ok(body).header("content-type", "text/plain")
@@ -189,8 +194,19 @@ impl Bridge {
 
     /// Purges everything, as an operator does.
     pub fn purge_everything(&self, world: &World) {
-        let request = PurgeRequest { namespace: "shop:v1".into(), tags: vec!["!all".into()], hear: None };
+        self.purge(world, &["!all"]);
+    }
+
+    /// A purge through the bridge's API.
+    pub fn purge(&self, world: &World, tags: &[&str]) {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        let request = PurgeRequest { namespace: "shop:v1".to_owned(), tags, ..PurgeRequest::default() };
         self.memory.borrow_mut().purge(&request, now_ms(world.now()));
+    }
+
+    /// The same, softly.
+    pub fn purge_softly(&self, world: &World, tag: &str) {
+        self.purge(world, &[tag, TAG_SOFT]);
     }
 
     /// Answers what waits for it, as far as it has come.

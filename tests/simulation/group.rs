@@ -408,7 +408,7 @@ impl State {
                 if entry.tags.iter().all(valid) {
                     let resident_ms = now_ms.saturating_sub(*stored_ms);
                     return marked(
-                        &LookupReply::Hit { ticket: *ticket, tags: entry.tags.clone(), resident_ms },
+                        &LookupReply::Hit { ticket: *ticket, tags: entry.tags.clone(), resident_ms, stale_ms: None },
                         payload,
                     );
                 }
@@ -440,7 +440,7 @@ impl State {
         if self.plants(Planted::StoreUnderTail) {
             let StoreRequest { namespace, .. } = &request;
             let (namespace, key) = (namespace.clone(), String::new());
-            let nothing = LookupRequest { namespace, key, tags: vec![], known: None, lease: None };
+            let nothing = LookupRequest { namespace, key, tags: vec![], ..LookupRequest::default() };
             if let (LookupReply::Miss { ticket, .. }, _) = self.memory.lookup(&nothing, now_ms) {
                 request.ticket = ticket;
             }

@@ -47,6 +47,10 @@ fn lookup(answer: &Value) -> Option<LookupReply> {
             ticket: ticket(answer)?,
             tags: texts(answer, "tags")?,
             resident_ms: number(answer, "resident_ms")?,
+            stale_ms: match answer.get("stale_ms") {
+                None | Some(Value::Null) => None,
+                Some(given) => Some(given.as_u64()?),
+            },
         },
         "miss" => LookupReply::Miss {
             ticket: ticket(answer)?,

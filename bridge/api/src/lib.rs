@@ -171,7 +171,7 @@ pub struct Ticket {
 }
 
 /// Asks for an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupRequest {
     /// Prefix and version, `shop:v3`. Every key and tag lives in one.
     pub namespace: String,
@@ -185,6 +185,9 @@ pub struct LookupRequest {
     /// Asks for the key's lease if the answer is a miss, in the same atomic step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseRequest>,
+    /// What was purged softly is a hit too, of which the answer says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft: bool,
 }
 
 /// Asks to be the one that fetches: others that ask for the same key meanwhile are told to wait.
@@ -228,6 +231,9 @@ pub enum LookupReply {
         tags: Vec<String>,
         /// Milliseconds since the entry was stored, by the store's own reckoning of elapsed time.
         resident_ms: u64,
+        /// Milliseconds since it was first purged softly, by the store's clock, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stale_ms: Option<u64>,
     },
     /// Nothing valid is held; a fill may be stored under this ticket.
     Miss {
@@ -427,6 +433,16 @@ pub struct FeedRecord {
 /// The implicit tag of every entry of a namespace.
 pub const TAG_ALL: &str = "!all";
 
+/// Among the tags of a purge: it is soft. What carries one of the others is stale from then on, rather than void. No entry has
+/// this tag, and who doesn't know it purges the others for good.
+pub const TAG_SOFT: &str = "!soft";
+
+/// Whether a purge of these tags is soft.
+#[must_use]
+pub fn is_soft(tags: &[String]) -> bool {
+    tags.iter().any(|tag| tag == TAG_SOFT)
+}
+
 /// A set of entries by how their key, or any of their tags, is written. `*` stands for any characters, `\` in front of a
 /// character for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -566,7 +582,7 @@ mod tests {
     fn the_answers_look_like_this_on_the_wire() {
         let ticket = Ticket { at: Position { ms: 5, seq: 0, unique: 255 }, era: Era(16) };
         assert_eq!(
-            encode(&LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9 }, b"x"),
+            encode(&LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9, stale_ms: None }, b"x"),
             b"{\"outcome\":\"hit\",\"ticket\":{\"at\":\"5-0-ff\",\"era\":\"10\"},\"tags\":[\"a\"],\"resident_ms\":9}\nx"
         );
         assert_eq!(encode(&StoreReply::Void, b""), b"{\"outcome\":\"void\"}");
@@ -583,7 +599,8 @@ mod tests {
         let ticket = Ticket { at, era };
         let leases = [Lease::Granted, Lease::Held { remaining_ms }, Lease::Pass { remaining_ms }];
         check([None].into_iter().chain(leases.map(Some)).map(|lease| LookupReply::Miss { ticket, lease }));
-        check([LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9 }, LookupReply::Behind]);
+        let hit = |stale_ms| LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9, stale_ms };
+        check([hit(None), hit(Some(5)), LookupReply::Behind]);
         let (pass, held) = (WaitReply::Pass { remaining_ms }, WaitReply::Held { remaining_ms });
         check([WaitReply::Stored, WaitReply::Released, WaitReply::Expired, pass, held]);
         check([true, false].map(|unheard| PurgeReply { position: at, era, unheard }));

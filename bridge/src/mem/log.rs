@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use bridge_api::{Era, Pattern, Position};
+use bridge_api::{Era, Pattern, Position, is_soft};
 
 use crate::limits::PROOF_RECORDS_MAX;
 use crate::random::Random;
@@ -139,6 +139,14 @@ impl Log {
         let from = self.rest.partition_point(|record| id(record.position) <= id(position));
         let first = (id(self.first.position) > id(position)).then_some(&self.first);
         first.into_iter().chain(self.rest.range(from..))
+    }
+
+    /// When the first soft purge of one of the tags after a position was made, unless that can't be told.
+    pub(super) fn softened_ms(&self, position: Position, tags: &[String]) -> Option<u64> {
+        self.find(position)?;
+        let mut after = self.after(position).take(PROOF_RECORDS_MAX);
+        let softens = |record: &&Record| is_soft(&record.tags) && record.tags.iter().any(|tag| tags.contains(tag));
+        after.find(softens).map(|record| record.position.ms)
     }
 
     /// The tags of the records after a position, or none if they are more than one call may read.

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use bridge_api::{
     Continuity, FeedRecord, FeedReply, FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest,
     Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL,
-    Ticket,
+    TAG_SOFT, Ticket, is_soft,
 };
 use bytes::Bytes;
 
 use super::listeners::Listeners;
-use super::log::{Id, Log, id};
-use super::shelf::{Entry, Item, Leased, Name, Shelf};
+use super::log::{Log, id};
+use super::shelf::{Entry, Epoch, Item, Leased, Name, Shelf};
 use crate::limits::{
     BANS_MAX, FEED_BYTES_MAX, FEED_RECORDS_MAX, HOLD_MS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LOG_RECORDS_MAX, PASS_MS_MAX,
 };
@@ -104,9 +104,9 @@ impl Memory {
         let last = log.tail();
         let ticket = Ticket { at: last.position, era: last.era };
         match self.valid(request, ticket, now_ms) {
-            Some(entry) => {
+            Some((entry, stale_ms)) => {
                 let resident_ms = now_ms.saturating_sub(entry.stored_ms);
-                (LookupReply::Hit { ticket, tags: entry.tags, resident_ms }, entry.payload)
+                (LookupReply::Hit { ticket, tags: entry.tags, resident_ms, stale_ms }, entry.payload)
             }
             None => {
                 let grant = |asked| self.grant(&request.namespace, &request.key, asked, now_ms);
@@ -115,7 +115,8 @@ impl Memory {
         }
     }
 
-    fn valid(&mut self, request: &LookupRequest, now: Ticket, now_ms: u64) -> Option<Entry> {
+    /// The entry, and for how long it has been stale if it was purged softly.
+    fn valid(&mut self, request: &LookupRequest, now: Ticket, now_ms: u64) -> Option<(Entry, Option<u64>)> {
         let name = Name::Entry { namespace: request.namespace.clone(), key: request.key.clone() };
         let Some(Item::Entry(entry)) = self.shelf.get(&name) else { return None };
         let entry = entry.clone();
@@ -127,9 +128,22 @@ impl Memory {
             return None;
         }
         // The tags that the request names count too: it may know of one that the entry was stored without.
-        let mut tags = entry.tags.iter().chain(&request.tags);
-        tags.all(|tag| self.epoch(&request.namespace, tag).is_some_and(|epoch| epoch <= id(entry.ticket.at)))
-            .then_some(entry)
+        let (mut softly, mut tags) = (false, entry.tags.iter().chain(&request.tags));
+        let valid = tags.all(|tag| {
+            self.epoch(&request.namespace, tag).is_some_and(|epoch| {
+                softly |= epoch.soft.is_some_and(|soft| soft > id(entry.ticket.at));
+                epoch.hard <= id(entry.ticket.at)
+            })
+        });
+        if !valid || softly && !request.soft {
+            return None;
+        }
+        if !softly {
+            return Some((entry, None));
+        }
+        let tags = [&entry.tags[..], &request.tags].concat();
+        let since_ms = self.log(&request.namespace, now_ms).softened_ms(entry.ticket.at, &tags)?;
+        Some((entry, Some(now_ms.saturating_sub(since_ms))))
     }
 
     fn grant(&mut self, namespace: &str, key: &str, asked: LeaseRequest, now_ms: u64) -> Lease {
@@ -238,11 +252,12 @@ impl Memory {
         for tag in tags {
             let epoch = self.epoch(namespace, tag).unwrap_or_else(|| {
                 let proven = proof.as_ref().is_some_and(|purged| !purged.contains(tag));
-                let epoch = if proven { id(ticket.at) } else { tail };
+                let epoch = Epoch::hard(if proven { id(ticket.at) } else { tail });
                 self.set_epoch(namespace, tag, epoch);
                 epoch
             });
-            servable &= epoch <= id(ticket.at);
+            // What was purged softly meanwhile would only be stale.
+            servable &= epoch.soft.unwrap_or(epoch.hard) <= id(ticket.at);
         }
         servable
     }
@@ -264,8 +279,13 @@ impl Memory {
             PurgeReply { position: record.position, era: record.era, unheard: false }
         });
         self.log(namespace, now_ms).trim_bans(BANS_MAX);
-        for tag in tags {
-            self.set_epoch(namespace, tag, id(reply.position));
+        let (soft, purged) = (is_soft(tags), id(reply.position));
+        for tag in tags.iter().filter(|tag| *tag != TAG_SOFT) {
+            match self.epoch(namespace, tag) {
+                _ if !soft => self.set_epoch(namespace, tag, Epoch::hard(purged)),
+                Some(Epoch { hard, .. }) => self.set_epoch(namespace, tag, Epoch { hard, soft: Some(purged) }),
+                None => {} // a miss
+            }
         }
         reply
     }
@@ -398,7 +418,7 @@ impl Memory {
         self.groups.values().map(|group| group.log.bytes()).sum()
     }
 
-    fn epoch(&mut self, namespace: &str, tag: &str) -> Option<Id> {
+    fn epoch(&mut self, namespace: &str, tag: &str) -> Option<Epoch> {
         let name = Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() };
         match self.shelf.get(&name) {
             Some(Item::Epoch(epoch)) => Some(*epoch),
@@ -406,7 +426,7 @@ impl Memory {
         }
     }
 
-    fn set_epoch(&mut self, namespace: &str, tag: &str, epoch: Id) {
+    fn set_epoch(&mut self, namespace: &str, tag: &str, epoch: Epoch) {
         // One that doesn't fit is absent, hence a miss.
         let name = Name::Epoch { namespace: namespace.to_owned(), tag: tag.to_owned() };
         if !self.shelf.put(name.clone(), Item::Epoch(epoch)) {

@@ -31,9 +31,23 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) enum Item {
     Entry(Entry),
-    Epoch(Id),
+    Epoch(Epoch),
     Lease(Leased),
     Value(Value),
+}
+
+/// When a tag was purged last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epoch {
+    pub hard: Id,
+    /// Softly, if it was after that.
+    pub soft: Option<Id>,
+}
+
+impl Epoch {
+    pub(super) fn hard(hard: Id) -> Self {
+        Self { hard, soft: None }
+    }
 }
 
 /// What an application keeps under a key.
@@ -150,10 +164,10 @@ mod tests {
     fn what_was_used_last_stays() {
         let mut shelf = Shelf::new(4 * (OVERHEAD + 2));
         for text in ["a", "b", "c", "d"] {
-            assert!(shelf.put(tag(text), Item::Epoch((1, 0))));
+            assert!(shelf.put(tag(text), Item::Epoch(Epoch::hard((1, 0)))));
         }
         assert!(shelf.get(&tag("a")).is_some());
-        shelf.put(tag("e"), Item::Epoch((1, 0)));
+        shelf.put(tag("e"), Item::Epoch(Epoch::hard((1, 0))));
         assert!(shelf.get(&tag("b")).is_none());
         for text in ["a", "c", "d", "e"] {
             assert!(shelf.get(&tag(text)).is_some(), "{text}");
@@ -168,7 +182,7 @@ mod tests {
             if round % 5 == 0 {
                 shelf.remove(&name);
             } else {
-                shelf.put(name, Item::Epoch((1, 0)));
+                shelf.put(name, Item::Epoch(Epoch::hard((1, 0))));
             }
             let counted: usize = shelf.slots.values().map(|slot| slot.bytes).sum();
             assert!(round % 100 != 0 || (shelf.bytes == counted && shelf.slots.len() == shelf.by_use.len()));

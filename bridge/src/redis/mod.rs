@@ -34,7 +34,7 @@ use std::time::Duration;
 use bridge_api::{
     Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest,
     Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply, ReleaseRequest, StoreReply, StoreRequest, TAG_ALL,
-    Ticket,
+    TAG_SOFT, Ticket,
 };
 use bytes::Bytes;
 use redis::{ErrorKind, Pipeline, RedisError, cmd};
@@ -80,13 +80,34 @@ struct Seen {
     /// Id of the newest pattern.
     ban: Option<Id>,
     /// In the order of the tags that they were asked for.
-    epochs: Vec<Option<Id>>,
+    epochs: Vec<Option<Epoch>>,
+}
+
+/// When a tag was purged last, for good and, if that was after it, softly.
+#[derive(Clone, Copy)]
+struct Epoch {
+    hard: Id,
+    soft: Option<Id>,
+}
+
+impl Epoch {
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once(',') {
+            Some((hard, soft)) => Some(Self { hard: parse_id(hard)?, soft: Some(parse_id(soft)?) }),
+            None => Some(Self { hard: parse_id(text)?, soft: None }),
+        }
+    }
 }
 
 impl Seen {
     /// Whether nothing purged these tags after the id, and nobody has forgotten when they were purged.
     fn admit(&self, stored_at: Id) -> bool {
-        self.epochs.iter().all(|epoch| epoch.is_some_and(|epoch| epoch <= stored_at))
+        self.epochs.iter().all(|epoch| epoch.is_some_and(|epoch| epoch.hard <= stored_at))
+    }
+
+    /// Whether one of them was purged softly after the id.
+    fn soften(&self, stored_at: Id) -> bool {
+        self.epochs.iter().flatten().any(|epoch| epoch.soft.is_some_and(|soft| soft > stored_at))
     }
 }
 
@@ -96,6 +117,7 @@ enum Verdict {
         ticket: Ticket,
         tags: Vec<String>,
         resident_ms: u64,
+        stale_ms: Option<u64>,
         payload: Bytes,
     },
     /// With the [`entry::mark`] of what was judged, and the lease where that was nothing.
@@ -200,8 +222,8 @@ impl RedisStore {
         let mut rounds = ROUNDS;
         loop {
             match self.judge(request, &name).await? {
-                Verdict::Hit { ticket, tags, resident_ms, payload } => {
-                    return Ok((LookupReply::Hit { ticket, tags, resident_ms }, payload));
+                Verdict::Hit { ticket, tags, resident_ms, stale_ms, payload } => {
+                    return Ok((LookupReply::Hit { ticket, tags, resident_ms, stale_ms }, payload));
                 }
                 Verdict::Behind { lease } => {
                     if let (Some(Lease::Granted), Some(asked)) = (lease, request.lease) {
@@ -224,7 +246,7 @@ impl RedisStore {
     }
 
     async fn judge(&self, request: &LookupRequest, name: &str) -> Result<Verdict, StoreError> {
-        let LookupRequest { namespace, key, tags, known, .. } = request;
+        let LookupRequest { namespace, key, tags, known, soft, .. } = request;
         let (seen, (value, left_ms, lease)) = self.fetch(request, name).await?;
 
         let lease = lease.map(|raw| self.lease(raw)).transpose()?;
@@ -251,6 +273,7 @@ impl RedisStore {
         if !seen.admit(stored_at) {
             return miss(judged);
         }
+        let mut softly = seen.soften(stored_at);
         let unseen = beyond(&head.tags, tags);
         if !unseen.is_empty() {
             let mut again = Pipeline::new();
@@ -260,6 +283,7 @@ impl RedisStore {
             if later.ticket.era != ticket.era || !later.admit(stored_at) {
                 return miss(judged);
             }
+            softly |= later.soften(stored_at);
         }
         if seen.ban.is_some_and(|newest| newest > stored_at) && self.is_banned(namespace, &head, seen.ban).await? {
             return miss(judged);
@@ -269,7 +293,27 @@ impl RedisStore {
             return miss(Bytes::new());
         };
         let resident_ms = head.keep_ms.saturating_sub(left_ms);
-        Ok(Verdict::Hit { ticket, tags: head.tags, resident_ms, payload })
+        let stale_ms = match softly {
+            false => None,
+            true if !soft => return miss(judged),
+            true => match self.softened_ms(namespace, &head, tags).await? {
+                None => return miss(judged),
+                since => since,
+            },
+        };
+        Ok(Verdict::Hit { ticket, tags: head.tags, resident_ms, stale_ms, payload })
+    }
+
+    /// How long ago the first soft purge of an entry was made, unless the log can't tell.
+    async fn softened_ms(&self, namespace: &str, head: &Head, tags: &[String]) -> Result<Option<u64>, StoreError> {
+        let mut arguments = self.prelude();
+        arguments.extend(id_and_unique(Some(head.ticket.at)));
+        arguments.push(PROOF_RECORDS_MAX.to_string());
+        arguments.extend(head.tags.iter().chain(tags).cloned());
+        let mut softened = Pipeline::new();
+        softened.add_command(script::SOFTENED.call(&[log_key(namespace)], arguments));
+        let (since_ms,) = self.connection.ask(&softened).await?;
+        Ok(since_ms)
     }
 
     async fn fetch(&self, request: &LookupRequest, name: &str) -> Result<(RawSeen, RawEntry), StoreError> {
@@ -443,7 +487,8 @@ impl RedisStore {
         if !patterns.is_empty() {
             arguments.push(TAG_ALL.to_owned());
         }
-        let mut keys = log_and_epochs(namespace, tags);
+        let named: Vec<String> = tags.iter().filter(|tag| *tag != TAG_SOFT).cloned().collect();
+        let mut keys = log_and_epochs(namespace, &named);
         keys.insert(1, bans_key(namespace));
         let mut purge = Pipeline::new();
         purge.add_command(script::PURGE.call(&keys, arguments));
@@ -494,7 +539,7 @@ impl RedisStore {
         let ticket = Ticket { at: self.position(word(), word())?, era: self.era(word())? };
         let ban = parse_id(word());
         // An epoch that isn't an id is as good as none.
-        let epochs: Vec<_> = words.map(parse_id).collect();
+        let epochs: Vec<_> = words.map(Epoch::parse).collect();
         if epochs.len() != tags {
             return Err(self.nonsense("another number of epochs than was asked for"));
         }

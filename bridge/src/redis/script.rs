@@ -22,6 +22,7 @@ script!(SETTLE = "ids.lua", "log.lua", "settle.lua");
 script!(PURGE = "ids.lua", "log.lua", "purge.lua");
 script!(FEED = "ids.lua", "log.lua", "listeners.lua", "feed.lua");
 script!(UNHEARD = "ids.lua", "listeners.lua", "unheard.lua");
+script!(SOFTENED = "ids.lua", "log.lua", "softened.lua");
 script!(PUT = "ids.lua", "put.lua");
 script!(GET = "lease.lua", "get.lua");
 script!(GRANT = "lease.lua", "grant.lua");
@@ -34,8 +35,11 @@ script!(BANS = "ids.lua", "bans.lua");
 
 impl Script {
     /// All of them, for a server that has none yet.
-    pub(super) fn all() -> [&'static Self; 14] {
-        [&LOOKUP, &SETTLE, &PURGE, &FEED, &UNHEARD, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS, &KEY, &POP]
+    pub(super) fn all() -> [&'static Self; 15] {
+        [
+            &LOOKUP, &SETTLE, &PURGE, &FEED, &UNHEARD, &SOFTENED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS,
+            &KEY, &POP,
+        ]
     }
 
     /// Makes the server know it.

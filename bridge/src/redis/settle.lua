@@ -27,7 +27,9 @@ for i = 2, #KEYS do
     epoch = proven(ARGV[i + 6]) and at or last[1]
     redis.call('SET', KEYS[i], epoch, 'PX', WEEK)
   end
-  if before(at, epoch) then servable = 0 end
+  for purged in epoch:gmatch('[^,]+') do -- what was purged softly meanwhile would only be stale
+    if before(at, purged) then servable = 0 end
+  end
 end
 -- All of it outlives the entry. Last, so that a server that is full has refused before.
 for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], WEEK) end

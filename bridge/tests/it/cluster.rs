@@ -131,7 +131,8 @@ impl Load {
                     round += 1;
                     let (bound, known) = *acknowledged.lock().unwrap();
                     let (key, tags) = (format!("k{}", round % 20), vec!["a".to_owned()]);
-                    let asked = LookupRequest { namespace: namespace.clone(), key, tags, known, lease: None };
+                    let asked =
+                        LookupRequest { namespace: namespace.clone(), key, tags, known, ..LookupRequest::default() };
                     match service.lookup(&asked).await {
                         Ok((LookupReply::Hit { .. }, body)) => {
                             let version: u64 = std::str::from_utf8(&body).unwrap().parse().unwrap();

@@ -114,7 +114,7 @@ on_both_stores! {
         rig.compete("k", &[], 1, HOUR).await;
         let (namespace, key, tags) = ("shop:v2".into(), "k".into(), vec![]);
         let lease = Some(LeaseRequest { holder: Holder(2), ttl_ms: HOUR });
-        let elsewhere = LookupRequest { namespace, key, tags, known: None, lease };
+        let elsewhere = LookupRequest { namespace, key, tags, known: None, lease, ..LookupRequest::default() };
         let (reply, _) = rig.store.lookup(&elsewhere).await.unwrap();
         assert!(matches!(reply, LookupReply::Miss { lease: Some(Lease::Granted), .. }), "{reply:?}");
     }
@@ -128,7 +128,7 @@ async fn behind_leaves_no_lease() {
     let never = bridge_api::Position { unique: ticket.at.unique ^ 1, ..ticket.at };
     let lease = Some(LeaseRequest { holder: Holder(1), ttl_ms: HOUR });
     let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec![]);
-    let request = LookupRequest { namespace, key, tags, known: Some(never), lease };
+    let request = LookupRequest { namespace, key, tags, known: Some(never), lease, ..LookupRequest::default() };
     assert_eq!(rig.store.lookup(&request).await.unwrap().0, LookupReply::Behind);
     assert_eq!(rig.compete("k", &[], 2, HOUR).await, Some(Lease::Granted));
 }
@@ -176,7 +176,8 @@ async fn a_hundred_at_once_fetch_once() {
                     loop {
                         let lease = Some(LeaseRequest { holder: Holder(client), ttl_ms: 30_000 });
                         let (namespace, key, tags) = (NAMESPACE.to_owned(), key.to_owned(), vec!["a".to_owned()]);
-                        let asked = LookupRequest { namespace, key, tags, known: None, lease };
+                        let asked =
+                            LookupRequest { namespace, key, tags, known: None, lease, ..LookupRequest::default() };
                         let LookupReply::Miss { ticket, lease } = bridge.lookup(&asked).await.unwrap().0 else {
                             return;
                         };
@@ -208,7 +209,7 @@ fn service(server: &RedisServer) -> Service {
 
 fn compete(holder: u64, ttl_ms: u64) -> LookupRequest {
     let lease = Some(LeaseRequest { holder: Holder(holder), ttl_ms });
-    LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], known: None, lease }
+    LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], lease, ..LookupRequest::default() }
 }
 
 fn wait(service: &Service, hold_ms: u64) -> JoinHandle<(WaitReply, Instant)> {

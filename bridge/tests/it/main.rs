@@ -28,6 +28,7 @@ mod readme;
 mod redis_only;
 mod replicas;
 mod scripted;
+mod soft;
 mod stores;
 mod tls;
 mod versions;

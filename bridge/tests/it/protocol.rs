@@ -241,7 +241,7 @@ on_both_stores! {
         use bridge_api::{LookupRequest, PurgeRequest};
         rig.fill("k", &["a"]).await;
         let namespace = "shop:v2".to_owned();
-        let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], known: None, lease: None };
+        let elsewhere = LookupRequest { namespace: namespace.clone(), key: "k".into(), tags: vec!["a".into()], ..LookupRequest::default() };
         assert!(matches!(rig.store.lookup(&elsewhere).await.unwrap().0, LookupReply::Miss { .. }));
         rig.store.purge(&PurgeRequest { namespace, tags: vec!["a".into()], ..PurgeRequest::default() }, &[]).await.unwrap();
         assert!(rig.hits("k", &["a"]).await);
@@ -319,7 +319,7 @@ mod memory {
     use crate::support::NAMESPACE;
 
     fn lookup(key: String) -> LookupRequest {
-        LookupRequest { namespace: NAMESPACE.into(), key, tags: vec!["a".into()], known: None, lease: None }
+        LookupRequest { namespace: NAMESPACE.into(), key, tags: vec!["a".into()], ..LookupRequest::default() }
     }
 
     fn ticket(memory: &mut Memory, now_ms: u64) -> Ticket {

@@ -100,7 +100,7 @@ async fn a_burst_of_one_lookup_is_two_round_trips() {
     rig.fill("k", &["a"]).await;
     let service = Service::new(redis_store(&server.url(), Duration::from_secs(2)));
     let (namespace, key, tags) = (NAMESPACE.into(), "k".into(), vec!["a".into()]);
-    let asked = LookupRequest { namespace, key, tags, known: None, lease: None };
+    let asked = LookupRequest { namespace, key, tags, ..LookupRequest::default() };
     service.lookup(&asked).await.unwrap();
     let before = calls(&rig);
     for answer in join_all((0..500).map(|_| service.lookup(&asked))).await {
@@ -278,7 +278,8 @@ async fn a_log_that_is_something_else_is_an_error_and_not_a_hit() {
     let rig = Rig::redis();
     rig.fill("k", &["a"]).await;
     rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:log", "x"));
-    let asked = LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], known: None, lease: None };
+    let asked =
+        LookupRequest { namespace: NAMESPACE.into(), key: "k".into(), tags: vec![], ..LookupRequest::default() };
     assert!(rig.store.lookup(&asked).await.is_err());
 }
 
@@ -328,8 +329,7 @@ async fn readers_fillers_and_purgers_at_once_never_see_what_was_purged() {
         namespace: NAMESPACE.into(),
         key: "k".into(),
         tags: vec!["a".into()],
-        known: None,
-        lease: None,
+        ..LookupRequest::default()
     };
     let mut tasks = Vec::new();
     for _ in 0..6 {

@@ -281,8 +281,13 @@ impl Rig {
     }
 
     pub async fn ask(&self, key: &str, tags: &[&str], known: Option<Position>) -> (LookupReply, Bytes) {
-        let request =
-            LookupRequest { namespace: self.namespace.clone(), key: key.into(), tags: owned(tags), known, lease: None };
+        let request = LookupRequest {
+            namespace: self.namespace.clone(),
+            key: key.into(),
+            tags: owned(tags),
+            known,
+            ..LookupRequest::default()
+        };
         self.store.lookup(&request).await.unwrap()
     }
 
@@ -298,7 +303,7 @@ impl Rig {
     pub async fn compete(&self, key: &str, tags: &[&str], holder: u64, ttl_ms: u64) -> Option<Lease> {
         let lease = Some(LeaseRequest { holder: Holder(holder), ttl_ms });
         let (namespace, key, tags) = (self.namespace.clone(), key.into(), owned(tags));
-        let request = LookupRequest { namespace, key, tags, known: None, lease };
+        let request = LookupRequest { namespace, key, tags, known: None, lease, ..LookupRequest::default() };
         match self.store.lookup(&request).await.unwrap().0 {
             LookupReply::Miss { lease, .. } => Some(lease.expect("it was asked for")),
             LookupReply::Hit { .. } => None,

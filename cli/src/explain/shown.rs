@@ -21,7 +21,16 @@ impl Display for Explanation {
                 }
             }
             Outcome::Write if self.purges.is_empty() => row(f, "purges", "nothing")?,
-            Outcome::Write => rows(f, "purges", &self.purges)?,
+            Outcome::Write => {
+                let (stale, gone): (Vec<_>, Vec<_>) =
+                    self.purges.iter().cloned().partition(|tag| self.soft.contains(tag));
+                if !gone.is_empty() {
+                    rows(f, "purges", &gone)?;
+                }
+                if !stale.is_empty() {
+                    rows(f, "makes stale", &stale)?;
+                }
+            }
             Outcome::Read => {}
         }
         if let Some(key) = &self.key {

@@ -48,6 +48,9 @@ pub struct Explanation {
     pub purged_by_its_url: bool,
     /// What it purges itself.
     pub purges: Vec<String>,
+    /// Those of them that make what carries them stale, rather than void.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub soft: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -137,6 +140,7 @@ pub fn explain(loaded: &Loaded, environment: &Environment, asked: &Asked, answer
         purged_by: Vec::new(),
         purged_by_its_url: false,
         purges: Vec::new(),
+        soft: Vec::new(),
     };
     let engine = Engine::new(loaded.policy.clone());
     explanation.rule = answering.and_then(|rule| loaded.policy.rules.get(rule)).map(|rule| rule.name.clone());
@@ -165,6 +169,7 @@ pub fn explain(loaded: &Loaded, environment: &Environment, asked: &Asked, answer
                     }
                 }
             }
+            explanation.soft = explanation.purges.iter().filter(|tag| write.softens(tag)).cloned().collect();
         }
         Plan::Read(reading) => {
             explanation.outcome = Outcome::Read;

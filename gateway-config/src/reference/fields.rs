@@ -965,12 +965,24 @@ const ROUTE_PURGE_MAP: Map = Map {
             is released.",
     words: &ROUTE_PURGE,
     one_of: &[],
-    fields: &[Field::new(
-        "tags",
-        Shape::List(&Shape::Any(&[TAG_TEMPLATE, Shape::Map(&TAG_MAP)]), 1, 32),
-        "The tags. Where one can't be told, because the request lacks a value or a body can't be read, whatever could carry it is \
-         purged: all entries of the rules that make such tags, or everything where none here does.",
-        "tags: [\"user:{user_id}\", users, { request_json: /coupon, as: \"coupon:{}\" }]",
-    )
-    .needed()],
+    fields: &[
+        Field::new(
+            "tags",
+            Shape::List(&Shape::Any(&[TAG_TEMPLATE, Shape::Map(&TAG_MAP)]), 1, 32),
+            "The tags. Where one can't be told, because the request lacks a value or a body can't be read, whatever could carry \
+             it is purged: all entries of the rules that make such tags, or everything where none here does.",
+            "tags: [\"user:{user_id}\", users, { request_json: /coupon, as: \"coupon:{}\" }]",
+        )
+        .needed(),
+        Field::new(
+            "soft",
+            Shape::OnOff,
+            "What carries the tags is stale from then on, instead of gone: it is asked about, and served while that goes on or fails, \
+             as long as its rule's `stale_while_revalidate` and `stale_if_error` say, counted from the first such purge. Clients may get \
+             what was before the write for that long. What answers the write's own URL is gone all the same, as HTTP wants it, and \
+             so is everything if the write meets another rule that isn't soft.",
+            "soft: true",
+        )
+        .default("off"),
+    ],
 };

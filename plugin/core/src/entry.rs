@@ -369,7 +369,18 @@ impl Entry {
         const SHARE: u64 = 8;
         let (sliding_ms, fresh_ms) = (self.freshness.sliding_ms, self.fresh_ms(now_ms));
         (sliding_ms.saturating_sub(fresh_ms) > sliding_ms / SHARE && fresh_ms > 0).then_some(())?;
-        let lifetime_ms = self.age_ms(now_ms).saturating_add(sliding_ms);
+        self.fresh_for(self.age_ms(now_ms).saturating_add(sliding_ms))
+    }
+
+    /// The same, stale since a soft purge at `at_ms` of the monotonic clock; `None` if it is stale since before.
+    #[must_use]
+    pub fn softened(&self, at_ms: u64) -> Option<Self> {
+        let early_ms = self.received_ms.saturating_sub(at_ms);
+        let lifetime_ms = self.age_ms(at_ms).saturating_sub(early_ms);
+        (lifetime_ms < self.freshness.lifetime_ms).then(|| self.fresh_for(lifetime_ms))?
+    }
+
+    fn fresh_for(&self, lifetime_ms: u64) -> Option<Self> {
         Self::new(&Parts {
             ticket: self.ticket,
             received_ms: self.received_ms,
@@ -516,6 +527,20 @@ mod tests {
             body: b"",
         });
         assert_eq!(fixed.unwrap().slid(41_000), None);
+    }
+
+    /// I7: what was purged softly is stale from then on, for no longer than it may be, and never gets younger by it.
+    #[test]
+    fn an_entry_that_was_purged_softly_is_stale_since_then_and_its_windows_stay() {
+        let entry = entry(); // 2 s old of 60 when it came, at 1 s; 3 s behind a refresh, 5 s for errors
+        let stale = entry.softened(11_000).unwrap();
+        assert_eq!((stale.fresh_ms(11_000), stale.stale_ms(13_000), stale.age_ms(13_000)), (0, 2000, 14_000));
+        assert!(stale.may_be_refreshed_behind(13_999) && !stale.may_be_refreshed_behind(14_000));
+        assert!(stale.may_replace_error(15_999) && !stale.may_replace_error(16_000));
+        assert_eq!(stale.softened(12_000), None, "it was before");
+        assert_eq!(entry.softened(59_000), None, "it was stale by itself");
+        assert_eq!(entry.softened(0).unwrap().stale_ms(3000), 3000, "while it was on its way");
+        assert_eq!(stale.slid(11_000), None);
     }
 
     /// What `mode: failover` serves.

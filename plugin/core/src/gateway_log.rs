@@ -41,6 +41,26 @@ pub struct Record {
     pub tag: Option<u64>,
     /// Where the purge stands in the group's log, once that is known.
     pub group: Option<GroupPosition>,
+    /// When a soft purge was heard of, in milliseconds of the monotonic clock: what it names is stale since, rather than void.
+    /// In the ring, a record of its own says so of the next one; a VM of an older filter that reads it purges for good.
+    pub soft: Option<u64>,
+}
+
+/// Marks a record without tag that says of the next one that it is soft.
+const SOFT: u64 = 0x736f_6674_736f_6674;
+
+impl Record {
+    /// That a purge of this tag, which the next record is, is soft.
+    fn softening(tag: u64, at_ms: u64) -> Self {
+        Self { tag: None, group: Some(GroupPosition { ms: at_ms, seq: tag, unique: SOFT }), soft: None }
+    }
+
+    /// What such a record says: tag and time.
+    #[must_use]
+    pub fn softens(&self) -> Option<(u64, u64)> {
+        let place = self.group.filter(|place| self.tag.is_none() && place.unique == SOFT)?;
+        Some((place.seq, place.ms))
+    }
 }
 
 /// A purge that the group hasn't acknowledged. It stands here, so that any VM of the gateway retries it.
@@ -138,7 +158,7 @@ impl GatewayLog {
             log.push(*record);
         }
         if change.records.is_empty() && (change.pend.is_some() || change.settle.is_some()) {
-            log.push(Record { tag: None, group: None });
+            log.push(Record { tag: None, group: None, soft: None });
         }
         if let Some((_, cursor)) = change.feed {
             log.cursor = Some(cursor);
@@ -165,6 +185,10 @@ impl GatewayLog {
     }
 
     fn push(&mut self, record: Record) {
+        if let (Some(tag), Some(at_ms)) = (record.tag, record.soft) {
+            self.push(Record::softening(tag, at_ms));
+            return self.push(Record { soft: None, ..record });
+        }
         self.seq = self.seq.saturating_add(1);
         self.ring.push_back(record);
         if self.ring.len() > RING_RECORDS {
@@ -233,7 +257,7 @@ impl GatewayLog {
         for _ in 0..count {
             let present = reader.u8()? == 1;
             let tag = reader.u64()?;
-            ring.push_back(Record { tag: present.then_some(tag), group: position(&mut reader)? });
+            ring.push_back(Record { tag: present.then_some(tag), group: position(&mut reader)?, soft: None });
         }
         let count = reader.len()?;
         let mut pending = Vec::new();
@@ -320,7 +344,7 @@ mod tests {
     }
 
     fn record(tag: u64, group: Option<u64>) -> Record {
-        Record { tag: Some(tag), group: group.map(at) }
+        Record { tag: Some(tag), group: group.map(at), soft: None }
     }
 
     fn apply(log: &GatewayLog, change: &Change) -> GatewayLog {

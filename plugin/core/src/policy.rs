@@ -582,6 +582,8 @@ pub struct PurgeRule {
     pub tags: Vec<Template>,
     /// Made of what its bodies and its response say.
     pub item_tags: Vec<ItemTag<WritePart>>,
+    /// Makes what carries them stale, rather than void.
+    pub soft: bool,
     /// What is read again behind the writer.
     pub recache: Vec<Recache>,
 }

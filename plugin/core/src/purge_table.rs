@@ -10,6 +10,9 @@ use crate::planted::planted;
 /// Tags whose last purge is remembered one by one; beyond, the older half is forgotten and the floor goes up.
 const TAGS_MAX: usize = 1 << 16;
 
+/// Soft purges that are remembered; beyond, what came before them counts as purged for good.
+const SOFTS_MAX: usize = 1 << 13;
+
 /// A worker's copy of the log, brought up to date whenever the head has moved.
 #[derive(Debug, Default)]
 pub struct PurgeTable {
@@ -18,6 +21,9 @@ pub struct PurgeTable {
     /// Entries with an older ticket can't be judged, and count as purged.
     floor: u64,
     last: HashMap<u64, u64>,
+    /// The soft purges of each tag: position, and when they were heard of.
+    soft: HashMap<u64, Vec<(u64, u64)>>,
+    softs: usize,
     pending: HashSet<u64>,
     known: Option<GroupPosition>,
 }
@@ -42,15 +48,27 @@ impl PurgeTable {
         if self.position < start && !planted("ring_gap") {
             self.floor = self.floor.max(start);
         }
+        let mut softens = None;
         for (position, record) in (start.saturating_add(1)..).zip(&log.ring) {
             if let (true, Some(tag)) = (position > self.position, record.tag) {
-                self.last.insert(tag, position);
+                match softens {
+                    Some((softened, at_ms)) if softened == tag => {
+                        self.soft.entry(tag).or_default().push((position, at_ms));
+                        self.softs = self.softs.saturating_add(1);
+                    }
+                    _ => drop(self.last.insert(tag, position)),
+                }
             }
+            softens = record.softens();
         }
         self.position = log.seq;
         self.pending =
             log.pending.iter().flat_map(|pending| &pending.tags).map(|tag| crate::key::tag_hash(tag)).collect();
         self.known = log.known.max(log.cursor);
+        if self.softs > SOFTS_MAX {
+            // What is older counts as purged for good.
+            (self.soft, self.softs, self.floor) = (HashMap::new(), 0, self.position);
+        }
         if self.last.len() > TAGS_MAX {
             self.forget_half();
         }
@@ -80,6 +98,17 @@ impl PurgeTable {
             && tags.iter().all(|tag| self.last.get(tag).is_none_or(|purged| *purged <= ticket.position))
     }
 
+    /// When the entry was first purged softly, in milliseconds of the monotonic clock, if it was.
+    #[must_use]
+    pub fn softened_ms(&self, entry: &Entry) -> Option<u64> {
+        if self.soft.is_empty() {
+            return None;
+        }
+        let position = entry.ticket().position;
+        let first = |tag: &u64| self.soft.get(tag)?.iter().find(|(at, _)| *at > position).map(|(_, at_ms)| *at_ms);
+        entry.tags().iter().filter_map(first).min()
+    }
+
     /// Whether the entry may still be served, as far as purges go.
     #[must_use]
     pub fn admits(&self, entry: &Entry) -> bool {
@@ -107,11 +136,13 @@ impl PurgeTable {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::gateway_log::{Applied, Change, Pending, Record};
 
     fn purge(log: &GatewayLog, tags: impl IntoIterator<Item = u64>) -> GatewayLog {
-        let records = tags.into_iter().map(|tag| Record { tag: Some(tag), group: None }).collect();
+        let records = tags.into_iter().map(|tag| Record { tag: Some(tag), group: None, soft: None }).collect();
         match log.apply(&Change { records, ..Change::default() }, 2) {
             Applied::Changed(log) => log,
             other => panic!("{other:?}"),
@@ -172,6 +203,80 @@ mod tests {
         };
         let table = table(&log);
         assert!(table.is_pending(&[crate::key::tag_hash("a")]) && !table.is_pending(&[crate::key::tag_hash("b")]));
+    }
+
+    fn soften(log: &GatewayLog, tag: u64, at_ms: u64) -> GatewayLog {
+        let records = vec![Record { tag: Some(tag), group: None, soft: Some(at_ms) }];
+        match log.apply(&Change { records, ..Change::default() }, 2) {
+            Applied::Changed(log) => GatewayLog::decode(&log.encode()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn entry(ticket: Ticket, tags: &[u64]) -> Entry {
+        Entry::new(&crate::entry::Parts {
+            ticket,
+            received_ms: 0,
+            freshness: crate::entry::Freshness { lifetime_ms: 60_000, ..Default::default() },
+            fingerprint: 0,
+            status: 200,
+            key: "k",
+            tags,
+            header: &[],
+            body: b"",
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_soft_purge_leaves_an_entry_valid_and_says_when_it_went_stale_first() {
+        let log = GatewayLog::new(1);
+        let mut table = table(&log);
+        let entry = entry(table.ticket().unwrap(), &[7, 8]);
+        assert_eq!(table.softened_ms(&entry), None);
+        let log = soften(&soften(&soften(&log, 9, 100), 8, 200), 7, 300);
+        table.follow(&log);
+        assert!(table.admits(&entry));
+        assert_eq!(table.softened_ms(&entry), Some(200));
+        let later = self::entry(table.ticket().unwrap(), &[7, 8]);
+        assert_eq!(table.softened_ms(&later), None);
+        table.follow(&purge(&log, [7]));
+        assert!(!table.admits(&entry), "a purge voids it all the same");
+    }
+
+    /// I29: a VM of an older filter skips records without a tag, and takes the next for a purge.
+    #[test]
+    fn in_the_ring_a_soft_purge_is_a_purge_behind_a_record_without_tag() {
+        let log = soften(&GatewayLog::new(1), 7, 100);
+        let tags: Vec<Option<u64>> = log.ring.iter().map(|record| record.tag).collect();
+        assert_eq!((log.seq, tags), (2, vec![None, Some(7)]));
+    }
+
+    /// What says that a purge is soft counts for that one purge.
+    #[test]
+    fn a_purge_that_another_one_follows_or_whose_mark_is_gone_is_no_soft_one() {
+        let log = soften(&GatewayLog::new(1), 7, 100);
+        for broken in [
+            VecDeque::from([log.ring[1]]),
+            VecDeque::from([log.ring[0], Record { tag: Some(8), ..log.ring[1] }, log.ring[1]]),
+        ] {
+            let before = Ticket { era: 1, position: 0 };
+            let seq = broken.len() as u64;
+            let table = table(&GatewayLog { ring: broken, seq, ..GatewayLog::new(1) });
+            assert!(!table.admits(&entry(before, &[7])));
+        }
+    }
+
+    #[test]
+    fn soft_purges_are_bounded_too_and_what_is_forgotten_counts_as_purged() {
+        let (mut log, mut table) = (GatewayLog::new(1), PurgeTable::default());
+        table.follow(&log);
+        let old = entry(table.ticket().unwrap(), &[7]);
+        for at_ms in 0..10_000 {
+            log = soften(&log, 7, at_ms);
+            table.follow(&log);
+        }
+        assert!(table.softs <= SOFTS_MAX && !table.admits(&old));
     }
 
     /// C13.

@@ -324,6 +324,8 @@ impl Wanted {
 pub struct Writing {
     /// What the purge rules that it meets say.
     tags: Vec<String>,
+    /// Whether one of them purges for good.
+    hard: bool,
     /// What they say of its bodies and its response.
     later: Vec<Later>,
     /// What is to be read again.
@@ -354,6 +356,13 @@ impl Writing {
     #[must_use]
     pub fn meets_rules(&self) -> bool {
         !self.tags.is_empty() || !self.later.is_empty()
+    }
+
+    /// Whether it makes what carries a tag that it purges stale, rather than void: all purge rules that it meets say so. What
+    /// HTTP itself says that it changed is void all the same (RFC 9111 §4.4, RFC 9875 §3).
+    #[must_use]
+    pub fn softens(&self, tag: &str) -> bool {
+        self.meets_rules() && !self.hard && !tag.starts_with("!url:") && !tag.starts_with("!group:")
     }
 
     /// Why a cache rule that speaks of it doesn't answer it.
@@ -517,7 +526,8 @@ impl Engine {
         let (scheme, method, authority) = (asked.scheme, asked.method.to_owned(), asked.authority.clone());
         let (tags, later) = (Vec::new(), Vec::new());
         let (recaches, lists) = (Vec::new(), Vec::new());
-        let mut write = Writing { tags, later, recaches, lists, scheme, method, authority, path, query, bypass };
+        let mut write =
+            Writing { tags, hard: false, later, recaches, lists, scheme, method, authority, path, query, bypass };
         let facts = asked.facts(arrived);
         self.add_purges(purges, &facts, &mut write);
         let normal = normal_path(asked.path);
@@ -732,6 +742,7 @@ impl Engine {
             let Some(Action::Purge(purge)) = self.policy.rules.get(found.rule).map(|rule| &rule.action) else {
                 continue;
             };
+            write.hard |= !purge.soft;
             let mut tags = Tags(std::mem::take(&mut write.tags));
             for template in &purge.tags {
                 let tag = key::tag(template, facts, found);

@@ -117,6 +117,7 @@ impl Stream {
                 false => self.leases_in_group().filter(|_| question.elsewhere.is_empty()),
             }
             .map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
+            soft: true,
         };
         drop(worker);
         let token = self.instance.ask_bridge(LOOKUP, &request, timeout_ms);
@@ -142,7 +143,7 @@ impl Stream {
         question: &mut Question,
         rule: &CacheRule,
         key: &CacheKey,
-        (tags, resident_ms, payload): (&[String], u64, &[u8]),
+        (tags, resident_ms, stale_ms, payload): (&[String], u64, Option<u64>, &[u8]),
     ) -> Option<Found> {
         let instance = &*self.instance;
         let now_ms = host::monotonic_ms();
@@ -154,6 +155,9 @@ impl Stream {
         let stored = Entry::decode(payload.to_vec()).ok()?;
         let ticket = if planted("l2_ticket_late") { worker.purges.ticket() } else { question.ticket };
         let entry = stored.adopted(ticket?, older_ms, now_ms, &hashes)?;
+        // Counted from when it was asked for: rather too early than too late.
+        let stale = stale_ms.and_then(|stale_ms| entry.softened(question.asked_ms.saturating_sub(stale_ms)));
+        let entry = stale.unwrap_or(entry);
         if worker.purges.is_pending(&hashes) && !planted("arrival_unchecked") {
             return None;
         }
@@ -199,11 +203,11 @@ impl Stream {
         let said = bridge::read::<LookupReply>(&body);
         instance.bridge_answered(said.is_some());
         let (group, lease) = match said {
-            Some((LookupReply::Hit { ticket, tags, resident_ms }, payload)) => {
+            Some((LookupReply::Hit { ticket, tags, resident_ms, stale_ms }, payload)) => {
                 if let Some(flight) = self.flight.as_mut().filter(|flight| flight.leased.as_ref() == Some(key)) {
                     flight.leased = None; // there was no need for one
                 }
-                match self.judge(&mut question, rule, key, (&tags, resident_ms, payload)) {
+                match self.judge(&mut question, rule, key, (&tags, resident_ms, stale_ms, payload)) {
                     Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch() => {
                         let held = question.candidate.take().map(|candidate| candidate.replay);
                         question.candidate = newer(held, Some(replay)).map(|replay| Candidate { replay, asked: false });

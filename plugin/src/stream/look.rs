@@ -16,7 +16,7 @@ use routecache_core::request::Wanted;
 use super::{State, Stream};
 use crate::fetch::Fetch;
 use crate::host::{self, Map};
-use crate::lookup::{Found, is_newer, likely, newer, search, variants_of};
+use crate::lookup::{Found, is_newer, likely, newer, search, softened, variants_of};
 use crate::random;
 use crate::worker::Job;
 
@@ -137,7 +137,12 @@ impl Stream {
             return Err(Nothing::without(Some(ticket), wanted, "feed-lost"));
         }
         let (entries, purges) = (&mut worker.entries, &worker.purges);
-        let here = search(wanted, request, terms, purges, now_ms, |key| entries.get(key.hash()).map(Rc::clone));
+        let here = search(wanted, request, terms, purges, now_ms, |key| {
+            let held = entries.get(key.hash()).map(Rc::clone)?;
+            let Some(stale) = softened(&held, terms, purges) else { return Some(held) };
+            entries.insert(key.hash(), Rc::clone(&stale), stale.footprint());
+            Some(stale)
+        });
         let mut nothing = Nothing::yet(ticket, wanted);
         let mut held = None;
         match here {
@@ -155,6 +160,7 @@ impl Stream {
         let mut passed = Vec::new();
         let shared = search(wanted, request, terms, &worker.purges, now_ms, |key| {
             let replay = Rc::new(Replay::new(instance.shared.entry(key.hash())?, terms));
+            let replay = softened(&replay, terms, &worker.purges).unwrap_or(replay);
             passed.push((key.hash(), Rc::clone(&replay)));
             Some(replay)
         });

@@ -71,7 +71,11 @@ impl Stream {
             return Action::Continue;
         }
         if matches!(self.state, State::Answered { .. }) && self.instance.worker.borrow_mut().hold_for_body(self.id) {
-            let done = if tags.is_empty() { None } else { self.instance.purge(tags, Some((self.id, true))).word() };
+            let done = if tags.is_empty() {
+                None
+            } else {
+                self.instance.purge(&write.writing, tags, Some((self.id, true))).word()
+            };
             self.instance.worker.borrow_mut().says(self.id, done);
             return Action::Pause;
         }
@@ -83,7 +87,7 @@ impl Stream {
             }
             return Action::Continue;
         }
-        let Some(detail) = self.instance.purge(tags, Some((self.id, true))).word() else {
+        let Some(detail) = self.instance.purge(&write.writing, tags, Some((self.id, true))).word() else {
             if !matches!(self.state, State::Answered { .. }) {
                 self.state = State::Held;
             }
@@ -106,7 +110,8 @@ impl Stream {
         let done = Done { request: None, response: body.whole(), tags: &tags };
         self.recaches.extend(fetches(&writing, writing.recaches_of_lists(&done)));
         self.recaches.truncate(READS_MAX);
-        let done = if tags.is_empty() { None } else { self.instance.purge(tags, Some((self.id, false))).word() };
+        let done =
+            if tags.is_empty() { None } else { self.instance.purge(&writing, tags, Some((self.id, false))).word() };
         let mut worker = self.instance.worker.borrow_mut();
         let held = if worker.answers.done(self.id) { worker.let_go(self.id, done) } else { None };
         drop(worker);
@@ -129,15 +134,19 @@ impl Stream {
     /// A write whose outcome nobody saw may have happened, and what its response would have said can't be read any more.
     pub(super) fn lost(&mut self, state: State) {
         let engine = &self.instance.engine;
-        let tags = match state {
+        let (writing, tags) = match state {
             State::Writing(write) if !planted("unknown_outcome") => {
-                engine.purged_by(&write.writing, &write.outcome(None))
+                let tags = engine.purged_by(&write.writing, &write.outcome(None));
+                (write.writing, tags)
             }
-            State::Answered { writing, .. } => engine.purged_by_body(&writing, None),
+            State::Answered { writing, .. } => {
+                let tags = engine.purged_by_body(&writing, None);
+                (writing, tags)
+            }
             _ => return,
         };
         if !tags.is_empty() {
-            self.instance.purge(tags, None);
+            self.instance.purge(&writing, tags, None);
         }
     }
 }
