@@ -257,7 +257,9 @@ fn bridge(redis: SocketAddr) -> Outcome<Server> {
     let address = free()?;
     let program = std::env::var("ROUTECACHE_BRIDGE_BIN").unwrap_or_else(|_| "target/release/routecache-bridge".into());
     let mut command = Command::new(program);
+    // Long enough for a machine that does other things too: a call that takes too long is refused, and isn't comparable.
     command.args(["--listen", &address.to_string(), "--store", &format!("redis://{redis}")]);
+    command.args(["--store-timeout-ms", "5000"]);
     Server::start(&mut command, address)
 }
 
