@@ -431,7 +431,8 @@ fn callouts() -> Vec<Case> {
              (call $ask) (call $note \"token\" (i32.load (i32.const 8)))
              (call $ask) (call $note \"token\" (i32.load (i32.const 8))) (i32.const 0)",
         )
-        .on("http_call_response", "(call $note \"token\" (local.get $token)) (call $body (i32.const 4))"),
+        // Which of the two is answered first is nobody's promise: the bits in which 4 and 8 differ aren't told.
+        .on("http_call_response", "(call $note \"token\" (i32.and (local.get $token) (i32.const -13))) (call $body (i32.const 4))"),
         asking("callout-from-response", Answer::ok("told"))
             .on("request_headers", "(i32.const 0)")
             .on("response_headers", ASK)
