@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamReadOptions, StreamReadReply};
-use redis::{AsyncCommands, Client, RedisResult};
+use redis::{AsyncCommands, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -52,21 +51,16 @@ pub fn follow(
     within: Duration,
     source: Source,
 ) -> Result<mpsc::Receiver<Event>, UnusableRedis> {
-    let target = Target::new(address, Role::Master, tls, within)?;
+    // A cluster's client has one limit for all answers, those that are waited for too.
+    let target = Target::new(address, Role::Master, tls, within + Duration::from_millis(BLOCK_MS as u64))?;
     let (told, events) = mpsc::channel(64);
     tokio::spawn(async move {
         let mut pause = PAUSE.0;
         while !told.is_closed() {
-            let lost = match target.client().await {
-                Ok(client) => {
-                    let (heard, outcome) = hear(&client, &source, within, &told).await;
-                    if heard {
-                        pause = PAUSE.0;
-                    }
-                    outcome
-                }
-                Err(error) => Err(error),
-            };
+            let (heard, lost) = hear(&target, &source, within, &told).await;
+            if heard {
+                pause = PAUSE.0;
+            }
             let why = lost.err().map_or_else(|| "the connection has ended".to_owned(), |error| error.to_string());
             if told.send(Event::Lost(why)).await.is_err() {
                 return;
@@ -80,17 +74,26 @@ pub fn follow(
 
 /// Hears until the connection breaks; says whether there was one.
 async fn hear(
-    client: &Client,
+    target: &Target,
     source: &Source,
     within: Duration,
     told: &mpsc::Sender<Event>,
 ) -> (bool, RedisResult<()>) {
-    match source {
-        Source::Channel(name) => hear_channel(client, name, told).await,
-        Source::Stream(name) => match client.get_multiplexed_async_connection_with_config(&patient(within)).await {
-            Ok(connection) => (true, hear_stream(connection, name, told).await),
-            Err(error) => (false, Err(error)),
-        },
+    let name = match (source, target) {
+        (Source::Channel(name), _) => return hear_channel(target, name, told).await,
+        (Source::Stream(name), Target::Cluster(cluster, _)) => {
+            return match cluster.get_async_connection().await {
+                Ok(connection) => (true, hear_stream(connection, name, told).await),
+                Err(error) => (false, Err(error)),
+            };
+        }
+        (Source::Stream(name), _) => name,
+    };
+    let connected =
+        async { target.client().await?.get_multiplexed_async_connection_with_config(&patient(within)).await };
+    match connected.await {
+        Ok(connection) => (true, hear_stream(connection, name, told).await),
+        Err(error) => (false, Err(error)),
     }
 }
 
@@ -100,14 +103,15 @@ fn patient(within: Duration) -> redis::AsyncConnectionConfig {
         .set_response_timeout(Some(within + Duration::from_millis(BLOCK_MS as u64)))
 }
 
-async fn hear_channel(client: &Client, name: &str, told: &mpsc::Sender<Event>) -> (bool, RedisResult<()>) {
-    let mut channel = match client.get_async_pubsub().await {
+async fn hear_channel(target: &Target, name: &str, told: &mpsc::Sender<Event>) -> (bool, RedisResult<()>) {
+    let subscribed = async {
+        let mut channel = target.client().await?.get_async_pubsub().await?;
+        channel.subscribe(name).await.map(|()| channel)
+    };
+    let channel = match subscribed.await {
         Ok(channel) => channel,
         Err(error) => return (false, Err(error)),
     };
-    if let Err(error) = channel.subscribe(name).await {
-        return (false, Err(error));
-    }
     if told.send(Event::Connected).await.is_err() {
         return (true, Ok(()));
     }
@@ -122,7 +126,7 @@ async fn hear_channel(client: &Client, name: &str, told: &mpsc::Sender<Event>) -
 }
 
 /// First what was taken and never acknowledged, by this consumer in an earlier life, then what comes.
-async fn hear_stream(mut connection: MultiplexedConnection, name: &str, told: &mpsc::Sender<Event>) -> RedisResult<()> {
+async fn hear_stream(mut connection: impl AsyncCommands, name: &str, told: &mpsc::Sender<Event>) -> RedisResult<()> {
     let made: RedisResult<()> = connection.xgroup_create_mkstream(name, GROUP, "0").await;
     match made {
         Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -70,8 +71,21 @@ pub(super) enum Role {
 /// Where to connect.
 pub(super) enum Target {
     Single(Box<Client>),
-    Cluster(Box<ClusterClient>),
+    Cluster(Box<ClusterClient>, Nodes),
     Sentinel(Arc<Mutex<SentinelClient>>),
+}
+
+/// The nodes of a cluster that the address names, one after the other.
+pub(super) struct Nodes {
+    clients: Vec<Client>,
+    turn: AtomicUsize,
+}
+
+impl Nodes {
+    fn next(&self) -> RedisResult<Client> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.clients.get(turn % self.clients.len().max(1)).cloned().ok_or_else(no_host)
+    }
 }
 
 /// A connection that mends itself.
@@ -90,16 +104,17 @@ impl Target {
             address.nodes().into_iter().map(|node| node.into_connection_info()).collect::<RedisResult<_>>()?;
         let is_tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let encrypted = infos.iter().any(is_tls);
+        let client = |info: ConnectionInfo| match encrypted {
+            true => Client::build_with_tls(info, certificates.clone()),
+            false => Client::open(info),
+        };
         Ok(match address.shape() {
             Shape::Single => {
                 let Some(info) = infos.into_iter().next() else { return Err(no_host().into()) };
-                Self::Single(Box::new(if encrypted {
-                    Client::build_with_tls(info, certificates)?
-                } else {
-                    Client::open(info)?
-                }))
+                Self::Single(Box::new(client(info)?))
             }
             Shape::Cluster => {
+                let clients = infos.iter().cloned().map(client).collect::<RedisResult<_>>()?;
                 let builder = ClusterClientBuilder::new(infos)
                     .retries(CLUSTER_RETRIES)
                     .min_retry_wait(10)
@@ -111,7 +126,7 @@ impl Target {
                     Role::Replica => builder.read_routing_strategy(RandomReplicaStrategy),
                 };
                 let builder = if encrypted { builder.tls(TlsMode::Secure).certs(certificates) } else { builder };
-                Self::Cluster(Box::new(builder.build()?))
+                Self::Cluster(Box::new(builder.build()?), Nodes { clients, turn: AtomicUsize::new(0) })
             }
             Shape::Sentinel { service, db, sentinel_password } => {
                 let redis = infos.first().map(|info| info.redis_settings().clone()).ok_or_else(no_host)?;
@@ -144,16 +159,15 @@ impl Target {
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Cluster(..))
     }
 
-    /// A client of the one server, or of the master that sentinels name.
+    /// A client of the one server, of the master that sentinels name, or of a node of the cluster, another each time: what is
+    /// published reaches them all.
     pub(super) async fn client(&self) -> RedisResult<Client> {
         match self {
             Self::Single(client) => Ok(Client::clone(client)),
-            Self::Cluster(_) => {
-                Err((ErrorKind::InvalidClientConfig, "events from a cluster are not supported yet").into())
-            }
+            Self::Cluster(_, nodes) => nodes.next(),
             Self::Sentinel(sentinels) => sentinels.lock().await.async_get_client().await,
         }
     }
@@ -168,7 +182,7 @@ impl Target {
             Self::Single(client) => {
                 Link::Single(ConnectionManager::new_lazy_with_config(Client::clone(client), config)?)
             }
-            Self::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
+            Self::Cluster(client, _) => Link::Cluster(client.get_async_connection().await?),
             Self::Sentinel(sentinels) => {
                 let master = sentinels.lock().await.async_get_client().await?;
                 Link::Single(ConnectionManager::new_lazy_with_config(master, config)?)

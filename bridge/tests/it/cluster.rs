@@ -12,8 +12,12 @@ use routecache_bridge::{Service, Store, StoreTls, StoreUrl};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::events::{ORDER, events};
 use crate::replicas::calls;
-use crate::support::{RedisServer, free_port, redis_store, within};
+use crate::support::{BridgeProcess, RedisServer, free_port, redis_store, within};
+
+/// Of the key `orders`.
+const ORDERS_SLOT: u16 = 105;
 
 struct Cluster {
     nodes: Vec<RedisServer>,
@@ -256,4 +260,37 @@ async fn slots_that_move_and_masters_that_die_cost_no_purge() {
     let (purges, failures) = load.end().await;
     eprintln!("{purges} purges, {while_moving} failed lookups while slots moved, {failures} in all");
     assert!(while_moving < 50, "{while_moving} lookups failed while slots moved");
+}
+
+/// The channel is heard at any node, the stream at the one that has it; both again when that node is gone.
+#[test]
+fn applications_purge_through_a_cluster() {
+    let mut cluster = Cluster::start();
+    let bridge =
+        BridgeProcess::start(&["--store", &cluster.url(), "--events-channel", "purges", "--events-stream", "orders"]);
+    let publish = |node: &RedisServer| {
+        let _: u64 = cmd("PUBLISH").arg("purges").arg(ORDER).query(&mut node.connect()).unwrap();
+    };
+    // The first messages may come before the bridge listens: those are lost.
+    within(Duration::from_secs(20), || {
+        publish(&cluster.nodes[5]);
+        events(&bridge, "channel", "purged") > 0
+    });
+    let add = |cluster: &Cluster| {
+        let node = cluster.nodes.iter().find(|node| redis::Client::open(node.url()).unwrap().get_connection().is_ok());
+        let port = node.unwrap().port.to_string();
+        cluster.cli(&["-c", "-p", &port, "XADD", "orders", "*", "order", ORDER].map(str::to_owned));
+    };
+    add(&cluster);
+    within(Duration::from_secs(20), || events(&bridge, "stream", "purged") == 1);
+    let (of_the_stream, _) = cluster.master_of(ORDERS_SLOT).unwrap();
+    cluster.nodes[of_the_stream].kill();
+    let heard = events(&bridge, "channel", "purged");
+    within(Duration::from_secs(30), || {
+        publish(&cluster.nodes[5]);
+        events(&bridge, "channel", "purged") > heard
+    });
+    within(Duration::from_secs(30), || cluster.master_of(ORDERS_SLOT).is_some_and(|(node, _)| node != of_the_stream));
+    add(&cluster);
+    within(Duration::from_secs(30), || events(&bridge, "stream", "purged") >= 2);
 }

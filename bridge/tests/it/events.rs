@@ -12,11 +12,11 @@ fn metric(bridge: &BridgeProcess, name: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(name)).and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-fn events(bridge: &BridgeProcess, source: &str, outcome: &str) -> u64 {
+pub fn events(bridge: &BridgeProcess, source: &str, outcome: &str) -> u64 {
     metric(bridge, &format!(r#"routecache_bridge_events_total{{source="{source}",outcome="{outcome}"}}"#))
 }
 
-const ORDER: &str = r#"{"namespace":"n","tags":["a"],"patterns":[{"key":"x*"}]}"#;
+pub const ORDER: &str = r#"{"namespace":"n","tags":["a"],"patterns":[{"key":"x*"}]}"#;
 
 #[test]
 fn a_message_on_the_channel_purges_and_what_makes_no_sense_is_counted() {
