@@ -44,6 +44,9 @@ pub enum Error {
     /// The key holds something else than a number.
     #[error("the key holds no number, or the sum would be more than 64 bits hold")]
     NoNumber,
+    /// A soft purge of what can only be purged for good.
+    #[error("a soft purge names patterns, or keys that the store doesn't hold: leave out `soft`, or name tags")]
+    NotSoft,
     /// The store has no room.
     #[error("the store has no room for it")]
     Full,
@@ -71,7 +74,7 @@ impl Error {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::Doubtful(_) => StatusCode::FORBIDDEN,
             Self::Absent => StatusCode::NOT_FOUND,
-            Self::Present | Self::NoNumber => StatusCode::CONFLICT,
+            Self::Present | Self::NoNumber | Self::NotSoft => StatusCode::CONFLICT,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -90,6 +93,7 @@ impl Error {
             Self::Absent => "absent",
             Self::Present => "present",
             Self::NoNumber => "no-number",
+            Self::NotSoft => "not-soft",
             Self::Full => "full",
             Self::TooOften => "too-often",
             Self::Busy(_) => "busy",

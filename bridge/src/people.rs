@@ -244,10 +244,7 @@ impl Service {
         check_patterns(&patterns)?; // keys that nobody holds are some
         if order.soft {
             if !patterns.is_empty() {
-                return Err(Error::Malformed(
-                    "a soft purge names patterns, or keys that the store doesn't hold: leave out `soft`, or name tags"
-                        .to_owned(),
-                ));
+                return Err(Error::NotSoft);
             }
             tags.push(bridge_api::TAG_SOFT.to_owned());
         }
