@@ -30,8 +30,11 @@ struct Awaited {
     stirred: Notify,
 }
 
+/// What was seen, and when it was asked for.
+type Seen = (LeaseLook, Instant);
+
 struct Key {
-    looks: watch::Sender<LeaseLook>,
+    looks: watch::Sender<Seen>,
     /// When it was last looked at, counted in looks.
     looked: u64,
 }
@@ -57,11 +60,11 @@ impl Awaited {
         due.into_iter().map(take).collect()
     }
 
-    fn tell<'a>(&self, looks: impl Iterator<Item = (&'a KeyOf, LeaseLook)>) {
+    fn tell<'a>(&self, looks: impl Iterator<Item = (&'a KeyOf, LeaseLook)>, asked: Instant) {
         let keys = self.keys();
         for (of, look) in looks {
             if let Some(key) = keys.get(of) {
-                key.looks.send_replace(look);
+                key.looks.send_replace((look, asked));
             }
         }
     }
@@ -89,26 +92,27 @@ impl Leases {
         let mut looks = self.enter(&of);
         let mut watch = Watch { me, entry: None, expires: None };
         loop {
-            let look = match timeout_at(ends, looks.changed()).await {
+            let (look, asked) = match timeout_at(ends, looks.changed()).await {
                 Ok(Ok(())) => looks.borrow_and_update().clone(),
                 Ok(Err(_)) => {
                     // The task has given up, since the store fails: find out how.
+                    let asked = Instant::now();
                     let look = self.store.look_at_leases(&[of]).await?.pop().unwrap_or_default();
                     let held = WaitReply::Held { remaining_ms: look.remaining_ms };
-                    return Ok(watch.see(&look, Instant::now()).unwrap_or(held));
+                    return Ok(watch.see(&look, asked, Instant::now()).unwrap_or(held));
                 }
                 Err(_) => return Ok(watch.out_of_time(Instant::now())),
             };
-            if let Some(ended) = watch.see(&look, Instant::now()) {
+            if let Some(ended) = watch.see(&look, asked, Instant::now()) {
                 return Ok(ended);
             }
         }
     }
 
-    fn enter(&self, of: &KeyOf) -> watch::Receiver<LeaseLook> {
+    fn enter(&self, of: &KeyOf) -> watch::Receiver<Seen> {
         let mut keys = self.awaited.keys();
         let idle = keys.is_empty();
-        let fresh = || Key { looks: watch::Sender::new(LeaseLook::default()), looked: 0 };
+        let fresh = || Key { looks: watch::Sender::new((LeaseLook::default(), Instant::now())), looked: 0 };
         let looks = keys.entry(of.clone()).or_insert_with(fresh).looks.subscribe();
         drop(keys);
         if idle {
@@ -125,8 +129,9 @@ async fn look_on(store: Arc<dyn Store>, awaited: Arc<Awaited>) {
         if due.is_empty() {
             return;
         }
+        let asked = Instant::now();
         match store.look_at_leases(&due).await {
-            Ok(looks) => awaited.tell(due.iter().zip(looks)),
+            Ok(looks) => awaited.tell(due.iter().zip(looks), asked),
             Err(_) => return awaited.keys().clear(),
         }
         tokio::select! {
@@ -141,7 +146,7 @@ struct Watch {
     me: Option<Holder>,
     /// The entry that was there at first.
     entry: Option<Vec<u8>>,
-    /// When the lease that was last seen ends by itself.
+    /// When the lease that was last seen ends by itself, or a little before.
     expires: Option<Instant>,
 }
 
@@ -151,8 +156,9 @@ impl Watch {
         WaitReply::Held { remaining_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// How the wait ended, if it did.
-    fn see(&mut self, look: &LeaseLook, now: Instant) -> Option<WaitReply> {
+    /// How the wait ended, if it did. However late the answer comes, a lease that ended by itself isn't taken for one that
+    /// was given back: its time counts from when it was asked for, and the store's milliseconds are whole ones.
+    fn see(&mut self, look: &LeaseLook, asked: Instant, now: Instant) -> Option<WaitReply> {
         let LeaseLook { holder, pass, remaining_ms, ref entry } = *look;
         let held = holder.is_some() && holder != self.me;
         let stored = match &self.entry {
@@ -167,7 +173,7 @@ impl Watch {
             return Some(WaitReply::Stored);
         }
         if held {
-            self.expires = Some(now + Duration::from_millis(remaining_ms));
+            self.expires = Some(asked + Duration::from_millis(remaining_ms.saturating_sub(1)));
             return None;
         }
         let expired = self.expires.is_some_and(|at| at <= now);
@@ -196,11 +202,13 @@ mod tests {
         let now = Instant::now();
         let (they, me) = (Some(Holder(1)), Some(Holder(2)));
         let look = |holder, entry: &str| LeaseLook { holder, remaining_ms: 50, entry: entry.into(), pass: false };
-        let end = |later_ms, looks: &[LeaseLook]| {
+        let end = |later_ms: u64, looks: &[LeaseLook]| {
             let mut watch = Watch { me, entry: None, expires: None };
             let (last, first) = looks.split_last().unwrap();
-            assert!(first.iter().all(|look| watch.see(look, now).is_none()), "{looks:?}");
-            watch.see(last, now + Duration::from_millis(later_ms))
+            // Each answer takes 30 ms.
+            let at = |ms| now + Duration::from_millis(ms);
+            assert!(first.iter().all(|look| watch.see(look, now, at(30)).is_none()), "{looks:?}");
+            watch.see(last, at(later_ms.saturating_sub(30)), at(later_ms))
         };
         assert_eq!(end(0, &[look(they, "")]), None);
         assert_eq!(end(0, &[look(me, "")]), Some(WaitReply::Released));
@@ -208,6 +216,7 @@ mod tests {
         assert_eq!(end(9, &[look(they, "a"), look(they, "b")]), Some(WaitReply::Stored), "by somebody without a lease");
         assert_eq!(end(9, &[look(they, "a"), look(None, "a")]), Some(WaitReply::Released));
         assert_eq!(end(60, &[look(they, "a"), look(None, "a")]), Some(WaitReply::Expired));
+        assert_eq!(end(50, &[look(they, "a"), look(None, "a")]), Some(WaitReply::Expired), "though heard of late");
         assert_eq!(end(60, &[look(they, ""), look(Some(Holder(3)), "")]), None, "another has taken over");
         let pass = LeaseLook { pass: true, remaining_ms: 7, ..LeaseLook::default() };
         assert_eq!(end(9, &[look(they, ""), pass]), Some(WaitReply::Pass { remaining_ms: 7 }));
