@@ -264,6 +264,7 @@ impl Case {
         let (cluster, grpc, timeout) = (self.cluster(), self.grpc_cluster(), self.callout_timeout_ms);
         functions += &format!(
             "(global $held (mut i32) (i32.const 0))
+             (global $before (mut i32) (i32.const 0))
              (func $number (param i32 i32)
             (local $status i32)
             (local.set $status (call $get_property (local.get 0) (local.get 1) (i32.const 0) (i32.const 4)))
