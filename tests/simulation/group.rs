@@ -520,6 +520,7 @@ impl Upstream for Group {
                 return Reply::hang();
             }
             Some(Failure::NoPurges) if call.path() != PURGE => {}
+            Some(Failure::NoPolls) if call.path() != FEED => {}
             Some(failure) => return failed(failure),
             None => {}
         }
@@ -557,7 +558,7 @@ fn failed(failure: Failure) -> Reply {
     match failure {
         Failure::Refused => Reply::refuse(Status::InternalFailure),
         Failure::NoConnection => Reply::connect_failure(),
-        Failure::Hangs | Failure::AnswerLost => Reply::hang(),
+        Failure::Hangs | Failure::AnswerLost | Failure::NoPolls => Reply::hang(),
         Failure::Resets => Reply::reset(),
         Failure::Stranger => Response::ok("{\"outcome\":\"hit\"}\nwelcome").into(),
         Failure::Garbage => Response::ok(b"\xff\0{]\n\n").header(MARKER, VERSION).into(),

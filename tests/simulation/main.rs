@@ -54,9 +54,7 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--quiet" => options.mixes = false,
             "--theme" => {
                 let name = words.next().map(String::as_str).unwrap_or_default();
-                let named = |theme: &Theme| format!("{theme:?}").eq_ignore_ascii_case(name);
-                let theme = Theme::ALL.into_iter().find(named);
-                options.theme = Some(theme.ok_or_else(|| format!("there is no theme `{name}`"))?);
+                options.theme = Some(Theme::named(name).ok_or_else(|| format!("there is no theme `{name}`"))?);
             }
             "--planted" => {
                 let name = words.next().map(String::as_str).unwrap_or_default();

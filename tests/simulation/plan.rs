@@ -173,6 +173,8 @@ pub enum Failure {
     AnswerLost,
     /// It takes no purges, and does everything else.
     NoPurges,
+    /// It answers no polls, and does everything else.
+    NoPolls,
 }
 
 /// How the origin fails.
@@ -190,7 +192,8 @@ impl Plan {
     /// Draws a plan.
     pub fn draw(seed: u64) -> Self {
         let (mut chance, mut aside) = (Chance::new(seed), Chance::new(seed ^ 0x0061_7369_6465));
-        let theme = chance.of(&Theme::ALL);
+        let drawn = chance.of(&Theme::DRAWN);
+        let theme = Theme::aside(seed).unwrap_or(drawn);
         let crowd = matches!(theme, Theme::Crowd | Theme::Alone);
         let (gateways, workers) = match theme {
             Theme::Alone => (1, 2 + chance.index(4)),
@@ -198,6 +201,8 @@ impl Plan {
             Theme::SlowGroup => (3, 1),
             Theme::FailOver | Theme::Feed | Theme::FeedLoss | Theme::Heard => (2, 1 + chance.index(2)),
             Theme::DyingPoller => (2, 2),
+            Theme::Crossing => (1, 2),
+            Theme::Witness => (2, 2),
             Theme::Pending => (1 + chance.index(2), 2),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
         };
@@ -216,7 +221,11 @@ impl Plan {
             theme,
             gateways,
             workers,
-            window_ms: if narrow { 200 } else { chance.of(&[200, 400, 1000]) },
+            window_ms: match theme {
+                _ if narrow => 200,
+                Theme::Crossing => 1000,
+                _ => chance.of(&[200, 400, 1000]),
+            },
             log_records: if theme.kinds().is_some() { 1000 } else { chance.of(&[2, 4, 1000, 1000]) },
             feed_records: if theme == Theme::Feed { 1 } else { chance.of(&[1, 2, 512, 512]) },
             feed_way_ms: match theme {
@@ -226,12 +235,14 @@ impl Plan {
             },
             bridge_way_ms: match theme {
                 Theme::Crowd => 1,
-                Theme::SlowGroup | Theme::Pending => 45,
+                Theme::SlowGroup | Theme::Pending | Theme::Crossing => 45,
+                Theme::Witness => 10,
                 _ => chance.of(&[1, 10, 45, 100]),
             },
             origin_way_ms: match theme {
                 _ if crowd => 1,
-                Theme::SlowGroup => 5,
+                Theme::Crossing => 1,
+                Theme::SlowGroup | Theme::Witness => 5,
                 Theme::LateStore => 40,
                 Theme::Ageing => chance.of(&[40, 150]),
                 _ => chance.of(&[5, 40, 150]),
@@ -263,6 +274,8 @@ impl Plan {
             Theme::DyingPoller => (0..count / 8).flat_map(|_| plan.dying_poller(&mut chance)).collect(),
             Theme::Pending => (0..count / 8).flat_map(|_| plan.pending(&mut chance)).collect(),
             Theme::Heard => (0..count / 8).flat_map(|_| plan.heard(&mut chance)).collect(),
+            Theme::Crossing => (0..count / 6).flat_map(|_| plan.crossing(&mut chance)).collect(),
+            Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
         };
         plan
@@ -405,6 +418,42 @@ impl Plan {
         steps
     }
 
+    /// A purge on its way to the group, and reads that overtake it, of what only the response's tags name. Their answers may
+    /// come after the acknowledgement, and the feed brings the purge later.
+    fn crossing(&self, chance: &mut Chance) -> Vec<Step> {
+        let read = |worker| What::Read { gateway: 0, worker, user: 0, of: Of::Basket, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let one = chance.index(2);
+        vec![
+            at(0, What::Rest),
+            at(0, read(one)),
+            at(150, What::Cut { gateway: 0, failure: Failure::NoPolls, ms: 200 }),
+            at(0, What::Write { gateway: 0, worker: chance.index(2), user: 0 }),
+            at(1 + chance.below(4), read(one)),
+            at(chance.below(4), read(1 - one)),
+            at(100, read(one)),
+            at(0, read(1 - one)),
+        ]
+    }
+
+    /// A purge that one gateway alone knows to be acknowledged, and a failover that loses it.
+    fn witness(&self, chance: &mut Chance) -> Vec<Step> {
+        let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
+        let of = chance.of(&KINDS_OF);
+        let read = |worker| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(0, What::Rest), at(0, read(worker)), at(100, What::Replicate)];
+        let unfed = |gateway| What::Cut { gateway, failure: Failure::NoPolls, ms: 100 };
+        steps.extend((0..self.gateways).map(|gateway| at(0, unfed(gateway))));
+        steps.extend([
+            at(1 + chance.below(20), What::Write { gateway, worker, user: 0 }),
+            at(20 + chance.below(20), What::FailOver),
+            at(chance.below(10), read(worker)),
+            at(chance.below(10), read(chance.index(self.workers))),
+        ]);
+        steps
+    }
+
     /// A write in one gateway, while another one hears late of it, or not at all for a while, and is asked all the time.
     fn heard(&self, chance: &mut Chance) -> Vec<Step> {
         let gateway = chance.index(self.gateways);
@@ -487,14 +536,18 @@ pub enum Theme {
     Heard,
     /// Entries that go stale, are validated, and stand in for errors.
     Ageing,
+    /// Answers of the group that cross a purge on its way there.
+    Crossing,
+    /// A failover that loses what one gateway alone has seen.
+    Witness,
 }
 
 impl Theme {
-    /// As often as they are drawn.
-    pub const ALL: [Self; 16] = [
+    /// As often as they are drawn. This list stays as it is, or every seed would draw another run: see [`Theme::ASIDE`].
+    const DRAWN: [Self; 16] = [
         Self::Anything,
         Self::Anything,
-        Self::Heard,
+        Self::Anything,
         Self::Crowd,
         Self::FailOver,
         Self::Feed,
@@ -510,6 +563,21 @@ impl Theme {
         Self::Ageing,
     ];
 
+    /// Those that came later. Each takes a run in sixteen from the drawn ones and leaves all other seeds what they were.
+    const ASIDE: [Self; 3] = [Self::Heard, Self::Crossing, Self::Witness];
+
+    /// The later theme that takes this seed's run, if one does.
+    fn aside(seed: u64) -> Option<Self> {
+        let takes = |number: u64| Chance::new(seed ^ (0x7468_656d_6500 + number)).below(16) == 0;
+        (0..).zip(Self::ASIDE).find_map(|(number, theme)| takes(number).then_some(theme))
+    }
+
+    /// The theme of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let of_name = |theme: &Self| format!("{theme:?}").eq_ignore_ascii_case(name);
+        Self::DRAWN.into_iter().chain(Self::ASIDE).find(of_name)
+    }
+
     /// The faults that it is about; none in particular.
     fn kinds(self) -> Option<&'static [&'static str]> {
         Some(match self {
@@ -522,7 +590,8 @@ impl Theme {
             Self::LostWrites => &["leave", "origin"],
             Self::Alone => &["crash", "race"],
             Self::Ageing => &["origin", "clock", "store clock"],
-            Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending | Self::Heard => &[],
+            Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
+            Self::Heard | Self::Crossing | Self::Witness => &[],
         })
     }
 }

@@ -58,6 +58,7 @@ pub const PLANTS: &[Plant] = &[
     filter("first_no_flush", 300, "the first cursor is set without a flush"),
     filter("cursor_from_ack", 300, "an own acknowledged position becomes the cursor"),
     filter("feed_loss_ignored", 300, "entries are trusted however long ago the feed was heard"),
+    filter("no_known", 300, "acknowledged positions aren't remembered"),
     filter("no_token", 300, "lookups don't carry the newest known position"),
     filter("purge_after_release", 300, "a write's response is released before its purge"),
     filter("not_retried", 300, "a purge that wasn't acknowledged isn't sent again"),
@@ -69,7 +70,7 @@ pub const PLANTS: &[Plant] = &[
     filter("cursor_apart", 300, "the cursor moves in a change before the records"),
     filter("heard_on_arrival", 300, "the feed counts as heard when its answer arrives"),
     filter("heard_partial", 300, "the feed counts as heard though the answer was cut"),
-    filter("no_ack_record", 600, "a purge is recorded once, not again when the group acknowledges it"),
+    filter("no_ack_record", 300, "a purge is recorded once, not again when the group acknowledges it"),
     filter("arrival_unchecked", 300, "what the group answers isn't held against purges that are pending by then"),
     filter("wall_clock", 300, "the feed's age is counted by the wall clock"),
     filter("era_zero", 300, "a log that was lost begins again under the same era"),
@@ -93,7 +94,7 @@ pub const PLANTS: &[Plant] = &[
 /// failover must lose a record that one gateway alone has had acknowledged, and that gateway be asked before its next poll.
 pub const UNSEEN: &[Plant] = &[
     filter("head_blind", 8000, "the head is written without comparing, from a copy"),
-    filter("no_known", 1000, "acknowledged positions aren't remembered"),
+    filter("no_known", 300, "acknowledged positions aren't remembered"),
 ];
 
 /// The plant of that name.
