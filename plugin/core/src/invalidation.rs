@@ -1,11 +1,9 @@
 //! What a successful write makes out of date, whatever the rules say of it (RFC 9111 §4.4, RFC 9875).
 
-use sfv::visitor::{Ignored, InnerListVisitor, ItemVisitor, ListVisitor, ParameterVisitor};
-use sfv::{BareItemFromInput, Parser};
-
 use crate::fields::Fields;
 use crate::key::normal_authority;
 use crate::matching::normal_path;
+use crate::structured::{Member, list};
 use crate::template::escape;
 
 /// Groups that one field may name. RFC 9875 §2 asks for at least 32.
@@ -65,58 +63,13 @@ fn is_scheme(text: &str) -> bool {
 #[must_use]
 pub fn group_tags(fields: &Fields<'_>, name: &str, scheme: &str, authority: &str) -> Vec<String> {
     let Some(value) = fields.joined(name) else { return Vec::new() };
-    let groups = Parser::new(&value).parse_list_with_visitor(Groups::default()).unwrap_or_default();
-    let tag = |group: String| {
+    let tag = |member: Member| {
+        let Member::Text(group) = member else { return None };
         let mut tag = format!("!group:{scheme}://{authority} ");
         escape(group.as_bytes(), b"", &mut tag);
-        tag
+        Some(tag)
     };
-    groups.into_iter().take(GROUPS_MAX).map(tag).collect()
-}
-
-#[derive(Default)]
-struct Groups(Vec<String>);
-
-impl<'de> ListVisitor<'de> for Groups {
-    type Out = Vec<String>;
-    type Error = std::convert::Infallible;
-
-    fn entry(&mut self) -> Result<impl sfv::visitor::EntryVisitor<'de>, Self::Error> {
-        Ok(Group(&mut self.0))
-    }
-
-    fn finish(self) -> Result<Self::Out, Self::Error> {
-        Ok(self.0)
-    }
-}
-
-struct Group<'v>(&'v mut Vec<String>);
-
-impl<'de> sfv::visitor::EntryVisitor<'de> for Group<'_> {
-    type Error = std::convert::Infallible;
-
-    fn item(self) -> Result<impl ItemVisitor<'de>, Self::Error> {
-        Ok(self)
-    }
-
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Self::Error> {
-        Ok(Ignored)
-    }
-}
-
-impl<'de> ItemVisitor<'de> for Group<'_> {
-    type Out = ();
-    type Error = std::convert::Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = Self::Out>, Self::Error> {
-        if let BareItemFromInput::String(group) = item {
-            self.0.push(group.as_str().to_owned());
-        }
-        Ok(Ignored)
-    }
+    list(&value).unwrap_or_default().into_iter().filter_map(tag).take(GROUPS_MAX).collect()
 }
 
 #[cfg(test)]

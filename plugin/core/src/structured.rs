@@ -1,13 +1,16 @@
-//! Dictionaries of structured fields (RFC 9651 §3.2), as far as the fields that we read go.
+//! Dictionaries and Lists of structured fields (RFC 9651 §3.1 and §3.2), as far as the fields that we read go.
 
-use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ParameterVisitor};
+use sfv::visitor::{
+    DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor, ParameterVisitor,
+};
 use sfv::{BareItemFromInput, KeyRef, Parser};
 
-/// What stands behind a key; its parameters mean nothing to us.
+/// What stands in a List, or behind a key; its parameters mean nothing to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Member {
     Flag(bool),
     Integer(i64),
+    Text(String),
     /// An inner list of strings alone.
     Strings(Vec<String>),
     Other,
@@ -16,6 +19,11 @@ pub(crate) enum Member {
 /// The members of a Dictionary, of equal keys the last one (§4.2.2); `None` when it isn't one.
 pub(crate) fn dictionary(value: &[u8]) -> Option<Vec<(&str, Member)>> {
     Parser::new(value).parse_dictionary_with_visitor(Members::default()).ok()
+}
+
+/// The members of a List; `None` when it isn't one.
+pub(crate) fn list(value: &[u8]) -> Option<Vec<Member>> {
+    Parser::new(value).parse_list_with_visitor(Listing::default()).ok()
 }
 
 #[derive(Default)]
@@ -29,6 +37,23 @@ impl<'de> DictionaryVisitor<'de> for Members<'de> {
         self.0.retain(|(known, _)| *known != key.as_str());
         self.0.push((key.as_str(), Member::Other));
         Ok(Place(self.0.last_mut().map(|(_, member)| member)))
+    }
+
+    fn finish(self) -> Result<Self::Out, Self::Error> {
+        Ok(self.0)
+    }
+}
+
+#[derive(Default)]
+struct Listing(Vec<Member>);
+
+impl<'de> ListVisitor<'de> for Listing {
+    type Out = Vec<Member>;
+    type Error = std::convert::Infallible;
+
+    fn entry(&mut self) -> Result<impl EntryVisitor<'de>, Self::Error> {
+        self.0.push(Member::Other);
+        Ok(Place(self.0.last_mut()))
     }
 
     fn finish(self) -> Result<Self::Out, Self::Error> {
@@ -77,6 +102,7 @@ impl<'de> ItemVisitor<'de> for Place<'_> {
         let member = match item {
             BareItemFromInput::Boolean(flag) => Member::Flag(flag),
             BareItemFromInput::Integer(number) => Member::Integer(number.into()),
+            BareItemFromInput::String(text) => Member::Text(text.as_str().to_owned()),
             _ => Member::Other,
         };
         if let Some(place) = self.0 {
