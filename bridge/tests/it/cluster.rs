@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::events::{ORDER, events};
 use crate::replicas::calls;
-use crate::support::{BridgeProcess, RedisServer, free_port, redis_store, within};
+use crate::support::{BridgeProcess, RedisServer, redis_store, within};
 
 /// Of the key `orders`.
 const ORDERS_SLOT: u16 = 105;
@@ -25,19 +25,8 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
-        let node = |_| {
-            let bus = free_port().to_string();
-            RedisServer::start_with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus,
-                "--repl-diskless-sync-delay",
-                "0",
-                "--cluster-node-timeout",
-                "1000",
-            ])
-        };
+        let settings = ["--repl-diskless-sync-delay", "0", "--cluster-node-timeout", "1000"];
+        let node = |_| RedisServer::start_in_cluster(&settings);
         let cluster = Self { nodes: (0..6).map(node).collect() };
         let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
         create.extend(cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));

@@ -187,9 +187,9 @@ fn what_was_done_though_its_answer_was_lost_is_not_done_again() {
 /// One node that has all slots and names the way in between as its own, so that whatever it refers to comes back there.
 fn cluster_stage() -> (RedisServer, Between, BridgeProcess) {
     let between = Between::nowhere();
-    let (port, bus) = (between.port.to_string(), crate::support::free_port().to_string());
-    let announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", &port, "--cluster-port", &bus];
-    let server = RedisServer::start_with(&[&["--cluster-enabled", "yes"], &announced[..]].concat());
+    let port = between.port.to_string();
+    let announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", &port];
+    let server = RedisServer::start_in_cluster(&announced);
     cmd("CLUSTER").arg(&["ADDSLOTSRANGE", "0", "16383"]).exec(&mut server.connect()).unwrap();
     between.lead_to(server.port);
     let url = format!("redis+cluster://127.0.0.1:{port}");

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use redis::{Commands, Connection};
 use routecache_bridge::mem::Memory;
 use routecache_bridge::{MemStore, Reading, RedisStore, Store, StoreTls, StoreUrl};
+use routecache_harness::Port;
 use tempfile::TempDir;
 
 /// Each test twice, in a module per store.
@@ -40,12 +41,13 @@ pub const HOUR: u64 = 3_600_000;
 pub const WINDOW: u64 = 1500;
 const MEM_BYTES: usize = 64 << 20;
 
-/// A `redis-server` of this test's own, on a free port of loopback, keeping nothing on disk.
+/// A `redis-server` of this test's own, on a port of loopback that is its own too, keeping nothing on disk.
 pub struct RedisServer {
     child: Child,
     pub port: u16,
     folder: TempDir,
     settings: Vec<String>,
+    _claims: Vec<Port>,
 }
 
 impl RedisServer {
@@ -55,11 +57,21 @@ impl RedisServer {
 
     /// With more settings, as words of its command line.
     pub fn start_with(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let settings = owned(settings);
+        Self::start_on(Port::claim().unwrap(), vec![], owned(settings))
+    }
+
+    /// A node of a cluster, with more settings.
+    pub fn start_in_cluster(settings: &[&str]) -> Self {
+        let bus = Port::claim().unwrap();
+        let own = ["--cluster-enabled", "yes", "--cluster-port", &bus.number().to_string()].map(str::to_owned);
+        Self::start_on(Port::claim().unwrap(), vec![bus], own.into_iter().chain(owned(settings)).collect())
+    }
+
+    fn start_on(claim: Port, mut claims: Vec<Port>, settings: Vec<String>) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), claim.number());
+        claims.push(claim);
         let child = spawn_redis(port, &folder, &settings);
-        let server = Self { child, port, folder, settings };
+        let server = Self { child, port, folder, settings, _claims: claims };
         server.wait();
         server
     }
@@ -115,10 +127,6 @@ fn spawn_redis(port: u16, folder: &TempDir, settings: &[String]) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .expect("these tests need a Redis server on the PATH, or one that ROUTECACHE_REDIS names")
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn signal(child: &Child, name: &str) {
