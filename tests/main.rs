@@ -9,6 +9,7 @@ mod serve;
 mod simulation;
 #[path = "soak/tests.rs"]
 mod soak;
+mod streaming;
 
 /// The small filters that host-test's own tests are made of.
 #[path = "../host-test/tests/host/probe.rs"]

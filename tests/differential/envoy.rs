@@ -89,6 +89,9 @@ impl Stage {
     }
 }
 
+/// Kept for a protocol that nobody speaks, so that nobody listens there.
+const NOBODYS_PORT: u16 = 1;
+
 /// An upstream that answers every request in the same way.
 struct Server {
     port: u16,
@@ -98,16 +101,16 @@ struct Server {
 impl Server {
     async fn start(answer: Answer) -> io::Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        if !matches!(answer, Answer::Refuse) {
-            let heard = Arc::clone(&heard);
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, answer.clone(), Arc::clone(&heard)));
-                }
-            });
+        if matches!(answer, Answer::Refuse) {
+            return Ok(Self { port: NOBODYS_PORT, heard });
         }
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (port, into) = (listener.local_addr()?.port(), Arc::clone(&heard));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, answer.clone(), Arc::clone(&into)));
+            }
+        });
         Ok(Self { port, heard })
     }
 

@@ -3,30 +3,18 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use routecache_harness::{Answer, CacheStatus, Origin, Request, Result};
+use routecache_harness::{Answer, Origin, Request, Result};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::stage::{Gateway, Stage, options, rules_without_bridge};
+use crate::streaming;
 
 #[tokio::test]
 async fn a_miss_reaches_the_client_piece_by_piece_and_is_kept_at_its_end_only() -> Result<()> {
     let stage = Stage::set().await?;
     let mut gateway = stage.gateway().await?;
-    let (answer, gate) = Answer::in_two("{\"first\":1,", "\"second\":2}");
-    stage.origin.script("GET", "/users/1", answer);
-
-    let mut arriving = gateway.workers[0].begin(Request::get("/users/1")).await?;
-    assert_eq!(arriving.next().await?.as_deref(), Some(&b"{\"first\":1,"[..])); // the origin still holds the rest
-    let meanwhile = gateway.workers[1].begin(Request::get("/users/1")).await?;
-    assert!(!CacheStatus::of(&meanwhile.headers).hit, "{:?}", meanwhile.headers);
-    gate.open();
-    assert_eq!(arriving.next().await?.as_deref(), Some(&b"\"second\":2}"[..]));
-    assert_eq!(arriving.next().await?, None);
-
-    let hit = gateway.get(0, "/users/1").await?;
-    assert_eq!((hit.cache_status().hit, hit.text().as_str()), (true, "{\"first\":1,\"second\":2}"));
-    Ok(())
+    streaming::piece_by_piece(&stage.origin, &mut gateway.workers).await
 }
 
 #[tokio::test]

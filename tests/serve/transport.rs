@@ -8,23 +8,13 @@ use routecache_harness::{Answer, CacheStatus, Origin, Request, Result, Serve};
 use tokio::net::TcpStream;
 
 use super::stage::{ALONE, Gateway, file};
+use crate::streaming;
 
 #[tokio::test]
 async fn a_miss_streams_and_is_kept_at_its_end_only() -> Result<()> {
     let origin = Origin::start().await?;
     let mut gateway = Gateway::open(ALONE, &origin, &[]).await?;
-    let (answer, gate) = Answer::in_two("{\"first\":1,", "\"second\":2}");
-    origin.script("GET", "/users/1", answer);
-    let mut arriving = gateway.workers[0].begin(Request::get("/users/1")).await?;
-    assert_eq!(arriving.next().await?.as_deref(), Some(&b"{\"first\":1,"[..])); // the origin still holds the rest
-    let meanwhile = gateway.workers[1].begin(Request::get("/users/1")).await?;
-    assert!(!CacheStatus::of(&meanwhile.headers).hit, "{:?}", meanwhile.headers);
-    gate.open();
-    assert_eq!(arriving.next().await?.as_deref(), Some(&b"\"second\":2}"[..]));
-    assert_eq!(arriving.next().await?, None);
-    let hit = gateway.get(0, "/users/1").await?;
-    assert_eq!((hit.cache_status().hit, hit.text().as_str()), (true, "{\"first\":1,\"second\":2}"));
-    Ok(())
+    streaming::piece_by_piece(&origin, &mut gateway.workers).await
 }
 
 #[tokio::test]
