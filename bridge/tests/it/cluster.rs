@@ -150,7 +150,7 @@ impl Load {
             }));
         }
         let (service, namespace) = (service.clone(), namespace.to_owned());
-        let (stopped, purged) = (Arc::clone(&stop), Arc::clone(&purges));
+        let (stopped, purged, seen) = (Arc::clone(&stop), Arc::clone(&purges), Arc::clone(&hits));
         tasks.push(tokio::spawn(async move {
             let mut cursor = None;
             while !stopped.load(Ordering::SeqCst) {
@@ -166,7 +166,14 @@ impl Load {
                 };
                 *acknowledged.lock().unwrap() = (version, Some(position));
                 purged.fetch_add(1, Ordering::SeqCst);
-                sleep(Duration::from_millis(10)).await;
+                // However slow the machine is, something can be stored and read between two purges.
+                let before = seen.load(Ordering::SeqCst);
+                for _ in 0..20 {
+                    sleep(Duration::from_millis(10)).await;
+                    if seen.load(Ordering::SeqCst) > before {
+                        break;
+                    }
+                }
                 // As a gateway's feed does: whoever knows what was lost says so.
                 let poll = FeedRequest {
                     namespace: namespace.clone(),
