@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use clap::Args;
 use routecache_core::entry::Entry;
+use routecache_core::seal::unsealed;
 use serde_json::json;
 
 use crate::asking::Bridge;
@@ -35,7 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Refused("nothing is held for this key".to_owned()));
     }
     // What another version of the filter stored may not be readable here.
-    let entry = Entry::decode(payload).ok();
+    let (entry, sealed) = unsealed(&payload);
+    let entry = Entry::decode(entry.to_vec()).ok();
     if arguments.body {
         let Some(entry) = entry else {
             return Err(Failure::Refused("the stored bytes are of another version of the filter".to_owned()));
@@ -47,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tags: Vec<&str> = shown["tags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str()).collect();
     println!("valid      {}", if shown["valid"] == true { "yes" } else { "no: purged, or of a lost history" });
     println!("stored     {} s ago, kept for {} s more", seconds("resident_ms"), seconds("remaining_ms"));
-    println!("bytes      {}", shown["bytes"]);
+    println!("bytes      {}{}", shown["bytes"], if sealed { ", sealed" } else { "" });
     println!("tags       {}", tags.join(" "));
     if let Some(entry) = entry {
         println!("status     {}", entry.status());

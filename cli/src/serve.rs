@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use proxy_wasm_host_test::serve::command::{self, Options};
 use proxy_wasm_host_test::serve::{ServeError, ServerBuilder};
-use routecache_config::VARIABLES;
+use routecache_config::{VARIABLES, variables};
 
 use crate::failure::Failure;
 use crate::filter::FILTER;
@@ -87,9 +87,8 @@ fn with_rules(arguments: &Arguments, rules: &Path) -> Result<WithRules, Failure>
     // Given twice, the last one counts; the filter takes the first that it finds.
     options.variables.reverse();
     let loaded = load(rules, &environment)?;
-    if let Some(name) = loaded.policy.bridge.as_ref().and_then(|bridge| bridge.token_env.clone()) {
-        options.variables.extend(std::env::var(&name).ok().map(|token| (name, token)));
-    }
+    let secrets = variables(&loaded.json).into_iter().filter(|name| !VARIABLES.contains(name));
+    options.variables.extend(secrets.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))));
     let builder = options
         .builder()
         .server_name("routecache")

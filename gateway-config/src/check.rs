@@ -1,6 +1,6 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
-use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy};
+use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy, Seal};
 use routecache_core::warm::{URLS_MAX, Url, Warm};
 
 use crate::Environment;
@@ -11,7 +11,7 @@ use crate::rule::{self, Defaults};
 use crate::terms;
 use crate::tree::{Kind, Node, shorten};
 use crate::ttl::Buckets;
-use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, WARM};
+use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, SEAL, WARM};
 use crate::walk::{At, Fields, Found, Range};
 
 /// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
@@ -143,7 +143,28 @@ fn bridge(at: &At<'_>, found: &mut Found) -> Option<Bridge> {
     let timeout = fields.get("timeout").and_then(|at| at.duration_ms(&BRIDGE_TIMEOUT, found));
     let name = cluster(fields.need("cluster", "cluster: routecache-bridge", found)?, found)?;
     let token_env = fields.get("token_env").and_then(|at| variable(at, found));
-    Some(Bridge { cluster: name, timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS), token_env })
+    let seal = fields.get("seal").and_then(|at| seal(at, found));
+    Some(Bridge { cluster: name, timeout_ms: timeout.unwrap_or(BRIDGE_TIMEOUT_DEFAULT_MS), token_env, seal })
+}
+
+/// How entries are sealed in the group.
+fn seal(at: &At<'_>, found: &mut Found) -> Option<Seal> {
+    let fields = at.fields(&SEAL, found)?;
+    let list = fields.need("env", "env: [ROUTECACHE_SEAL]", found)?;
+    let items = list.items(found)?;
+    if items.is_empty() {
+        found.add(list, What::EmptyList("env"));
+    }
+    let mut env: Vec<String> = Vec::new();
+    for item in &items {
+        let Some(name) = variable(item, found) else { continue };
+        if env.contains(&name) {
+            found.add(item, What::Twice(name.clone()));
+        }
+        env.push(name);
+    }
+    let accept_unsealed = fields.get("accept_unsealed").and_then(|at| terms::on_off(at, found)).unwrap_or(false);
+    Some(Seal { env, accept_unsealed })
 }
 
 /// The name of a variable of the environment.

@@ -69,12 +69,20 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub const VARIABLES: [&str; 5] =
     ["CACHE_PREFIX", "CACHE_VERSION", "CACHE_TTL_SHORT", "CACHE_TTL_DEFAULT", "CACHE_TTL_LONG"];
 
-/// The variables that the filter reads under these rules ([`Loaded::json`]): [`VARIABLES`], and the one with the bridge's token.
+/// The variables that the filter reads under these rules ([`Loaded::json`]): [`VARIABLES`], and those with secrets.
 #[cfg(feature = "render")]
 #[must_use]
 pub fn variables(rules: &serde_json::Value) -> Vec<&str> {
-    let token = rules.pointer("/bridge/token_env").and_then(serde_json::Value::as_str);
-    VARIABLES.into_iter().chain(token).collect()
+    let token = rules.pointer("/bridge/token_env");
+    let seals = rules.pointer("/bridge/seal/env").and_then(serde_json::Value::as_array);
+    let secrets = token.into_iter().chain(seals.into_iter().flatten()).filter_map(serde_json::Value::as_str);
+    let mut all = VARIABLES.to_vec();
+    for name in secrets {
+        if !all.contains(&name) {
+            all.push(name); // Envoy refuses one that is named twice
+        }
+    }
+    all
 }
 
 /// Reads what a gateway hands to the filter as its configuration: JSON text, or a serialised `google.protobuf.Struct`.

@@ -57,7 +57,11 @@ pub(crate) const ROOT: Words = Words {
 pub(crate) const NAMESPACE: Words = Words { now: &["prefix", "version"], later: &[], below: &[] };
 
 /// `bridge`.
-pub(crate) const BRIDGE: Words = Words { now: &["cluster", "timeout", "token_env"], later: &[], below: &[] };
+pub(crate) const BRIDGE: Words =
+    Words { now: &["cluster", "timeout", "token_env", "seal"], later: &[], below: &[("seal", &SEAL)] };
+
+/// `bridge.seal`.
+pub(crate) const SEAL: Words = Words { now: &["env", "accept_unsealed"], later: &[], below: &[] };
 
 /// `limits`.
 pub(crate) const LIMITS: Words = Words {

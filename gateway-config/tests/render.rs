@@ -2,7 +2,7 @@
 #![cfg(all(feature = "files", feature = "render"))]
 
 use routecache_config::render::{Address, EnvoyOptions, NoAddress, Plugin, PluginOptions, Unsayable, envoy, plugin};
-use routecache_config::{load_json, load_yaml};
+use routecache_config::{VARIABLES, load_json, load_yaml};
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};
 
@@ -64,6 +64,29 @@ fn the_filter_gets_the_rules_that_were_checked() {
     assert_eq!(load_json(given.as_bytes(), &unset), Ok(load_yaml(RULES, "rules.yaml", &unset).unwrap().policy));
     assert_eq!(config["vm_config"]["vm_id"], "routecache.demo.v1");
     assert_eq!(config["vm_config"]["code"]["local"]["filename"], "routecache.wasm");
+}
+
+/// What is secret stands in the gateway's environment, and only the names of its variables in what is rendered; each once.
+#[test]
+fn the_gateway_hands_on_the_variables_with_secrets() {
+    let mut rules = rules();
+    rules["bridge"]["token_env"] = json!("TOKEN");
+    rules["bridge"]["seal"] = json!({ "env": ["SEAL", "SEAL_BEFORE", "TOKEN"] });
+    let inherited: Vec<&str> = VARIABLES.into_iter().chain(["TOKEN", "SEAL", "SEAL_BEFORE"]).collect();
+    let parsed = |text: &str| as_json(&Yaml::load_from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))[0]);
+    let bootstrap = parsed(&envoy(&rules, &EnvoyOptions::default()));
+    let vm = &http_filters(&bootstrap)[0]["typed_config"]["config"]["vm_config"];
+    assert_eq!(vm["environment_variables"]["host_env_keys"], json!(inherited));
+    let wasm = "oci://registry.example.com/routecache:1".to_owned();
+    let options = PluginOptions { wasm, bridge: None, environment: Vec::new() };
+    for target in [Plugin::Istio, Plugin::Higress] {
+        let resource = parsed(&plugin(&rules, target, &options).unwrap());
+        let env = resource["spec"]["vmConfig"]["env"].as_array().unwrap();
+        assert_eq!(names(env), inherited);
+        assert!(env.iter().all(|variable| variable["valueFrom"] == "HOST"), "{env:?}");
+    }
+    let resource = parsed(&plugin(&rules, Plugin::EnvoyGateway, &options).unwrap());
+    assert_eq!(resource["spec"]["wasm"][0]["env"]["hostKeys"], json!(inherited));
 }
 
 /// Envoy refuses a variable that is both given and inherited.

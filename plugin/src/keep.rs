@@ -139,6 +139,24 @@ pub fn keep(
     true
 }
 
+/// How long what is nothing is kept, in milliseconds; 0 would be refused.
+const NOTHING_MS: u64 = 1;
+
+impl Instance {
+    /// Has the group forget what it has for a key, which can't be read here (C9).
+    pub fn discard(&self, key: &CacheKey, ticket: bridge_api::Ticket) {
+        let request = StoreRequest {
+            namespace: self.namespace.clone(),
+            key: key.as_str().to_owned(),
+            tags: Vec::new(),
+            ticket,
+            keep_ms: NOTHING_MS,
+            holder: None,
+        };
+        self.worker.borrow_mut().leave(Job::Store { request, payload: Vec::new(), then: None });
+    }
+}
+
 /// What tells of others, ours and what is kept already, as one. Each of the others is judged by itself, so the newer ticket
 /// will do.
 fn merged(wanted: &Wanted, ours: &Entry, held: &Entry) -> Option<Entry> {

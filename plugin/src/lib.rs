@@ -4,7 +4,7 @@
 //! a response gets into them, [`fetch`] what the filter asks for by itself, [`collapse`] how several requests share a fetch;
 //! [`root`] is what goes on behind them (configuration, the feed, purges and stores on their way to the bridge); both stand
 //! on [`worker`] (one VM's memory), [`bodies`] (requests whose body is waited for), [`shared`] (what
-//! all VMs of the gateway share), [`bridge`] (the group) and [`host`] (the ABI).
+//! all VMs of the gateway share), [`bridge`] (the group, which gets its entries sealed: [`seal`]) and [`host`] (the ABI).
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,6 +26,7 @@ mod keep;
 mod lookup;
 mod metrics;
 mod root;
+mod seal;
 mod shared;
 mod stream;
 mod warm;

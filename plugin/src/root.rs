@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, PurgeReply, PurgeRequest, RELEASE,
-    ReleaseRequest, STORE, TAG_SOFT, is_soft,
+    ReleaseRequest, STORE, TAG_ALL, TAG_SOFT, is_soft,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -18,6 +18,7 @@ use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
 use routecache_core::policy::{Action, Policy};
 use routecache_core::request::{Engine, Writing};
+use routecache_core::seal::Seals;
 
 use crate::bodies::REQUEST_WAIT_MS;
 use crate::bridge::{self, Link};
@@ -26,6 +27,7 @@ use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Direction, Level};
 use crate::metrics;
 use crate::random;
+use crate::seal::seals;
 use crate::shared::Shared;
 use crate::stream::{Handle, Stream, park, tell};
 use crate::warm::Warming;
@@ -69,16 +71,20 @@ pub struct Instance {
     pub worker: Rc<RefCell<Worker>>,
     /// To the bridge, where the rules name one.
     link: Option<Link>,
+    /// How entries are sealed in the group.
+    pub seals: Seals,
 }
 
 impl Instance {
     fn new(engine: Engine) -> Result<Self, String> {
         let policy = engine.policy();
         let namespace = policy.namespace.to_string();
-        let link =
-            policy.bridge.as_ref().map(|bridge| Link::new(bridge, |name| std::env::var(name).ok())).transpose()?;
+        let env = |name: &str| std::env::var(name).ok();
+        let link = policy.bridge.as_ref().map(|bridge| Link::new(bridge, env)).transpose()?;
+        let seal = policy.bridge.as_ref().and_then(|bridge| bridge.seal.as_ref());
+        let seals = seal.map(|seal| seals(seal, env)).transpose()?.unwrap_or_default();
         let worker = Worker::of(&namespace, policy.limits.l0_bytes);
-        Ok(Self { shared: Shared::new(policy), namespace, worker, link, engine })
+        Ok(Self { shared: Shared::new(policy), namespace, worker, link, seals, engine })
     }
 
     /// Calls the bridge, if there is one.
@@ -328,7 +334,9 @@ impl Root {
             Job::Wake(streams, woken) => self.wake(instance, streams, woken),
             Job::Fetch(fetch) => self.line_up(fetch),
             Job::Store { .. } | Job::Release(_) | Job::Purge { .. } if alone => {}
-            Job::Store { request, payload, then } => self.tell(instance, STORE, &request, &payload, then),
+            Job::Store { request, payload, then } => {
+                self.tell(instance, STORE, &request, &instance.closed(&request, payload), then);
+            }
             Job::Release(request) => self.tell(instance, RELEASE, &request, &[], None),
             Job::Purge { operation, tags, stream } => self.send_purge(instance, operation, tags, stream),
         }
@@ -611,7 +619,13 @@ impl Root {
             records: reply
                 .records
                 .iter()
-                .flat_map(|record| records(&record.tags, Some(bridge::to_core(record.position))))
+                .flat_map(|record| {
+                    let mut purged = records(&record.tags, Some(bridge::to_core(record.position)));
+                    // Beside patterns everything is purged here, and not in the group: what it has may be older.
+                    let all = purged.iter_mut().filter(|purged| purged.tag == Some(tag_hash(TAG_ALL)));
+                    all.filter(|_| !record.patterns.is_empty()).for_each(|all| all.group = None);
+                    purged
+                })
                 .collect(),
             flush,
             feed: Some((cursor, bridge::to_core(reply.cursor))),

@@ -34,7 +34,7 @@ pub enum Job {
     Store {
         /// What the bridge is told.
         request: bridge_api::StoreRequest,
-        /// The entry.
+        /// The entry, unsealed.
         payload: Vec<u8>,
         /// A lease that is given back when it is there.
         then: Option<bridge_api::ReleaseRequest>,
@@ -93,6 +93,8 @@ pub struct Worker {
     pub breaker: Breaker,
     /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
     unreachable_ms: u64,
+    /// Until when it isn't told again that what the group gives doesn't open, likewise.
+    seals_told_ms: u64,
     /// Streams that wait for the body of their request.
     pub bodies: Bodies,
     /// Streams whose response's header waits for its body.
@@ -136,6 +138,7 @@ impl Worker {
                 parked: HashMap::new(),
                 breaker: Breaker::default(),
                 unreachable_ms: 0,
+                seals_told_ms: 0,
                 bodies: Bodies::default(),
                 answers: Bodies::default(),
                 uses: None,
@@ -180,6 +183,15 @@ impl Worker {
             tell();
         }
         self.unreachable_ms = until_ms;
+    }
+
+    /// Whether it may be told, so long after the last time, that what the group gives doesn't open.
+    pub fn may_tell_of_seals(&mut self, now_ms: u64, every_ms: u64) -> bool {
+        let may = now_ms >= self.seals_told_ms;
+        if may {
+            self.seals_told_ms = now_ms.saturating_add(every_ms);
+        }
+        may
     }
 
     /// Puts a response, or what tells its variants, into the worker tier.

@@ -1,8 +1,9 @@
 //! What a hit costs, counted.
 
-use proxy_wasm_host_test::{Call, Response, World};
+use proxy_wasm_host_test::{Call, Callback, Request, Response, World};
+use serde_json::json;
 
-use super::stage::{get, rules, settle, status, world};
+use super::stage::{get, ms, rules, settle, status, world};
 
 #[test]
 fn a_hit_from_the_worker_asks_the_host_four_things_and_one_from_the_gateway_six() {
@@ -44,6 +45,46 @@ fn the_filter_is_no_larger_than_640_kib() {
     let bytes = std::fs::metadata(filter).expect("its size").len();
     println!("routecache.wasm: {bytes} bytes");
     assert!(bytes <= 640 << 10, "{bytes}");
+}
+
+/// What reads cost of so many bytes, in fuel: from the group, the worker and the gateway.
+fn read_costs(sealed: bool, bytes: usize) -> [u64; 3] {
+    let mut rules = rules();
+    if sealed {
+        rules["bridge"]["seal"] = json!({ "env": ["SEAL"] });
+    }
+    let (builder, _, _) = world(&rules);
+    let builder = builder.origin(move |_: &Call| Response::ok("x".repeat(bytes))).env("SEAL", &"5e".repeat(32));
+    let mut world = builder.gateways(2).workers(2).interleave(false).build().expect("a world");
+    settle(&mut world);
+    get(&mut world, 0, "/users/7");
+    world.run_for(ms(20));
+    [("group", 0), ("worker", 0), ("gateway", 1)].map(|(tier, worker)| {
+        let hit = world.fetch(Request::get("/users/7").gateway(1).worker(worker));
+        assert_eq!(status(&hit), format!("hit; detail={tier}"));
+        let replies =
+            |callback: &&Callback| callback.host_calls.iter().any(|call| call.name == "proxy_send_local_response");
+        let fuel = world.trace().iter().rfind(replies).expect("a reply").fuel;
+        world.run_for(ms(20));
+        fuel
+    })
+}
+
+/// Only what comes from the group is hashed: SHA-256 goes over it once, 64 bytes at a time.
+#[test]
+fn sealing_costs_a_hit_from_the_group_its_bytes_hashed_and_other_hits_nothing() {
+    for bytes in [16, 1 << 10, 48 << 10] {
+        let ([plain, plain_worker, plain_gateway], [sealed, worker, gateway]) =
+            (read_costs(false, bytes), read_costs(true, bytes));
+        println!("{bytes} bytes: a hit from the group costs {plain} fuel, sealed {sealed}");
+        // Numbers are drawn and written in decimal: no two worlds cost the same to the last instruction.
+        for (sealed, plain) in [(worker, plain_worker), (gateway, plain_gateway)] {
+            assert!(sealed.abs_diff(plain) < plain / 50, "{bytes} bytes: {plain}, {sealed}");
+        }
+        let hashed = u64::try_from(bytes).expect("a size");
+        assert!(sealed > plain + 20 * hashed, "{bytes} bytes: {plain}, {sealed}");
+        assert!(sealed < plain + 120 * hashed + 100_000, "{bytes} bytes: {plain}, {sealed}");
+    }
 }
 
 /// What the last request asked the host.

@@ -15,6 +15,7 @@ mod purges;
 mod races;
 mod reconfiguration;
 mod refreshing;
+mod sealing;
 mod soft;
 mod stage;
 mod table;

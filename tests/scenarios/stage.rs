@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    FEED, FeedReply, FeedRequest, LOOKUP, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE, TAG_SOFT, VERSION,
-    WAIT, WaitRequest, decode, encode,
+    FEED, FeedReply, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE,
+    StoreRequest, TAG_SOFT, VERSION, WAIT, WaitRequest, decode, encode,
 };
 use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
@@ -153,6 +153,9 @@ impl Failure {
     }
 }
 
+/// What a gateway stored.
+type Stored = (StoreRequest, Vec<u8>);
+
 /// A bridge on the real in-memory store; a clone is another handle to it.
 #[derive(Clone)]
 pub struct Bridge {
@@ -164,6 +167,8 @@ pub struct Bridge {
     hearing: Rc<RefCell<Vec<(CallId, PurgeRequest, PurgeReply)>>>,
     /// Those who wait for the end of a lease.
     waiting: Rc<RefCell<Vec<(CallId, WaitRequest)>>>,
+    /// What a gateway stored last.
+    stored: Rc<RefCell<Option<Stored>>>,
     restarts: Rc<Cell<u64>>,
 }
 
@@ -175,6 +180,7 @@ impl Default for Bridge {
             held: Rc::default(),
             hearing: Rc::default(),
             waiting: Rc::default(),
+            stored: Rc::default(),
             restarts: Rc::new(Cell::new(1)),
         }
     }
@@ -202,6 +208,23 @@ impl Bridge {
         let tags = tags.iter().map(ToString::to_string).collect();
         let request = PurgeRequest { namespace: "shop:v1".to_owned(), tags, ..PurgeRequest::default() };
         self.memory.borrow_mut().purge(&request, now_ms(world.now()));
+    }
+
+    /// What a gateway stored last, as the store got it.
+    pub fn last_stored(&self) -> Stored {
+        self.stored.borrow().clone().expect("something is stored")
+    }
+
+    /// Writes into the store, past all gateways.
+    pub fn put(&self, world: &World, request: &StoreRequest, payload: &[u8]) {
+        self.memory.borrow_mut().store(request, payload.to_vec().into(), now_ms(world.now()));
+    }
+
+    /// What the store has for the key of a store.
+    pub fn holds(&self, world: &World, stored: &StoreRequest) -> Vec<u8> {
+        let (namespace, key, tags) = (stored.namespace.clone(), stored.key.clone(), stored.tags.clone());
+        let request = LookupRequest { namespace, key, tags, ..LookupRequest::default() };
+        self.memory.borrow_mut().lookup(&request, now_ms(world.now())).1.to_vec()
     }
 
     /// The same, softly.
@@ -250,9 +273,12 @@ impl Upstream for Bridge {
                 marked(&reply, &payload)
             }
             STORE => {
-                let (request, payload) = decode(&call.body).expect("a store");
+                let (request, payload): (StoreRequest, _) = decode(&call.body).expect("a store");
                 let reply = memory.store(&request, payload.to_vec().into(), now_ms);
                 drop(memory);
+                if !payload.is_empty() {
+                    *self.stored.borrow_mut() = Some((request, payload.to_vec()));
+                }
                 self.wake(now_ms, kept);
                 marked(&reply, b"")
             }

@@ -3,7 +3,8 @@
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
     BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EACH, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
-    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, TAG, TTL, WARM,
+    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, SEAL, TAG, TTL,
+    WARM,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
@@ -225,6 +226,39 @@ const BRIDGE_MAP: Map = Map {
             "token_env: ROUTECACHE_TOKEN",
         )
         .otherwise("no token"),
+        Field::new(
+            "seal",
+            Shape::Map(&SEAL_MAP),
+            "Entries are sealed in the group's store, so that whoever can write there can't make a gateway serve what no gateway has \
+             stored (docs/sealing.md).",
+            "seal: { env: [ROUTECACHE_SEAL] }",
+        )
+        .otherwise("nothing is sealed, and seals aren't read"),
+    ],
+};
+
+const SEAL_MAP: Map = Map {
+    path: "bridge.seal",
+    about: "Secrets come from the VM's environment, 32 bytes or more in hexadecimal each (`openssl rand -hex 32`). Rules whose \
+            variables aren't set so are refused by the filter.",
+    words: &SEAL,
+    one_of: &[],
+    fields: &[
+        Field::new(
+            "env",
+            Shape::List(&Shape::Text("a variable's name", "^[A-Za-z_][A-Za-z0-9_]{0,127}$"), 1, usize::MAX),
+            "The variables that hold the secrets. The first seals, any opens: a new secret comes in as the last, and becomes the \
+             first once every gateway has it.",
+            "env: [ROUTECACHE_SEAL, ROUTECACHE_SEAL_BEFORE]",
+        )
+        .needed(),
+        Field::new(
+            "accept_unsealed",
+            Shape::OnOff,
+            "Whether an entry without a seal is taken too, while not every gateway seals yet. Otherwise it is a miss.",
+            "accept_unsealed: on",
+        )
+        .default("off"),
     ],
 };
 

@@ -13,7 +13,7 @@ use crate::{Loaded, Mistakes, VARIABLES, load_yaml};
 const FILE: &str = r#"
 namespace: {}
 ttl: { catalog: 6h }
-bridge: { cluster: store }
+bridge: { cluster: store, seal: { env: [SEAL] } }
 limits: {}
 consistency: {}
 purge: {}

@@ -1,7 +1,7 @@
 //! A stored response: [`Entry`], one run of bytes that every tier keeps as it is.
 //!
 //! ```text
-//! "rce2" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took sliding fingerprint flags status │ key tags header body
+//! "rce3" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took sliding fingerprint flags status │ key tags header body
 //! ```
 //!
 //! The last byte of the mark is the format's version: an entry of another version doesn't decode, and what doesn't

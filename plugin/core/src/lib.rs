@@ -8,7 +8,7 @@
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
 //! [`refresh`], [`recache`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
-//! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`]); what a
+//! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`], [`seal`]); what a
 //! purge is ([`gateway_log`], [`purge_table`]); what a response says of all that ([`cache_status`]); and [`order`].
 #![cfg_attr(
     not(test),
@@ -37,6 +37,7 @@ pub mod flights;
 pub mod freshness;
 pub mod gateway_log;
 pub mod gateway_tier;
+mod hmac;
 pub mod http_date;
 pub mod invalidation;
 pub mod json;
@@ -57,6 +58,7 @@ pub mod recache;
 pub mod refresh;
 pub mod reply;
 pub mod request;
+pub mod seal;
 pub mod storing;
 mod structured;
 pub mod targeted;

@@ -102,6 +102,17 @@ pub struct Bridge {
     pub timeout_ms: u32,
     /// The variable of the VM's environment that holds the token which the bridge wants.
     pub token_env: Option<String>,
+    /// How entries are sealed in the group; not, where the rules don't say.
+    pub seal: Option<Seal>,
+}
+
+/// How entries are sealed in the group ([`crate::seal`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The variables of the VM's environment that hold the secrets: the first seals, any opens.
+    pub env: Vec<String>,
+    /// Entries that aren't sealed are taken too.
+    pub accept_unsealed: bool,
 }
 
 /// How the filter fetches by itself ([`crate::fetch`]).

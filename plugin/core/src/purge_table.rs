@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::entry::{Entry, Ticket};
-use crate::gateway_log::{GatewayLog, GroupPosition, Head};
+use crate::gateway_log::{GatewayLog, GroupPosition, Head, RING_RECORDS};
 use crate::order::sorted;
 use crate::planted::planted;
 
@@ -26,6 +26,8 @@ pub struct PurgeTable {
     softs: usize,
     pending: HashSet<u64>,
     known: Option<GroupPosition>,
+    /// Where in the group's log the last purges stand, and where here.
+    grouped: Vec<(GroupPosition, u64)>,
 }
 
 impl PurgeTable {
@@ -58,8 +60,14 @@ impl PurgeTable {
                     }
                     _ => drop(self.last.insert(tag, position)),
                 }
+                if let Some(group) = record.group {
+                    self.grouped.push((group, position));
+                }
             }
             softens = record.softens();
+        }
+        if let Some(older) = self.grouped.len().checked_sub(RING_RECORDS) {
+            self.grouped.drain(..older);
         }
         self.position = log.seq;
         self.pending =
@@ -85,6 +93,19 @@ impl PurgeTable {
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
         self.era.map(|era| Ticket { era, position: self.position })
+    }
+
+    /// The ticket of a lookup that began when the group's log was at this position, as far as this worker knows: as old as it
+    /// can say, where that is longer ago.
+    #[must_use]
+    pub fn as_of(&self, group: GroupPosition) -> Option<Ticket> {
+        let mut position = self.position;
+        for (purged, at) in &self.grouped {
+            if *purged > group {
+                position = position.min(at.saturating_sub(1));
+            }
+        }
+        self.era.map(|era| Ticket { era, position: position.max(self.floor) })
     }
 
     /// Whether none of the tags was purged after the ticket.
@@ -192,6 +213,34 @@ mod tests {
         let before = table.ticket().unwrap();
         table.follow(&GatewayLog { seq: 1, ..GatewayLog::new(2) });
         assert!(!table.is_valid(before, &[]));
+    }
+
+    /// I8: what the group is made to bring back is as old as its seal says.
+    #[test]
+    fn what_was_sealed_before_a_purge_that_the_gateway_heard_of_is_void() {
+        let group = |seq| GroupPosition { ms: 5, seq, unique: 1 };
+        let heard = |log: &GatewayLog, tag, group, soft| {
+            let records = vec![Record { tag: Some(tag), group, soft }];
+            match log.apply(&Change { records, ..Change::default() }, 2) {
+                Applied::Changed(log) => log,
+                other => panic!("{other:?}"),
+            }
+        };
+        let log = heard(&GatewayLog::new(1), 6, Some(group(1)), None);
+        let log = heard(&log, 7, None, None); // the gateway's own, on its way
+        let log = heard(&log, 8, Some(group(2)), None);
+        // Acknowledged after a later one came by the feed.
+        let log = heard(&heard(&log, 9, Some(group(4)), None), 7, Some(group(3)), None);
+        let known = table(&log);
+        let valid = |at, tag| known.is_valid(known.as_of(group(at)).unwrap(), &[tag]);
+        for (at, void) in [(0, &[6, 7, 8, 9][..]), (1, &[7, 8, 9]), (2, &[7, 9]), (3, &[7, 9]), (4, &[])] {
+            for tag in [5, 6, 7, 8, 9] {
+                assert_eq!(valid(at, tag), !void.contains(&tag), "sealed at {at}, tag {tag}");
+            }
+        }
+        // One that fell behind says as much as it can.
+        let behind = table(&purge(&log, 1000..2000));
+        assert_eq!(behind.as_of(group(0)).unwrap().position, behind.ticket().unwrap().position);
     }
 
     #[test]

@@ -23,7 +23,17 @@ use super::look::{FAILOVER, Nothing, details};
 use super::{Flight, Question, State, Stream};
 use crate::bridge;
 use crate::host::{self, Direction};
-use crate::lookup::{Candidate, Found, judge, newer, variances_of, variants_of};
+use crate::lookup::{Candidate, Found, judge, newer, softened, variances_of, variants_of};
+
+/// What the group has for a key.
+struct Given<'a> {
+    /// The log as it was when the group looked.
+    ticket: bridge_api::Ticket,
+    tags: &'a [String],
+    resident_ms: u64,
+    stale_ms: Option<u64>,
+    payload: &'a [u8],
+}
 
 impl Stream {
     /// What a read becomes that wasn't answered here. The request's header bytes are added by the caller, who lends them
@@ -143,17 +153,26 @@ impl Stream {
         question: &mut Question,
         rule: &CacheRule,
         key: &CacheKey,
-        (tags, resident_ms, stale_ms, payload): (&[String], u64, Option<u64>, &[u8]),
+        Given { ticket: now, tags, resident_ms, stale_ms, payload }: Given<'_>,
     ) -> Option<Found> {
         let instance = &*self.instance;
         let now_ms = host::monotonic_ms();
+        let opened = instance.opened(key.as_str(), tags, now, payload);
+        let made = opened.as_ref().and_then(|opened| opened.made);
+        let Some(stored) = opened.and_then(|opened| Entry::decode(opened.entry.to_vec()).ok()) else {
+            instance.discard(key, now);
+            return None;
+        };
         let mut worker = instance.worker.borrow_mut();
         worker.follow(&instance.shared)?;
         let hashes = sorted_set(question.tags.iter().chain(tags).map(|tag| tag_hash(tag)));
         let resident_ms = if planted("residence_forgotten") { 0 } else { resident_ms };
-        let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms));
-        let stored = Entry::decode(payload.to_vec()).ok()?;
+        let sealed_ms = made.map_or(0, |made| made.resident_ms(host::wall_ms()));
+        let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms)).max(sealed_ms);
         let ticket = if planted("l2_ticket_late") { worker.purges.ticket() } else { question.ticket };
+        // Of the group's word that nothing has purged it since, the seal vouches for none.
+        let as_of = made.and_then(|made| worker.purges.as_of(made.at));
+        let ticket = ticket.map(|ticket| as_of.filter(|as_of| as_of.position < ticket.position).unwrap_or(ticket));
         let entry = stored.adopted(ticket?, older_ms, now_ms, &hashes)?;
         // Counted from when it was asked for: rather too early than too late.
         let stale = stale_ms.and_then(|stale_ms| entry.softened(question.asked_ms.saturating_sub(stale_ms)));
@@ -162,6 +181,7 @@ impl Stream {
             return None;
         }
         let replay = Rc::new(Replay::new(entry, &rule.terms));
+        let replay = softened(&replay, &rule.terms, &worker.purges).unwrap_or(replay);
         let wanted = &question.wanted;
         if let Some((theirs, search)) = variances_of(wanted, replay.entry()).zip(wanted.search.as_ref()) {
             let held = worker.entries.peek(key.hash()).and_then(|held| variances_of(wanted, held.entry()));
@@ -207,7 +227,8 @@ impl Stream {
                 if let Some(flight) = self.flight.as_mut().filter(|flight| flight.leased.as_ref() == Some(key)) {
                     flight.leased = None; // there was no need for one
                 }
-                match self.judge(&mut question, rule, key, (&tags, resident_ms, stale_ms, payload)) {
+                let given = Given { ticket, tags: &tags, resident_ms, stale_ms, payload };
+                match self.judge(&mut question, rule, key, given) {
                     Some(Found::Answer(replay)) if rule.terms.failover && !self.is_fetch() => {
                         let held = question.candidate.take().map(|candidate| candidate.replay);
                         question.candidate = newer(held, Some(replay)).map(|replay| Candidate { replay, asked: false });
