@@ -10,6 +10,7 @@ use clap::Args;
 use proxy_wasm_host_test::serve::command::{self, Options};
 use proxy_wasm_host_test::serve::{ServeError, ServerBuilder};
 use routecache_config::{VARIABLES, variables};
+use routecache_core::policy::Policy;
 
 use crate::failure::Failure;
 use crate::filter::FILTER;
@@ -98,6 +99,7 @@ fn with_rules(arguments: &Arguments, rules: &Path) -> Result<WithRules, Failure>
         Some(background) => builder.loopback(&background.cluster),
         None => builder,
     };
+    let builder = with_origins(builder, &options, &loaded.policy);
     let builder = match (&arguments.wasm, FILTER) {
         (Some(path), _) => builder.filter(path.as_path()),
         (None, Some(inside)) => builder.filter(inside),
@@ -115,6 +117,14 @@ fn with_rules(arguments: &Arguments, rules: &Path) -> Result<WithRules, Failure>
     let url = arguments.bridge.clone().unwrap_or_default();
     let (upstream, embedded) = url.open().map_err(|error| Failure::Serve(rules.to_owned(), error))?;
     Ok((rules.to_owned(), builder.cluster(&named.cluster, upstream), embedded))
+}
+
+/// The clusters to which rules have fetches go straight: the upstream, where `--cluster` doesn't say another.
+fn with_origins(builder: ServerBuilder, options: &Options, policy: &Policy) -> ServerBuilder {
+    let Some(upstream) = &options.upstream else { return builder };
+    let named = |cluster: &str| options.clusters.iter().any(|(name, _)| name == cluster);
+    let origins = policy.origins().filter(|cluster| !named(cluster));
+    origins.fold(builder, |builder, cluster| builder.cluster(cluster, upstream.clone()))
 }
 
 fn told(error: &dyn Error) -> String {

@@ -67,13 +67,15 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     let limits = fields.get("limits").and_then(|at| limits(at, found)).unwrap_or_default();
     let mode = fields.get("mode").and_then(|at| rule::mode(at, found)).unwrap_or(Mode::On);
     let grouped = fields.get("bridge").is_some();
-    let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode, grouped };
+    let background = background(fields.get("background"), found);
+    let fetches = background.is_some();
+    let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode, grouped, fetches };
     let (window_ms, serves_unheard) = consistency(fields.get("consistency"), found);
     let (purge_timeout_ms, purge_heard) = purge(fields.get("purge"), window_ms, found);
     Policy {
         namespace: namespace(fields.get("namespace"), env, found),
         bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
-        background: background(fields.get("background"), found),
+        background,
         warm: warm(fields, found),
         limits,
         window_ms,
@@ -184,7 +186,7 @@ fn variable(at: &At<'_>, found: &mut Found) -> Option<String> {
 }
 
 /// The name of a cluster.
-fn cluster(at: &At<'_>, found: &mut Found) -> Option<String> {
+pub(crate) fn cluster(at: &At<'_>, found: &mut Found) -> Option<String> {
     /// Envoy's own limit is far higher; longer than this is a slip.
     const BYTES_MAX: usize = 256;
     let name = at.text(found)?;

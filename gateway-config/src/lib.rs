@@ -33,6 +33,7 @@ mod lock;
 mod method;
 mod mistake;
 mod naming;
+mod origin;
 #[cfg(feature = "files")]
 mod pieces;
 mod protobuf;

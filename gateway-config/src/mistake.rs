@@ -200,6 +200,11 @@ pub enum What {
     RecacheWithoutPurge,
     RecacheWithoutBackground,
     WarmWithoutBackground,
+    OriginWithoutBackground,
+    /// Fetches straight upstream without the word that nothing is rewritten on the way there.
+    OriginRewrites,
+    /// The same, for something that only the gateway knows of a request.
+    OriginUnknown(String),
     /// A tag without `{}`, where the value would be.
     NoPlaceInTag(String),
     /// Not a URL that could be read.
@@ -418,6 +423,13 @@ impl fmt::Display for What {
             }
             Self::RecacheWithoutBackground => f.write_str("nothing can be read again with `background: off`"),
             Self::WarmWithoutBackground => f.write_str("nothing can be warmed with `background: off`"),
+            Self::OriginWithoutBackground => f.write_str("nothing is fetched from an `origin` with `background: off`"),
+            Self::OriginRewrites => f.write_str(
+                "`origin` leads past the route; if that rewrites path, host or headers, what comes is another resource's",
+            ),
+            Self::OriginUnknown(name) => {
+                write!(f, "`{name}` is known of requests that come to the gateway, and `origin` leads past it")
+            }
             Self::NoPlaceInTag(text) => write!(f, "`{text}` doesn't say once where the value is in the tag"),
             Self::NotAUrl(text) => write!(f, "`{text}` is not a URL with a path"),
             Self::NoSuchCapture { name, .. } => write!(f, "`{{{name}}}` is not a capture of the rule's path"),
@@ -540,6 +552,11 @@ impl What {
             Self::RecacheWithoutPurge => "add `purge`, or put `recache` into the rule that has it",
             Self::RecacheWithoutBackground => "leave `background: off` out, or `recache`",
             Self::WarmWithoutBackground => "leave `background: off` out, or `warm`",
+            Self::OriginWithoutBackground => "leave `background: off` out, or `origin`",
+            Self::OriginRewrites => {
+                "write `rewrites: none` if it rewrites nothing, or leave `origin` out: fetches then take the way of any request"
+            }
+            Self::OriginUnknown(_) => "leave `origin` out: fetches then take the way of any request",
             Self::NoPlaceInTag(_) => "write `{}` there, such as `user:{}`",
             Self::NotAUrl(_) => "write it as clients ask for it, such as `https://shop.example/menus/1?size=2`",
             Self::NoSuchCapture { similar: Some(similar), .. } => {

@@ -84,10 +84,10 @@ fn one(at: &At<'_>, own: &Rule, rules: &[Rule], found: &mut Found) -> Vec<Recach
 /// Where a list of values is found.
 fn each(at: &At<'_>, found: &mut Found) -> Option<Each> {
     let fields = at.fields(&EACH, found)?;
-    let mut given = EACH.now.iter().filter_map(|name| fields.get(name));
+    let mut given = EACH.own.iter().filter_map(|name| fields.get(name));
     let (Some(at), None) = (given.next(), given.next()) else {
         if !fields.incomplete {
-            found.add(at, What::NotExactlyOne(EACH.now));
+            found.add(at, What::NotExactlyOne(EACH.own));
         }
         return None;
     };

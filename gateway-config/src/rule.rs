@@ -16,7 +16,7 @@ use crate::tree::{Kind, shorten};
 use crate::ttl::Buckets;
 use crate::vocabulary::{CACHE, IDENTITY, MATCH, QUERY, REQUEST_TESTS, ROUTE, ROUTE_PURGE};
 use crate::walk::{At, Fields, Found};
-use crate::{conditions, host, lock, method, recache, terms};
+use crate::{conditions, host, lock, method, origin, recache, terms};
 
 /// Each is compared with each parameter of a request.
 const NAMES_MAX: usize = 64;
@@ -29,6 +29,8 @@ pub(crate) struct Defaults<'a> {
     pub(crate) mode: Mode,
     /// Whether there is a bridge.
     pub(crate) grouped: bool,
+    /// Whether the filter fetches by itself.
+    pub(crate) fetches: bool,
 }
 
 /// Every rule of the file that could be read.
@@ -204,7 +206,7 @@ fn cache(
         check_key(at, key, posts, terms.cookies == Cookies::Respect && !covered, found);
     }
     let (key, tags) = (key?.1, tags?);
-    Some(CacheRule {
+    let mut rule = CacheRule {
         key,
         query: query?,
         strip_query: strip_query?,
@@ -220,8 +222,11 @@ fn cache(
         bypass: bypass.unwrap_or_default(),
         body_bytes_max,
         lock: lock::of_rule(&fields, defaults.grouped, found),
+        origin: None,
         terms,
-    })
+    };
+    rule.origin = fields.get("origin").and_then(|at| origin::of_rule(at, &rule, defaults.fetches, found));
+    Some(rule)
 }
 
 /// What a key is made of must go with the rest of the rule.

@@ -1,30 +1,23 @@
-//! The words of the rules language: which fields each map has, and which are known but not built yet.
+//! The words of the rules language: which fields each map has.
 
 /// The fields of one kind of map.
 pub(crate) struct Words {
-    /// Those that work.
-    pub(crate) now: &'static [&'static str],
-    /// Those that are refused with "not supported yet".
-    pub(crate) later: &'static [&'static str],
+    /// Its own.
+    pub(crate) own: &'static [&'static str],
     /// The maps below, with the fields under which they stand: a field is easily written a level too high.
     pub(crate) below: &'static [(&'static str, &'static Words)],
 }
 
 impl Words {
-    /// Every field, built or not.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &'static str> {
-        self.now.iter().chain(self.later).copied()
-    }
-
     /// The field below which `name` is one.
     pub(crate) fn place_of(&self, name: &str) -> Option<&'static str> {
-        self.below.iter().find(|(_, words)| words.all().any(|word| word == name)).map(|(field, _)| *field)
+        self.below.iter().find(|(_, words)| words.own.contains(&name)).map(|(field, _)| *field)
     }
 }
 
 /// The file itself.
 pub(crate) const ROOT: Words = Words {
-    now: &[
+    own: &[
         "version",
         "namespace",
         "ttl",
@@ -39,7 +32,6 @@ pub(crate) const ROOT: Words = Words {
         "resources",
         "routes",
     ],
-    later: &[],
     below: &[
         ("namespace", &NAMESPACE),
         ("bridge", &BRIDGE),
@@ -54,54 +46,51 @@ pub(crate) const ROOT: Words = Words {
 };
 
 /// `namespace`.
-pub(crate) const NAMESPACE: Words = Words { now: &["prefix", "version"], later: &[], below: &[] };
+pub(crate) const NAMESPACE: Words = Words { own: &["prefix", "version"], below: &[] };
 
 /// `bridge`.
-pub(crate) const BRIDGE: Words =
-    Words { now: &["cluster", "timeout", "token_env", "seal"], later: &[], below: &[("seal", &SEAL)] };
+pub(crate) const BRIDGE: Words = Words { own: &["cluster", "timeout", "token_env", "seal"], below: &[("seal", &SEAL)] };
 
 /// `bridge.seal`.
-pub(crate) const SEAL: Words = Words { now: &["env", "accept_unsealed"], later: &[], below: &[] };
+pub(crate) const SEAL: Words = Words { own: &["env", "accept_unsealed"], below: &[] };
 
 /// `limits`.
 pub(crate) const LIMITS: Words = Words {
-    now: &["l0_bytes", "l1_bytes", "body_bytes_max", "waiters", "fills", "recache_concurrency", "recache_rate"],
-    later: &[],
+    own: &["l0_bytes", "l1_bytes", "body_bytes_max", "waiters", "fills", "recache_concurrency", "recache_rate"],
     below: &[],
 };
 
 /// `consistency`.
-pub(crate) const CONSISTENCY: Words = Words { now: &["window", "on_feed_loss"], later: &[], below: &[] };
+pub(crate) const CONSISTENCY: Words = Words { own: &["window", "on_feed_loss"], below: &[] };
 
 /// `purge` of the whole file.
-pub(crate) const PURGE: Words = Words { now: &["timeout", "acknowledge"], later: &[], below: &[] };
+pub(crate) const PURGE: Words = Words { own: &["timeout", "acknowledge"], below: &[] };
 
 /// `background`.
-pub(crate) const BACKGROUND: Words = Words { now: &["cluster", "concurrency", "timeout"], later: &[], below: &[] };
+pub(crate) const BACKGROUND: Words = Words { own: &["cluster", "concurrency", "timeout"], below: &[] };
 
 /// `warm` that is a map.
-pub(crate) const WARM: Words = Words { now: &["urls", "on_reload"], later: &[], below: &[] };
+pub(crate) const WARM: Words = Words { own: &["urls", "on_reload"], below: &[] };
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {
-    now: &["name", "match", "mode", "cache", "purge", "recache"],
-    later: &[],
+    own: &["name", "match", "mode", "cache", "purge", "recache"],
     below: &[("match", &MATCH), ("cache", &CACHE), ("purge", &ROUTE_PURGE), ("an item of `recache`", &RECACHE)],
 };
 
 /// An item of `recache`.
-pub(crate) const RECACHE: Words = Words { now: &["route", "include", "rename", "set", "each"], later: &[], below: &[] };
+pub(crate) const RECACHE: Words = Words { own: &["route", "include", "rename", "set", "each"], below: &[] };
 
 /// A value of `each`.
-pub(crate) const EACH: Words = Words { now: &["json", "request_json", "tag"], later: &[], below: &[] };
+pub(crate) const EACH: Words = Words { own: &["json", "request_json", "tag"], below: &[] };
 
 /// `match`.
 pub(crate) const MATCH: Words =
-    Words { now: &["methods", "host", "path", "header", "query", "cookie", "json"], later: &[], below: &[] };
+    Words { own: &["methods", "host", "path", "header", "query", "cookie", "json"], below: &[] };
 
 /// `cache`.
 pub(crate) const CACHE: Words = Words {
-    now: &[
+    own: &[
         "key",
         "query",
         "ttl",
@@ -133,8 +122,8 @@ pub(crate) const CACHE: Words = Words {
         "lock",
         "lock_wait",
         "protect_origin",
+        "origin",
     ],
-    later: &["origin"],
     below: &[
         ("query", &QUERY),
         ("identity", &IDENTITY),
@@ -142,36 +131,39 @@ pub(crate) const CACHE: Words = Words {
         ("when", &RESPONSE_TESTS),
         ("bypass", &REQUEST_TESTS),
         ("early", &EARLY),
+        ("origin", &ORIGIN),
     ],
 };
 
+/// `cache.origin`.
+pub(crate) const ORIGIN: Words = Words { own: &["cluster", "rewrites"], below: &[] };
+
 /// `cache.early` that is a map.
-pub(crate) const EARLY: Words = Words { now: &["within", "probabilistic"], later: &[], below: &[] };
+pub(crate) const EARLY: Words = Words { own: &["within", "probabilistic"], below: &[] };
 
 /// `cache.query`.
-pub(crate) const QUERY: Words = Words { now: &["include", "exclude", "strip"], later: &[], below: &[] };
+pub(crate) const QUERY: Words = Words { own: &["include", "exclude", "strip"], below: &[] };
 
 /// `cache.identity`.
-pub(crate) const IDENTITY: Words = Words { now: &["header", "cookie", "claim", "payload"], later: &[], below: &[] };
+pub(crate) const IDENTITY: Words = Words { own: &["header", "cookie", "claim", "payload"], below: &[] };
 
 /// `cache.when` and `cache.unless`.
-pub(crate) const RESPONSE_TESTS: Words =
-    Words { now: &["status", "header", "json", "slower_than"], later: &[], below: &[] };
+pub(crate) const RESPONSE_TESTS: Words = Words { own: &["status", "header", "json", "slower_than"], below: &[] };
 
 /// `cache.bypass`.
-pub(crate) const REQUEST_TESTS: Words = Words { now: &["header", "query", "cookie", "json"], later: &[], below: &[] };
+pub(crate) const REQUEST_TESTS: Words = Words { own: &["header", "query", "cookie", "json"], below: &[] };
 
 /// `purge` of a rule.
-pub(crate) const ROUTE_PURGE: Words = Words { now: &["tags", "soft"], later: &[], below: &[] };
+pub(crate) const ROUTE_PURGE: Words = Words { own: &["tags", "soft"], below: &[] };
 
 /// A tag that is a map.
-pub(crate) const TAG: Words = Words { now: &["header", "json", "request_json", "as"], later: &[], below: &[] };
+pub(crate) const TAG: Words = Words { own: &["header", "json", "request_json", "as"], below: &[] };
 
 /// A `ttl` that is a map.
-pub(crate) const TTL: Words = Words { now: &["header", "json", "default"], later: &[], below: &[] };
+pub(crate) const TTL: Words = Words { own: &["header", "json", "default"], below: &[] };
 
 /// An item of `resources`.
-pub(crate) const RESOURCE: Words = Words { now: &["id", "host", "ttl", "reads", "writes"], later: &[], below: &[] };
+pub(crate) const RESOURCE: Words = Words { own: &["id", "host", "ttl", "reads", "writes"], below: &[] };
 
 /// A write of a resource.
-pub(crate) const RESOURCE_WRITE: Words = Words { now: &["path", "methods", "tags"], later: &[], below: &[] };
+pub(crate) const RESOURCE_WRITE: Words = Words { own: &["path", "methods", "tags"], below: &[] };

@@ -137,26 +137,20 @@ impl<'a> At<'a> {
         Some(sorted)
     }
 
-    /// The fields of the map here; those that aren't built or don't exist are noted and left out.
+    /// The fields of the map here; those that don't exist are noted and left out.
     pub(crate) fn fields(&self, words: &'static Words, found: &mut Found) -> Option<Fields<'a>> {
         let mut entries = self.entries(found)?;
         let given = entries.len();
         entries.retain(|entry| {
             let name = entry.name;
-            if words.now.contains(&name) {
+            if words.own.contains(&name) {
                 return true;
             }
-            let what = if words.later.contains(&name) {
-                What::NotSupportedYet(name.to_owned())
-            } else {
-                let below = words.place_of(name);
-                let similar = nearest(name, words.all()).filter(|_| below.is_none());
-                #[cfg(feature = "files")]
-                let similar = similar
-                    .or_else(|| crate::suggest::synonym(name).filter(|ours| words.all().any(|word| word == *ours)));
-                What::UnknownField { field: shorten(name), similar, below, known: words.now }
-            };
-            found.add_name(entry, what);
+            let below = words.place_of(name);
+            let similar = nearest(name, words.own.iter().copied()).filter(|_| below.is_none());
+            #[cfg(feature = "files")]
+            let similar = similar.or_else(|| crate::suggest::synonym(name).filter(|ours| words.own.contains(ours)));
+            found.add_name(entry, What::UnknownField { field: shorten(name), similar, below, known: words.own });
             false
         });
         let incomplete = entries.len() < given;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use routecache_config::{What, load_json, load_yaml};
+use routecache_config::{load_json, load_yaml};
 
 fn unset(_: &str) -> Option<String> {
     None
@@ -55,16 +55,6 @@ fn invalid_files_become_their_messages() {
         let text = fs::read_to_string(&file).unwrap();
         let mistakes = load_yaml(&text, name(&file), &unset).expect_err(name(&file));
         compare(&file, "txt", &format!("{mistakes}\n"));
-    }
-}
-
-/// A field that the language has and nobody built is no slip of whoever wrote it.
-#[test]
-fn the_whole_language_is_known() {
-    let text = include_str!("invalid/not-yet.yaml");
-    let mistakes = load_yaml(text, "not-yet.yaml", &unset).unwrap_err();
-    for mistake in &mistakes.list {
-        assert!(matches!(mistake.what, What::NotSupportedYet(_)), "{mistake}");
     }
 }
 

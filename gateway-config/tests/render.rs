@@ -89,6 +89,34 @@ fn the_gateway_hands_on_the_variables_with_secrets() {
     assert_eq!(resource["spec"]["wasm"][0]["env"]["hostKeys"], json!(inherited));
 }
 
+/// A name that the gateway doesn't know would end every refresh.
+#[test]
+fn the_clusters_of_origins_lead_to_the_origin() {
+    let mut rules = rules();
+    let origin = |cluster: &str| json!({ "cluster": cluster, "rewrites": "none" });
+    for (rule, cluster) in ["orders", "origin", "shops"].into_iter().enumerate() {
+        rules["routes"][rule]["cache"]["origin"] = origin(cluster);
+    }
+    rules["routes"][3]["cache"]["origin"] = origin("orders");
+    let options = EnvoyOptions {
+        upstream: "orders.example:8080".parse().unwrap(),
+        clusters: vec![json!({ "name": "shops", "type": "STATIC" })],
+        ..EnvoyOptions::default()
+    };
+    let text = envoy(&rules, &options);
+    let bootstrap = as_json(&Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))[0]);
+    let clusters = bootstrap["static_resources"]["clusters"].as_array().unwrap();
+    let all = names(clusters);
+    for name in ["origin", "orders", "shops"] {
+        assert_eq!(all.iter().filter(|known| **known == name).count(), 1, "{name} in {all:?}");
+    }
+    let address = |name: &str| {
+        let cluster = clusters.iter().find(|cluster| cluster["name"] == name).unwrap();
+        cluster.pointer("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address").unwrap()
+    };
+    assert_eq!(address("orders"), address("origin"));
+}
+
 /// Envoy refuses a variable that is both given and inherited.
 #[test]
 fn a_variable_is_given_or_inherited() {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use bridge_api::{
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use routecache_core::cache_status::{CacheStatus, Forward};
-use routecache_core::fetch::{Kind, Manner};
+use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::planted::planted;
@@ -23,7 +24,7 @@ use routecache_core::seal::Seals;
 use crate::bodies::REQUEST_WAIT_MS;
 use crate::bridge::{self, Link};
 use crate::collapse::Woken;
-use crate::fetch::{self, Fetch};
+use crate::fetch::{self, Errand, Fetch};
 use crate::host::{self, Buffer, Direction, Level};
 use crate::metrics;
 use crate::random;
@@ -150,9 +151,15 @@ impl Instance {
         }
     }
 
-    /// Whether the filter may fetch by itself.
-    pub fn may_fetch(&self, now_ms: u64) -> bool {
-        self.policy().background.is_some() && self.worker.borrow().reaches_itself(now_ms)
+    /// Whether the filter may fetch by itself: from `origin`, or else through the gateway's own listener.
+    pub fn may_fetch(&self, origin: Option<&str>, now_ms: u64) -> bool {
+        let background = self.policy().background.as_ref();
+        background.is_some_and(|own| self.worker.borrow().reaches(origin.unwrap_or(&own.cluster), now_ms))
+    }
+
+    /// Whether it may read the list to warm, or some of it.
+    pub fn may_warm(&self, now_ms: u64) -> bool {
+        self.may_fetch(None, now_ms) || self.policy().origins().next().is_some()
     }
 
     /// Counts what became of a fetch; `None` if something else answered it.
@@ -236,6 +243,8 @@ pub struct Root {
     id: u32,
     instance: Option<Rc<Instance>>,
     calls: HashMap<u32, Call>,
+    /// Fetches that go straight to the origin, by the numbers of their exchanges: what each is for.
+    straight: HashMap<u32, Errand>,
     /// What is to be fetched as soon as fewer fetches are under way.
     fetches: VecDeque<Fetch>,
     /// What writes ask for, likewise.
@@ -252,14 +261,10 @@ pub struct Root {
 
 /// A call that is under way: to the bridge, or back to the gateway.
 enum Call {
-    Fetch {
-        key: Option<u64>,
-    },
-    /// A read of the list to warm: its place, and how often it was tried.
-    Warm(usize, u8),
+    Fetch(Errand),
     /// Nobody waits for its answer, but a lease may be given back then.
     Told(Option<ReleaseRequest>),
-    /// A stream asked when it was woken.
+    /// A stream asked when it was woken, or one asked that only this context has.
     Asked(u32, Rc<RefCell<Stream>>),
     Purge {
         operation: u64,
@@ -280,6 +285,7 @@ impl Root {
             id,
             instance: None,
             calls: HashMap::new(),
+            straight: HashMap::new(),
             fetches: VecDeque::new(),
             recaches: VecDeque::new(),
             warming: Warming::default(),
@@ -332,7 +338,7 @@ impl Root {
         let alone = instance.link.is_none();
         match job {
             Job::Wake(streams, woken) => self.wake(instance, streams, woken),
-            Job::Fetch(fetch) => self.line_up(fetch),
+            Job::Fetch(fetch) => self.line_up(instance, fetch),
             Job::Store { .. } | Job::Release(_) | Job::Purge { .. } if alone => {}
             Job::Store { request, payload, then } => {
                 self.tell(instance, STORE, &request, &instance.closed(&request, payload), then);
@@ -366,10 +372,10 @@ impl Root {
         self.wakes = self.wakes.saturating_sub(streams.len());
         for id in streams {
             let parked = instance.worker.borrow_mut().parked.remove(&id);
-            match parked.filter(|_| host::become_context(id)) {
+            match parked.filter(|stream| stream.borrow().is_straight() || host::become_context(id)) {
                 Some(stream) => {
                     stream.borrow_mut().woken(woken);
-                    self.follow(id, stream);
+                    self.follow(instance, id, stream, 0);
                 }
                 None if woken == Woken::Turn => instance.give_turn(),
                 None => {}
@@ -377,21 +383,31 @@ impl Root {
         }
     }
 
-    /// Looks where a stream has got that was let go on, and gives this context its place back.
-    fn follow(&mut self, id: u32, stream: Rc<RefCell<Stream>>) {
+    /// Looks where a stream has got that was let go on, and gives this context its place back. `body_len` is that of the
+    /// answer whose callback this is.
+    fn follow(&mut self, instance: &Instance, id: u32, stream: Rc<RefCell<Stream>>, body_len: usize) {
         host::become_context(self.id);
         park(&stream);
+        let over = stream.borrow_mut().over();
+        if let Some((answer, errand)) = over.and_then(|answer| Some((answer, self.straight.remove(&id)?))) {
+            return self.fetched(instance, errand, &answer, body_len);
+        }
         let asked = stream.borrow().asked();
         if let Some(token) = asked {
             self.calls.insert(token, Call::Asked(id, stream));
         }
     }
 
-    /// Has something fetched in its turn.
-    fn line_up(&mut self, fetch: Fetch) {
-        let line = if fetch.key.is_some() { &mut self.fetches } else { &mut self.recaches };
+    /// Has something fetched in its turn, or at once if a client waits for it.
+    fn line_up(&mut self, instance: &Instance, fetch: Fetch) {
+        let refreshes = match fetch.errand {
+            Errand::Client(_) => return self.start(instance, &fetch),
+            Errand::Refresh(_) => true,
+            Errand::Recache | Errand::Warm(..) => false,
+        };
+        let line = if refreshes { &mut self.fetches } else { &mut self.recaches };
         // What waits to be read again needs to be read once.
-        let waits = fetch.key.is_none() && line.iter().any(|waiting| waiting.header == fetch.header);
+        let waits = !refreshes && line.iter().any(|waiting| waiting.header == fetch.header);
         if line.len() >= FETCHES_WAITING_MAX {
             metrics::count("routecache_fetches_dropped");
         } else if !waits {
@@ -405,7 +421,7 @@ impl Root {
         let limits = instance.policy().limits;
         while self.fetches_under_way(false) < background.concurrency {
             let Some(fetch) = self.fetches.pop_front() else { break };
-            self.start_refresh(instance, fetch, background.timeout_ms);
+            self.start_refresh(instance, &fetch, background.timeout_ms);
         }
         let now_ms = host::monotonic_ms();
         let second = now_ms / 1000;
@@ -413,54 +429,71 @@ impl Root {
             self.recached = (second, 0);
         }
         while self.fetches_under_way(true) < limits.recache_concurrency && self.recached.1 < limits.recache_rate {
-            if let Some(Fetch { header, https, .. }) = self.recaches.pop_front() {
-                match fetch::send(instance, &header, https, Manner::Behind) {
-                    Some(token) => drop(self.calls.insert(token, Call::Fetch { key: None })),
-                    None => instance.count_fetch(None),
-                }
-            } else if let Some((place, tried, token)) = self.warming.send_next(instance, now_ms) {
-                self.calls.insert(token, Call::Warm(place, tried));
-            } else {
-                break;
-            }
+            let next = self.recaches.pop_front().or_else(|| self.warming.next(instance, now_ms));
+            let Some(fetch) = next else { break };
+            self.start(instance, &fetch);
             self.recached.1 = self.recached.1.saturating_add(1);
         }
     }
 
     fn fetches_under_way(&self, recaches: bool) -> usize {
-        let calls = self.calls.values();
-        let is_read = |call: &&Call| matches!(call, Call::Fetch { key: None } | Call::Warm(..));
-        let is_refresh = |call: &&Call| matches!(call, Call::Fetch { key: Some(_) });
-        if recaches { calls.filter(is_read).count() } else { calls.filter(is_refresh).count() }
+        let sent = |call| if let &Call::Fetch(errand) = call { Some(errand) } else { None };
+        let errands = self.calls.values().filter_map(sent).chain(self.straight.values().copied());
+        let counts = |errand: &Errand| match errand {
+            Errand::Refresh(_) => !recaches,
+            Errand::Recache | Errand::Warm(..) => recaches,
+            Errand::Client(_) => false,
+        };
+        errands.filter(counts).count()
     }
 
     /// Refreshes an entry, unless another worker of the gateway is at it.
-    fn start_refresh(&mut self, instance: &Instance, fetch: Fetch, timeout_ms: u32) {
-        let Fetch { key: Some(key), header, https } = fetch else { return };
+    fn start_refresh(&mut self, instance: &Instance, fetch: &Fetch, timeout_ms: u32) {
+        let Errand::Refresh(key) = fetch.errand else { return };
         let now_ms = host::monotonic_ms();
         let until_ms = now_ms.saturating_add(timeout_ms.into());
         let taken = instance.shared.refreshing(key, |leases| leases.take(key, now_ms, until_ms));
-        if taken != Some(Ok(())) {
-            return;
+        if taken == Some(Ok(())) {
+            instance.worker.borrow_mut().attempts.wait(key, now_ms, until_ms);
+            self.start(instance, fetch);
         }
-        let Some(token) = fetch::send(instance, &header, https, Manner::Behind) else {
-            instance.shared.refreshing(key, |leases| leases.fail(key, now_ms));
-            instance.worker.borrow_mut().attempts.fail(key, now_ms);
-            return;
-        };
-        instance.worker.borrow_mut().attempts.wait(key, now_ms, until_ms);
-        self.calls.insert(token, Call::Fetch { key: Some(key) });
     }
 
-    /// Remembers what became of a fetch, and sends the next.
-    fn fetched(&mut self, instance: &Instance, key: Option<u64>, header_count: usize) {
-        let outcome = fetch::outcome(header_count);
+    /// Sends a fetch: straight to the origin, where its rule says so.
+    fn start(&mut self, instance: &Instance, fetch: &Fetch) {
+        let Fetch { errand, header, https } = fetch;
+        let straight = fetch::straight(instance, header, *https).zip(self.instance.clone());
+        if let Some(((cluster, header), instance)) = straight {
+            let stream = Stream::straight(Rc::clone(&instance), cluster, header, errand.manner());
+            let id = stream.id();
+            self.straight.insert(id, *errand);
+            return self.follow(&instance, id, Rc::new(RefCell::new(stream)), 0);
+        }
+        match fetch::send(instance, header, *https, errand.manner()) {
+            Some(token) => drop(self.calls.insert(token, Call::Fetch(*errand))),
+            None => self.fetched(instance, *errand, &[], 0),
+        }
+    }
+
+    /// Remembers what became of a fetch, by its answer's header and the length of its body.
+    fn fetched(&mut self, instance: &Instance, errand: Errand, answer: &[u8], body_len: usize) {
+        let outcome = fetch::outcome(answer);
         let kind = outcome.ok().map(|outcome| outcome.kind);
-        instance.count_fetch(kind);
-        match (key, kind) {
-            (Some(key), kind) => self.refreshed(instance, key, matches!(kind, Some(Kind::Stored | Kind::Uncacheable))),
-            (None, Some(Kind::Stored)) => metrics::count("routecache_recaches_stored"),
-            (None, kind) => {
+        match errand {
+            Errand::Warm(place, tried) => return self.warming.heard(instance, place, tried, answer),
+            Errand::Client(id) => {
+                let parked = instance.worker.borrow_mut().parked.remove(&id);
+                if let Some(stream) = parked.filter(|_| host::become_context(id)) {
+                    stream.borrow_mut().heard_back(outcome, body_len);
+                    self.follow(instance, id, stream, 0);
+                }
+                return;
+            }
+            Errand::Refresh(key) => {
+                self.refreshed(instance, key, matches!(kind, Some(Kind::Stored | Kind::Uncacheable)));
+            }
+            Errand::Recache if kind == Some(Kind::Stored) => metrics::count("routecache_recaches_stored"),
+            Errand::Recache => {
                 metrics::count("routecache_recaches_failed");
                 let status = outcome.map_or_else(|status| status, |outcome| outcome.status);
                 let word = kind.map_or("lost", Kind::word);
@@ -470,7 +503,7 @@ impl Root {
                 );
             }
         }
-        self.start_fetches(instance);
+        instance.count_fetch(kind);
     }
 
     fn refreshed(&self, instance: &Instance, key: u64, done: bool) {
@@ -651,9 +684,17 @@ impl Context for Root {
     fn on_done(&mut self) -> bool {
         // New rules: the next context polls at once, instead of when this one's turn is over.
         if let Some(instance) = &self.instance {
+            let straight = mem::take(&mut self.straight);
+            let parked = |id| instance.worker.borrow_mut().parked.remove(id);
+            let mut gone: Vec<_> = straight.keys().filter_map(parked).collect();
             instance.shared.release_lease(self.name);
             let mut worker = instance.worker.borrow_mut();
             worker.forget_queue();
+            for errand in straight.into_values() {
+                if let Errand::Client(id) = errand {
+                    worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
+                }
+            }
             // This context's calls end with it. A purge among them may be that of a stream under the new rules, which is
             // held for its answer; so the next context sends it again.
             self.recaches.drain(..).for_each(|fetch| worker.hand_over(Job::Fetch(fetch)));
@@ -662,32 +703,37 @@ impl Context for Root {
                     Call::Purge { operation, tags, stream } => {
                         worker.hand_over(Job::Purge { operation, tags, stream });
                     }
+                    Call::Asked(_, stream) if stream.borrow().is_straight() => gone.push(stream),
                     Call::Asked(id, stream) => {
                         worker.parked.insert(id, stream);
                         worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
                     }
-                    Call::Told(_) | Call::Fetch { .. } | Call::Warm(..) | Call::Feed { .. } => {}
+                    Call::Told(_) | Call::Fetch(_) | Call::Feed { .. } => {}
                 }
+            }
+            drop(worker);
+            for stream in gone {
+                stream.borrow_mut().withdraw();
             }
         }
         true
     }
 
-    fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
+    fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, trailer_count: usize) {
         let Some(call) = self.calls.remove(&token) else { return };
-        if let Call::Asked(id, stream) = call {
-            if host::become_context(id) {
-                stream.borrow_mut().on_http_call_response(token, header_count, body_len, 0);
-                self.follow(id, stream);
-            }
-            return;
-        }
         let Some(instance) = self.instance.clone() else { return };
-        if let Call::Fetch { key } = call {
-            return self.fetched(&instance, key, header_count);
+        if let Call::Asked(id, stream) = call {
+            let straight = stream.borrow().is_straight();
+            if straight || host::become_context(id) {
+                stream.borrow_mut().on_http_call_response(token, header_count, body_len, trailer_count);
+                self.follow(&instance, id, stream, body_len);
+            }
+            return if straight {
+                self.start_fetches(&instance)
+            };
         }
-        if let Call::Warm(place, tried) = call {
-            self.warming.heard(&instance, place, tried, header_count);
+        if let Call::Fetch(errand) = call {
+            self.fetched(&instance, errand, &fetch::answer(header_count), body_len);
             return self.start_fetches(&instance);
         }
         if instance.link.is_none() {
@@ -696,7 +742,7 @@ impl Context for Root {
         let body = bridge::answer(header_count, body_len).unwrap_or_default();
         match call {
             Call::Told(Some(release)) => self.tell(&instance, RELEASE, &release, &[], None),
-            Call::Told(None) | Call::Asked(..) | Call::Fetch { .. } | Call::Warm(..) => {}
+            Call::Told(None) | Call::Asked(..) | Call::Fetch(_) => {}
             Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);

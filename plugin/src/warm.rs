@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 
-use routecache_core::fetch::Manner;
 use routecache_core::fields::Fields;
 use routecache_core::key::hash_of;
 use routecache_core::warm::{Came, Part};
 
-use crate::fetch;
-use crate::host::{self, Level, Map};
+use crate::fetch::{self, Errand, Fetch};
+use crate::host::{self, Level};
 use crate::metrics;
 use crate::root::Instance;
 
@@ -35,7 +34,7 @@ impl Warming {
 
     /// Begins as soon as what is read would stay, unless another worker does it; and says that it goes on.
     pub fn go_on(&mut self, instance: &Instance, now_ms: u64) {
-        if self.over || !instance.may_fetch(now_ms) {
+        if self.over || !instance.may_warm(now_ms) {
             return;
         }
         let owner = instance.worker.borrow().name;
@@ -62,25 +61,20 @@ impl Warming {
         self.over = part == Part::Over;
     }
 
-    /// Sends the next read, if it is time: its place, how often it was tried, and the call.
-    pub fn send_next(&mut self, instance: &Instance, now_ms: u64) -> Option<(usize, u8, u32)> {
+    /// The next read, if it is time.
+    pub fn next(&mut self, instance: &Instance, now_ms: u64) -> Option<Fetch> {
         let at = self.waiting.iter().position(|(.., due_ms)| *due_ms <= now_ms)?;
         let (place, tried, _) = self.waiting.remove(at)?;
         let url = instance.policy().warm.urls.get(place)?;
-        let Some(call) = fetch::send(instance, &url.read.header(), url.https, Manner::Reads) else {
-            self.came(instance, place, tried, Came::of(&Fields::default(), 0, tried), 0);
-            return None;
-        };
         self.under_way = self.under_way.saturating_add(1);
-        Some((place, tried, call))
+        Some(Fetch { errand: Errand::Warm(place, tried), header: url.read.header(), https: url.https })
     }
 
-    /// Hears the answer whose callback this is.
-    pub fn heard(&mut self, instance: &Instance, place: usize, tried: u8, header_count: usize) {
+    /// Hears what has answered one; nothing, if it couldn't be sent.
+    pub fn heard(&mut self, instance: &Instance, place: usize, tried: u8, answer: &[u8]) {
         self.under_way = self.under_way.saturating_sub(1);
-        let header = if header_count > 0 { host::header_map(Map::CallResponse) } else { None };
-        let fields = header.as_deref().and_then(Fields::decode).unwrap_or_default();
-        let status = fetch::status_of_call(&fields);
+        let fields = Fields::decode(answer).unwrap_or_default();
+        let status = fetch::outcome(answer).map_or_else(|status| status, |outcome| outcome.status);
         self.came(instance, place, tried, Came::of(&fields, status, tried), status);
     }
 

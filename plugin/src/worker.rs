@@ -91,10 +91,12 @@ pub struct Worker {
     pub parked: HashMap<u32, Rc<RefCell<Stream>>>,
     /// Whether the bridge is asked.
     pub breaker: Breaker,
-    /// Until when the gateway is taken to have no way back to itself, in milliseconds of the monotonic clock.
-    unreachable_ms: u64,
-    /// Until when it isn't told again that what the group gives doesn't open, likewise.
+    /// Until when it isn't told again that what the group gives doesn't open, in milliseconds of the monotonic clock.
     seals_told_ms: u64,
+    /// Clusters of fetches that the gateway doesn't know, and until when that is taken to be so, likewise.
+    unreachable: Vec<(String, u64)>,
+    /// How many fetches have gone straight to the origin.
+    straight: u32,
     /// Streams that wait for the body of their request.
     pub bodies: Bodies,
     /// Streams whose response's header waits for its body.
@@ -137,8 +139,9 @@ impl Worker {
                 turns: VecDeque::new(),
                 parked: HashMap::new(),
                 breaker: Breaker::default(),
-                unreachable_ms: 0,
                 seals_told_ms: 0,
+                unreachable: Vec::new(),
+                straight: 0,
                 bodies: Bodies::default(),
                 answers: Bodies::default(),
                 uses: None,
@@ -172,17 +175,29 @@ impl Worker {
         self.purges.ticket().map(|ticket| (head, ticket))
     }
 
-    /// Whether the gateway is taken to have a way back to itself.
-    pub fn reaches_itself(&self, now_ms: u64) -> bool {
-        now_ms >= self.unreachable_ms
+    /// Whether the gateway is taken to know a cluster.
+    pub fn reaches(&self, cluster: &str, now_ms: u64) -> bool {
+        !self.unreachable.iter().any(|(known, until_ms)| known == cluster && *until_ms > now_ms)
     }
 
-    /// The gateway has no way back to itself, until it is tried again; `tell` is called when that is news.
-    pub fn is_unreachable(&mut self, until_ms: u64, tell: impl FnOnce()) {
-        if self.unreachable_ms == 0 {
-            tell();
+    /// The gateway doesn't know a cluster, until it is tried again; whether that is news.
+    pub fn cant_reach(&mut self, cluster: &str, until_ms: u64) -> bool {
+        match self.unreachable.iter_mut().find(|(known, _)| known == cluster) {
+            Some((_, known_ms)) => {
+                *known_ms = until_ms;
+                false
+            }
+            None => {
+                self.unreachable.push((cluster.to_owned(), until_ms));
+                true
+            }
         }
-        self.unreachable_ms = until_ms;
+    }
+
+    /// A number for an exchange that no stream of the host's carries. Those of streams are given from the other end.
+    pub fn next_straight(&mut self) -> u32 {
+        self.straight = self.straight.wrapping_add(1) & (u32::MAX >> 1);
+        u32::MAX.wrapping_sub(self.straight)
     }
 
     /// Whether it may be told, so long after the last time, that what the group gives doesn't open.

@@ -20,7 +20,8 @@ async fn envoy_refuses_wrong_rules_and_shows_what_where_and_how_to_mend_it() -> 
     for (pointer, value, told) in [
         ("/routes/0/cache/ttl", json!("5 min"), ["user", "ttl", "5 min", "5m"]),
         ("/routes/0/cache/key", json!("user:{id}"), ["user", "key", "{id}", "user_id"]),
-        ("/routes/0/cache/origin", json!({ "cluster": "o" }), ["user", "origin", "not supported yet", ""]),
+        ("/routes/0/cache/origin", json!({ "cluster": "o" }), ["user", "origin", "rewrites", "rewrites: none"]),
+        ("/routes/0/mode", json!("shadow"), ["user", "mode", "not supported yet", ""]),
         ("/routes/2/purge/tagz", json!([]), ["user-write", "tagz", "tags", ""]),
     ] {
         let mut wrong = rules();

@@ -15,5 +15,6 @@ mod purges;
 mod replay;
 mod rolling;
 mod stage;
+mod straight;
 mod table_rows;
 mod upgrades;

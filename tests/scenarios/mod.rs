@@ -18,6 +18,7 @@ mod refreshing;
 mod sealing;
 mod soft;
 mod stage;
+mod straight;
 mod table;
 mod table_rows;
 mod warming;

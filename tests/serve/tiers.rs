@@ -122,3 +122,29 @@ async fn it_refreshes_behind_its_clients_and_warms_itself() -> Result<()> {
     assert_eq!(origin.requests("GET", "/users/2"), 1);
     Ok(())
 }
+
+/// The name of a rule's cluster means the upstream, unless it is said what else.
+#[tokio::test]
+async fn what_goes_straight_upstream_finds_it() -> Result<()> {
+    const STRAIGHT: &str = r#"
+version: 1
+routes:
+  - name: user
+    match: { path: "/users/{user_id}" }
+    cache: { ttl: 60s, early: 59s, origin: { cluster: users, rewrites: none } }
+"#;
+    let (origin, other) = (Origin::start().await?, Origin::start().await?);
+    let elsewhere = format!("users=http://{}", other.address());
+    for (more, first, second) in [(&[][..], 2, 0), (&["--cluster", &elsewhere][..], 1, 1)] {
+        let path = if more.is_empty() { "/users/1" } else { "/users/2" };
+        let mut gateway = Gateway::open(STRAIGHT, &origin, more).await?;
+        gateway.get(0, path).await?;
+        sleep(Duration::from_millis(1100)).await;
+        gateway.until(0, path, |_| origin.requests("GET", path) + other.requests("GET", path) == 2).await?;
+        assert_eq!((origin.requests("GET", path), other.requests("GET", path)), (first, second), "{more:?}");
+        // Through its own listener, it would have a line in the access log.
+        let fetched = gateway.serve.log();
+        assert!(!fetched.contains("routecache-self"), "{fetched}");
+    }
+    Ok(())
+}

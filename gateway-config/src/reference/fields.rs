@@ -2,9 +2,9 @@
 
 use super::{Field, Map, Shape};
 use crate::vocabulary::{
-    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EACH, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, PURGE, QUERY, RECACHE,
-    REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, SEAL, TAG, TTL,
-    WARM,
+    BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EACH, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, ORIGIN, PURGE, QUERY,
+    RECACHE, REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, SEAL,
+    TAG, TTL, WARM,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
@@ -787,6 +787,14 @@ const CACHE_MAP: Map = Map {
         )
         .default("off"),
         Field::new(
+            "origin",
+            Shape::Map(&ORIGIN_MAP),
+            "Has what the filter fetches by itself (refreshes, revalidations, `recache`, `warm`) go straight to a cluster, past \
+             filters and route.",
+            "origin: { cluster: orders, rewrites: none }",
+        )
+        .otherwise("it goes through the gateway's own listener (`background`)"),
+        Field::new(
             "identity",
             Shape::Map(&IDENTITY_MAP),
             "Whose response it is: part of the key, as a digest. Requests that say who they are that way may then be answered from \
@@ -936,6 +944,32 @@ const EARLY_MAP: Map = Map {
             "probabilistic: on",
         )
         .default("off"),
+    ],
+};
+
+const ORIGIN_MAP: Map = Map {
+    path: "routes[].cache.origin",
+    about: "The cluster gets what the client sent as this filter saw it, so what stands between the filter and the cluster must leave \
+            it alone, and the response too. Neither key, tags nor identity may be made of what the gateway alone knows: claims, \
+            metadata, `client.address`.",
+    words: &ORIGIN,
+    one_of: &[],
+    fields: &[
+        Field::new(
+            "cluster",
+            Shape::Text("a name", "^[!-~]{1,256}$"),
+            "The name of the cluster to which the rule's route leads.",
+            "cluster: orders",
+        )
+        .needed(),
+        Field::new(
+            "rewrites",
+            Shape::Word(&["none"]),
+            "That the route, and whatever else stands behind the filter, rewrites neither path nor host nor headers. It has to \
+             be said: otherwise another resource's answer would be stored.",
+            "rewrites: none",
+        )
+        .needed(),
     ],
 };
 

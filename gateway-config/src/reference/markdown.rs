@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::fields::ROOT;
 use super::{Field, Map, Shape};
-use crate::mistake::listed;
 
 const HEAD: &str = "\
 # The rules language
@@ -41,9 +40,6 @@ fn section(map: &Map, page: &mut String) {
     let _ = write!(page, "\n## {title}\n\n{}\n", map.about);
     for given in map.fields {
         field(given, page);
-    }
-    if !map.words.later.is_empty() {
-        let _ = write!(page, "\nKnown, but refused as not supported yet: {}.\n", listed(map.words.later));
     }
 }
 

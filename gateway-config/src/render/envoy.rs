@@ -288,9 +288,25 @@ fn clusters(rules: &Value, options: &EnvoyOptions) -> Vec<String> {
         }
     }
     clusters.extend(background(rules, options));
+    clusters.extend(origins(rules, options));
     clusters.extend(options.clusters.iter().map(item));
     clusters
 }
+
+/// The clusters to which rules have fetches go straight, where nothing else defines them: the origin by other names.
+fn origins(rules: &Value, options: &EnvoyOptions) -> Vec<String> {
+    let routes = rules.get("routes").and_then(Value::as_array).into_iter().flatten();
+    let mut names: Vec<&str> = routes.filter_map(|rule| rule.pointer("/cache/origin/cluster")?.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let known = |name: &str| name == "origin" || options.clusters.iter().any(|cluster| cluster["name"] == name);
+    let names = names.into_iter().filter(|name| !known(name));
+    names.map(|name| cluster(name, &options.upstream, ORIGIN)).collect()
+}
+
+const ORIGIN: &str = "\
+# What routecache fetches by itself goes here, past the route above, which rewrites nothing (`origin` of the rules).
+connect_timeout: 1s";
 
 /// The way back to this very listener, for what the filter fetches by itself.
 fn background(rules: &Value, options: &EnvoyOptions) -> Option<String> {

@@ -1,7 +1,8 @@
 //! Background fetches: requests of the filter's own, which go through the gateway's own listener, so that they get what a
 //! forwarded request gets (routes, rewrites, the other filters), and on their way to the origin pass this filter again.
 //! It knows them by a mark that nobody else can make ([`Mark`]), takes what comes back into its tiers, and answers with
-//! a word about it ([`Outcome`]).
+//! a word about it ([`Outcome`]). Where the rules say that nothing is rewritten, they go straight to the origin instead, as
+//! the client's request would have been forwarded ([`Edit`]).
 
 use std::fmt;
 
@@ -167,6 +168,42 @@ pub fn header_of(request: &Fields<'_>, behind: bool) -> Vec<u8> {
     encode(&lines)
 }
 
+/// Something that the origin gets otherwise than the client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// The field is this one line.
+    Replace(&'static str, Vec<u8>),
+    /// It isn't there.
+    Remove(&'static str),
+    /// It has this line more.
+    Add(&'static str, String),
+}
+
+impl Edit {
+    fn drops(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Replace(field, _) | Self::Remove(field) => name.eq_ignore_ascii_case(field.as_bytes()),
+            Self::Add(..) => false,
+        }
+    }
+
+    fn line(&self) -> Option<Line<'_>> {
+        match self {
+            Self::Replace(name, value) => Some((name.as_bytes(), value)),
+            Self::Add(name, value) => Some((name.as_bytes(), value.as_bytes())),
+            Self::Remove(_) => None,
+        }
+    }
+}
+
+/// The header as these edits leave it; serialised.
+#[must_use]
+pub fn edited(header: &Fields<'_>, edits: &[Edit]) -> Vec<u8> {
+    let kept = header.iter().filter(|(name, _)| !edits.iter().any(|edit| edit.drops(name)));
+    let lines: Vec<Line<'_>> = kept.chain(edits.iter().filter_map(Edit::line)).collect();
+    encode(&lines)
+}
+
 /// Whether a field of the client's goes into a fetch. Behind the client, its own wishes about caching don't count.
 fn passes_on(name: &[u8], request: &Fields<'_>, behind: bool) -> bool {
     const DROPPED: [&str; 24] = [
@@ -286,6 +323,21 @@ mod tests {
         ];
         assert_eq!(lines(false), kept);
         assert!(!lines(true).iter().any(|line| line.starts_with("cache-control")));
+    }
+
+    #[test]
+    fn edits_leave_the_rest_as_it_is() {
+        let request =
+            fields(&[(":path", "/a?b"), ("If-None-Match", "\"c\""), ("if-none-match", "\"d\""), ("range", "x")]);
+        let edits = [
+            Edit::Replace(":path", b"/a".to_vec()),
+            Edit::Replace("if-none-match", b"\"e\"".to_vec()),
+            Edit::Remove("range"),
+            Edit::Remove("accept-encoding"),
+            Edit::Add("range", "y".to_owned()),
+        ];
+        let expected: &[Line<'_>] = &[(b":path", b"/a"), (b"if-none-match", b"\"e\""), (b"range", b"y")];
+        assert_eq!(edited(&request, &edits), encode(expected));
     }
 
     /// RFC 8586 §2.

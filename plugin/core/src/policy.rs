@@ -78,6 +78,16 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+impl Policy {
+    /// The clusters to which fetches go straight; one may come several times.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter_map(|rule| match &rule.action {
+            Action::Cache(cache) => cache.origin.as_deref(),
+            Action::Purge(_) => None,
+        })
+    }
+}
+
 /// `prefix:version`, by which different services, and versions of one, share a store without meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
@@ -230,6 +240,9 @@ pub struct CacheRule {
     pub body_bytes_max: Option<u64>,
     /// Who waits while it is fetched.
     pub lock: Lock,
+    /// The cluster to which the filter's own fetches go straight; where there is none, they go through the gateway's own
+    /// listener ([`Background`]).
+    pub origin: Option<String>,
     /// How much origin and client are heard.
     pub terms: Terms,
 }
@@ -254,6 +267,7 @@ impl CacheRule {
             body_bytes_max: None,
             key,
             lock: Lock::default(),
+            origin: None,
             terms: Terms::default(),
         }
     }

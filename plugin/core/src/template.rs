@@ -88,6 +88,14 @@ pub enum Source {
     Item,
 }
 
+impl Source {
+    /// Whether the gateway alone knows it, and no header says it.
+    #[must_use]
+    pub fn is_property(&self) -> bool {
+        matches!(self, Self::Client | Self::Route | Self::Cluster | Self::Metadata(_) | Self::Claim(_))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

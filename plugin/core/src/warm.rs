@@ -2,6 +2,7 @@
 //! gateway's workers does that ([`Claim`]), asking as a client would: what the group has already will do.
 
 use crate::cache_status::CACHE_NAME;
+use crate::fetch::{Kind, Outcome, is_failure};
 use crate::fields::Fields;
 use crate::recache::Read;
 use crate::refresh::backoff_ms;
@@ -126,9 +127,15 @@ pub enum Came {
 }
 
 impl Came {
-    /// What came of the try with that number, the first being 0; `response` is empty if it broke off.
+    /// What came of the try with that number, the first being 0; `response` is empty if it broke off. What was fetched
+    /// straight from the origin says so as any fetch does.
     #[must_use]
     pub fn of(response: &Fields<'_>, status: u16, tried: u8) -> Self {
+        let fetched = Outcome::read(response);
+        let status = fetched.map_or(status, |outcome| outcome.status);
+        if fetched.is_some_and(|outcome| outcome.kind == Kind::Stored) {
+            return Self::Stored;
+        }
         let said = response.joined("cache-status").unwrap_or_default();
         // Ours is the last of the caches that have seen it.
         let ours = said.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
@@ -137,7 +144,7 @@ impl Came {
         if words.any(|word| [&b"hit"[..], b"stored", b"collapsed"].contains(&word)) {
             return Self::Stored;
         }
-        if status == 0 || crate::fetch::is_failure(status) {
+        if status == 0 || is_failure(status) {
             return Self::Nothing((tried < TRIES_MAX).then(|| backoff_ms(tried)));
         }
         Self::Unstored
@@ -202,6 +209,16 @@ mod tests {
             assert_eq!(came(200, said), Came::Unstored, "{said}");
         }
         assert_eq!(came(503, "routecache; fwd=uri-miss"), Came::Nothing(Some(500)));
+        let fetched = |kind, status| {
+            let header = Outcome { kind, status, whole: false }.header(true);
+            Came::of(&Fields::decode(&header).unwrap(), 0, 0)
+        };
+        assert_eq!(fetched(Kind::Stored, 200), Came::Stored);
+        assert_eq!(
+            (fetched(Kind::Uncacheable, 200), fetched(Kind::Uncacheable, 404)),
+            (Came::Unstored, Came::Unstored)
+        );
+        assert_eq!(fetched(Kind::Failed, 503), Came::Nothing(Some(500)));
         assert_eq!(Came::of(&Fields::default(), 0, 3), Came::Nothing(Some(4000)));
         assert_eq!(Came::of(&Fields::default(), 0, TRIES_MAX), Came::Nothing(None));
     }

@@ -227,7 +227,9 @@ impl Stream {
             (State::Queueing { question, .. }, _) => self.late(question, "fills"),
             (State::Asking { question, key, .. }, Woken::Unheard) => return self.heard(question, &key, None),
             (State::AskingLater { question, .. }, Woken::Unheard) => return self.heard_later(question, None),
-            (State::Fetching { question, group, .. }, Woken::Unheard) => return self.fetched(question, group, 0, 0),
+            (State::Fetching { question, group, .. }, Woken::Unheard) => {
+                return self.fetched(question, group, Err(0), 0);
+            }
             (state, _) => {
                 self.state = state;
                 return;
@@ -313,7 +315,7 @@ impl Stream {
     }
 
     /// Answers that the origin has enough to do. False if the host refused.
-    fn refuse(&self, why: &str) -> bool {
+    fn refuse(&mut self, why: &str) -> bool {
         metrics::count("routecache_refused");
         let status = format!("{CACHE_NAME}; detail=protect-origin-{why}");
         let header = fields::encode(&[
@@ -322,7 +324,7 @@ impl Stream {
             (b"retry-after", b"1"),
             (b"cache-control", b"no-store"),
         ]);
-        host::send_response(503, "routecache_protect_origin", &header, b"the origin has enough to do; try again soon\n")
+        self.respond(503, "routecache_protect_origin", &header, b"the origin has enough to do; try again soon\n")
     }
 
     /// Its fetch has ended.
@@ -339,7 +341,7 @@ impl Stream {
     }
 
     /// Takes part in nothing any more.
-    pub(super) fn withdraw(&mut self) {
+    pub fn withdraw(&mut self) {
         if let Some(flight) = &self.flight {
             let mut worker = self.instance.worker.borrow_mut();
             worker.flights.leave(flight.key, self.id);

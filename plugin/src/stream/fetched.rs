@@ -7,12 +7,12 @@ use routecache_core::fetch::{FETCH, Kind, Manner, Mark, Outcome, is_failure};
 use routecache_core::fields::{Fields, encode};
 use routecache_core::flights;
 use routecache_core::key::{CacheKey, hash_of};
-use routecache_core::policy::Reach;
+use routecache_core::policy::{CacheRule, Reach};
 use routecache_core::reply::Replay;
 use routecache_core::storing::content_length;
 
 use super::tell::{from_origin, status_of};
-use super::{Fill, Question, State, Stream};
+use super::{Accepted, Fill, Question, State, Stream};
 use crate::host::{self, Map};
 use crate::lookup::Candidate;
 
@@ -20,6 +20,14 @@ const DETAILS: &str = "routecache_fetched";
 
 /// What comes back from the group looks younger than it is by the time that storing it took; that is less, in milliseconds.
 const STORING_MS: u64 = 500;
+
+/// What the origin's response to a fetch is.
+pub(super) enum Meant {
+    /// To be kept, if it is whole.
+    Kept(Accepted),
+    /// No more than a word about what is stored.
+    Done(Kind),
+}
 
 impl Stream {
     /// Takes the mark away from a request, and notes whether it is one of the filter's own. Returns the header as its
@@ -51,7 +59,7 @@ impl Stream {
     /// Answers a fetch for which the origin isn't asked.
     pub(super) fn say(&mut self, kind: Kind) {
         self.withdraw();
-        host::send_response(200, DETAILS, &Outcome { kind, status: 0, whole: false }.header(false), b"");
+        self.respond(200, DETAILS, &Outcome { kind, status: 0, whole: false }.header(false), b"");
     }
 
     /// The key of the lease under which the group fetches anew what is stored, where the lock reaches so far.
@@ -92,31 +100,13 @@ impl Stream {
         let header = host::header_map(Map::Response).unwrap_or_default();
         let fields = Fields::decode(&header).unwrap_or_default();
         let status = status_of(&fields);
-        let stored = question.candidate.as_ref().map(|candidate| Rc::clone(&candidate.replay));
-        let asked = matches!(question.candidate, Some(Candidate { asked: true, .. }));
-        let kind = match stored {
-            Some(stored) if status == 304 && asked => {
-                let (_, kept) = self.renew(&question, group, rule, &stored, &fields);
-                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Failed });
-                if kept { Kind::Stored } else { Kind::Uncacheable }
-            }
-            _ if is_failure(status) || !from_origin() => Kind::Failed,
-            stored => {
-                if let Some(Ok(accepted)) = self.accepted(&question, rule, &fields, status) {
-                    host::set_header_map(
-                        Map::Response,
-                        &Outcome { kind: Kind::Stored, status, whole: false }.header(true),
-                    );
-                    self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
-                    return Action::Continue;
-                }
-                // The origin says something else by now, but not for us to keep: what is stored has had its time.
-                if let Some(stored) = stored
-                    && self.outdate(&question, group, rule, stored.entry())
-                {
-                    self.land(flights::Outcome::Stored);
-                }
-                Kind::Uncacheable
+        let kind = match self.meant(&question, group, rule, &fields, status, from_origin()) {
+            Meant::Done(kind) => kind,
+            Meant::Kept(accepted) => {
+                let outcome = Outcome { kind: Kind::Stored, status, whole: false };
+                host::set_header_map(Map::Response, &outcome.header(true));
+                self.fill(Fill::new(question, group, accepted, status, header), end_of_stream);
+                return Action::Continue;
             }
         };
         let limit = instance.policy().limits.body_bytes_max;
@@ -129,6 +119,40 @@ impl Stream {
             return Action::Continue;
         }
         self.report(Outcome { kind, status, whole: false }, end_of_stream)
+    }
+
+    /// Finds out what the origin's response is for what is stored.
+    pub(super) fn meant(
+        &mut self,
+        question: &Question,
+        group: Option<bridge_api::Ticket>,
+        rule: &CacheRule,
+        fields: &Fields<'_>,
+        status: u16,
+        from_origin: bool,
+    ) -> Meant {
+        let stored = question.candidate.as_ref().map(|candidate| Rc::clone(&candidate.replay));
+        let asked = matches!(question.candidate, Some(Candidate { asked: true, .. }));
+        match stored {
+            Some(stored) if status == 304 && asked => {
+                let (_, kept) = self.renew(question, group, rule, &stored, fields);
+                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Failed });
+                Meant::Done(if kept { Kind::Stored } else { Kind::Uncacheable })
+            }
+            _ if is_failure(status) || !from_origin => Meant::Done(Kind::Failed),
+            stored => {
+                if let Some(Ok(accepted)) = self.accepted(question, rule, fields, status) {
+                    return Meant::Kept(accepted);
+                }
+                // The origin says something else by now, but not for us to keep: what is stored has had its time.
+                if let Some(stored) = stored
+                    && self.outdate(question, group, rule, stored.entry())
+                {
+                    self.land(flights::Outcome::Stored);
+                }
+                Meant::Done(Kind::Uncacheable)
+            }
+        }
     }
 
     /// Says what became of the fetch; a body that is still to come is of no use.

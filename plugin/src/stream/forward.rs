@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::CACHE_NAME;
+use routecache_core::fetch::Edit;
 use routecache_core::fields;
 use routecache_core::flights::Outcome;
-use routecache_core::policy::RangeMiss;
+use routecache_core::policy::{CacheRule, RangeMiss};
 use routecache_core::targeted::SURROGATE_CONTROL;
 use routecache_core::validation::Validators;
 
@@ -48,14 +49,18 @@ impl Stream {
         if let Some(flight) = &mut self.flight {
             flight.began_ms = question.asked_ms;
         }
-        if rule.terms.failover && !self.is_fetch() {
+        if rule.terms.failover && self.fetched_for.is_none() {
             // What the client wants is the origin's answer to its own request.
             self.state = State::Filling { question, group };
             return Action::Continue;
         }
         match self.revalidate(&question, rule) {
             Asked::Origin(token) => {
-                self.state = State::Fetching { question, group, token };
+                self.state = State::Fetching { question, group, token: Some(token) };
+                return Action::Pause;
+            }
+            Asked::Root => {
+                self.state = State::Fetching { question, group, token: None };
                 return Action::Pause;
             }
             Asked::Answered => {
@@ -64,38 +69,49 @@ impl Stream {
             }
             Asked::Nothing => {}
         }
-        if let Some(target) = &question.target {
-            host::replace_header(Map::Request, ":path", target.as_bytes());
+        let edits = edits(&mut question, rule);
+        if self.is_straight() {
+            return self.go_straight(question, group, &edits);
         }
-        if rule.reads_response_body() {
-            // What is compressed can't be read; a gateway compresses behind this filter.
-            host::remove_header(Map::Request, b"accept-encoding");
-        }
-        // A POST has no conditions (RFC 9110 §13.2.1).
-        if let Some(candidate) = question.candidate.as_mut().filter(|_| !question.wanted.is_post) {
-            let header = candidate.replay.entry().header();
-            let validators = Validators::of(&header);
-            if !validators.is_empty() {
-                candidate.asked = true;
-                // In place of the client's own, which are judged against what comes back.
-                for (name, value) in
-                    [("if-none-match", validators.etag), ("if-modified-since", validators.last_modified)]
-                {
-                    match value {
-                        Some(value) => host::replace_header(Map::Request, name, value),
-                        None => host::remove_header(Map::Request, name.as_bytes()),
-                    }
-                }
+        for edit in &edits {
+            match edit {
+                Edit::Replace(name, value) => host::replace_header(Map::Request, name, value),
+                Edit::Remove(name) => host::remove_header(Map::Request, name.as_bytes()),
+                Edit::Add(name, value) => host::add_header(Map::Request, name, value),
             }
-        }
-        if rule.terms.range_miss == RangeMiss::Whole && question.wanted.is_get {
-            host::remove_header(Map::Request, b"range");
-            host::remove_header(Map::Request, b"if-range");
-        }
-        if rule.terms.targeted.iter().any(|name| name == SURROGATE_CONTROL) {
-            host::add_header(Map::Request, "surrogate-capability", &format!("{CACHE_NAME}=\"Surrogate/1.0\""));
         }
         self.state = State::Filling { question, group };
         Action::Continue
     }
+}
+
+/// What the origin gets otherwise than the client sent it.
+fn edits(question: &mut Question, rule: &CacheRule) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    if let Some(target) = question.target.take() {
+        edits.push(Edit::Replace(":path", target.into_bytes()));
+    }
+    if rule.reads_response_body() {
+        // What is compressed can't be read; a gateway compresses behind this filter.
+        edits.push(Edit::Remove("accept-encoding"));
+    }
+    // A POST has no conditions (RFC 9110 §13.2.1).
+    if let Some(candidate) = question.candidate.as_mut().filter(|_| !question.wanted.is_post) {
+        let header = candidate.replay.entry().header();
+        let validators = Validators::of(&header);
+        if !validators.is_empty() {
+            candidate.asked = true;
+            // In place of the client's own, which are judged against what comes back.
+            for (name, value) in [("if-none-match", validators.etag), ("if-modified-since", validators.last_modified)] {
+                edits.push(value.map_or(Edit::Remove(name), |value| Edit::Replace(name, value.to_vec())));
+            }
+        }
+    }
+    if rule.terms.range_miss == RangeMiss::Whole && question.wanted.is_get {
+        edits.extend([Edit::Remove("range"), Edit::Remove("if-range")]);
+    }
+    if rule.terms.targeted.iter().any(|name| name == SURROGATE_CONTROL) {
+        edits.push(Edit::Add("surrogate-capability", format!("{CACHE_NAME}=\"Surrogate/1.0\"")));
+    }
+    edits
 }

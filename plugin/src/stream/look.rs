@@ -14,7 +14,7 @@ use routecache_core::reply::{Answer, Replay};
 use routecache_core::request::Wanted;
 
 use super::{State, Stream};
-use crate::fetch::Fetch;
+use crate::fetch::{Errand, Fetch};
 use crate::host::{self, Map};
 use crate::lookup::{Found, is_newer, likely, newer, search, softened, variants_of};
 use crate::random;
@@ -218,7 +218,8 @@ impl Stream {
         let key = hash_of(replay.entry().key());
         let mut worker = self.instance.worker.borrow_mut();
         worker.attempts.wait(key, now_ms, now_ms.saturating_add(REFRESH_ELSEWHERE_MS));
-        worker.leave(Job::Fetch(Fetch { key: Some(key), header: header_of(request, true), https: wanted.https }));
+        let errand = Errand::Refresh(key);
+        worker.leave(Job::Fetch(Fetch { errand, header: header_of(request, true), https: wanted.https }));
     }
 
     /// Answers the current stream from an entry. False if the host refused.
@@ -233,7 +234,7 @@ impl Stream {
     ) -> bool {
         let mut header = Vec::new();
         let Answer { status, body } = replay.answer(request, terms, told, now_ms, &mut header);
-        let sent = host::send_response(status, details, &header, &body);
+        let sent = self.respond(status, details, &header, &body);
         let whole = status == replay.entry().status() && matches!(body, Cow::Borrowed(_));
         if sent && whole && replay.needs_a_look() {
             self.state = State::Replying { replay: Rc::clone(replay), sent: header };

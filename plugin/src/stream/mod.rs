@@ -10,6 +10,7 @@ mod handle;
 mod look;
 mod read;
 mod revalidate;
+mod straight;
 mod tell;
 mod validate;
 mod write;
@@ -34,10 +35,11 @@ use routecache_core::template::Around;
 use self::collapse::Part;
 use self::gather::Gathered;
 pub use self::handle::{Handle, park};
+use self::straight::Straight;
 pub use self::tell::tell;
 use self::write::Write;
 use crate::bridge;
-use crate::fetch::Fetch;
+use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Map};
 use crate::lookup::Candidate;
 use crate::root::Instance;
@@ -50,6 +52,8 @@ pub struct Stream {
     state: State,
     /// For whom it is, if it is a fetch of the filter's own.
     fetched_for: Option<Manner>,
+    /// Where it goes, if it is one that no stream of the host's carries.
+    straight: Option<Straight>,
     /// What is to be read again when its response is out.
     recaches: Vec<Fetch>,
     /// The fetch that this exchange takes part in, with others or alone.
@@ -94,8 +98,11 @@ enum State {
     Waiting(Question),
     /// To be woken when fewer fetches are under way; the request is paused.
     Queueing { question: Question, group: Option<bridge_api::Ticket> },
-    /// The answer to a fetch about what is stored; the request is paused.
-    Fetching { question: Question, group: Option<bridge_api::Ticket>, token: u32 },
+    /// The answer to a fetch about what is stored; the request is paused. Without a token, the root context fetches, and
+    /// wakes it.
+    Fetching { question: Question, group: Option<bridge_api::Ticket>, token: Option<u32> },
+    /// The origin's response to a fetch that goes straight there.
+    Fetched { question: Question, group: Option<bridge_api::Ticket>, token: u32 },
     /// Our own reply on its way out, to be looked at ([`Replay::look`]); with its header as it was sent.
     Replying { replay: Rc<Replay>, sent: Vec<u8> },
     /// The response header, to decide whether to store.
@@ -200,6 +207,7 @@ impl Stream {
             instance,
             state: State::Passing,
             fetched_for: None,
+            straight: None,
             recaches: Vec::new(),
             flight: None,
             counted: false,
@@ -213,22 +221,23 @@ impl Stream {
 
     /// Whether it waits to be woken.
     pub fn is_parked(&self) -> bool {
-        matches!(self.state, State::Waiting(_) | State::Queueing { .. })
+        matches!(self.state, State::Waiting(_) | State::Queueing { .. } | State::Fetching { token: None, .. })
     }
 
     /// The call whose answer it waits for.
     pub fn asked(&self) -> Option<u32> {
         match self.state {
-            State::Asking { token, .. } | State::AskingLater { token, .. } | State::Fetching { token, .. } => {
+            State::Asking { token, .. } | State::AskingLater { token, .. } | State::Fetched { token, .. } => {
                 Some(token)
             }
+            State::Fetching { token, .. } => token,
             _ => None,
         }
     }
 }
 
 impl Context for Stream {
-    fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, _: usize) {
+    fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, trailer_count: usize) {
         match mem::replace(&mut self.state, State::Passing) {
             State::Asking { question, key, token: asked } if asked == token => {
                 let body = bridge::answer(header_count, body_len);
@@ -238,8 +247,12 @@ impl Context for Stream {
                 let body = bridge::answer(header_count, body_len);
                 self.heard_later(question, body);
             }
-            State::Fetching { question, group, token: asked } if asked == token => {
-                self.fetched(question, group, header_count, body_len);
+            State::Fetching { question, group, token: Some(asked) } if asked == token => {
+                self.fetched(question, group, fetch::outcome(&fetch::answer(header_count)), body_len);
+            }
+            State::Fetched { question, group, token: asked } if asked == token => {
+                let body_len = (trailer_count == 0).then_some(body_len);
+                self.received(question, group, &fetch::answer(header_count), body_len);
             }
             other => self.state = other,
         }
@@ -324,6 +337,7 @@ impl HttpContext for Stream {
             // The gateway answered by itself while somebody was asked (a timeout, say), or this is our own reply.
             State::Asking { .. }
             | State::Fetching { .. }
+            | State::Fetched { .. }
             | State::Storing(_)
             | State::Replacing(_)
             | State::Reading { .. }

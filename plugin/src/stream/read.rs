@@ -48,7 +48,7 @@ impl Stream {
         };
         match asked {
             Some(question) => self.gather(Question { request, ..question }),
-            None if self.is_fetch() => self.decline(),
+            None if self.is_fetch() || self.is_straight() => self.decline(),
             None => Action::Continue,
         }
     }

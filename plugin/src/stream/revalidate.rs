@@ -1,6 +1,7 @@
 //! A paused request whose stored response is asked about by a fetch of the filter's own ([`crate::fetch`]). So it is
 //! answered in the request phase, and its answer passes the filters in front of this one as a hit does.
 
+use std::mem;
 use std::rc::Rc;
 
 use proxy_wasm::types::Action;
@@ -18,9 +19,10 @@ use routecache_core::validation::Validators;
 
 use super::look::ttl_s;
 use super::tell::{shown, status_of};
-use super::{Question, Stream};
-use crate::fetch;
+use super::{Question, State, Stream};
+use crate::fetch::{self, Errand, Fetch};
 use crate::host::{self, Buffer, Direction, Map};
+use crate::worker::Job;
 
 /// What is said of a reply that was fetched.
 const DETAILS: &str = "routecache_validated";
@@ -32,6 +34,8 @@ const TIMED_OUT: u16 = 504;
 pub(super) enum Asked {
     /// The origin is being asked about it, with this call.
     Origin(u32),
+    /// The same, by the root context, which goes straight there.
+    Root,
     /// It has answered, since the origin fails.
     Answered,
     /// Nothing: the request is to be forwarded.
@@ -44,8 +48,10 @@ impl Stream {
         let now_ms = host::monotonic_ms();
         let wanted = &question.wanted;
         // A HEAD asks for itself, and renews what is stored by that (RFC 9111 §4.3.5).
-        let may_fetch =
-            wanted.is_get && wanted.may_refresh && wanted.fetched_ms.is_none() && self.instance.may_fetch(now_ms);
+        let may_fetch = wanted.is_get
+            && wanted.may_refresh
+            && wanted.fetched_ms.is_none()
+            && self.instance.may_fetch(rule.origin.as_deref(), now_ms);
         let Some(candidate) = question.candidate.as_ref().filter(|_| may_fetch) else { return Asked::Nothing };
         let entry = candidate.replay.entry();
         let stands_in = entry.freshness().stale_if_error_ms > 0;
@@ -62,7 +68,14 @@ impl Stream {
             return if self.stand_in(question, rule, failed) { Asked::Answered } else { Asked::Nothing };
         }
         let request = Fields::decode(&question.request).unwrap_or_default();
-        let token = fetch::send(&self.instance, &header_of(&request, false), question.wanted.https, Manner::Waits);
+        let (header, https) = (header_of(&request, false), question.wanted.https);
+        if rule.origin.is_some() {
+            // It goes on there when this client has gone.
+            let fetch = Fetch { errand: Errand::Client(self.id), header, https };
+            self.instance.worker.borrow_mut().leave(Job::Fetch(fetch));
+            return Asked::Root;
+        }
+        let token = fetch::send(&self.instance, &header, https, Manner::Waits);
         token.map_or(Asked::Nothing, Asked::Origin)
     }
 
@@ -71,13 +84,13 @@ impl Stream {
         &mut self,
         mut question: Question,
         group: Option<bridge_api::Ticket>,
-        header_count: usize,
+        outcome: Result<Outcome, u16>,
         body_len: usize,
     ) {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return };
         question.wanted.fetched_ms = Some(question.asked_ms);
-        let outcome = match fetch::outcome(header_count) {
+        let outcome = match outcome {
             Ok(outcome) => Some(outcome),
             Err(TIMED_OUT) => Some(Outcome { kind: Kind::Failed, status: TIMED_OUT, whole: false }),
             // Something else has answered, which may be what forwarding leads to as well.
@@ -111,6 +124,14 @@ impl Stream {
         }
         if self.send_on(question, group) == Action::Continue {
             host::resume(Direction::Request);
+        }
+    }
+
+    /// Hears from the root context what has become of its fetch.
+    pub fn heard_back(&mut self, outcome: Result<Outcome, u16>, body_len: usize) {
+        match mem::replace(&mut self.state, State::Passing) {
+            State::Fetching { question, group, .. } => self.fetched(question, group, outcome, body_len),
+            other => self.state = other,
         }
     }
 

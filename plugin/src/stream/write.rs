@@ -10,7 +10,7 @@ use routecache_core::request::{Body, Outcome, REQUEST_BODY_BYTES_MAX, Writing, w
 use super::gather::Gathered;
 use super::tell::{status_of, tell};
 use super::{State, Stream};
-use crate::fetch::Fetch;
+use crate::fetch::{Errand, Fetch};
 use crate::host::{self, Buffer, Map};
 
 /// A write that was forwarded.
@@ -153,7 +153,7 @@ impl Stream {
 
 /// The fetches of what a write has read again.
 fn fetches(writing: &Writing, reads: Vec<Read>) -> Vec<Fetch> {
-    let fetch = |read: Read| Fetch { key: None, header: read.header(), https: writing.is_https() };
+    let fetch = |read: Read| Fetch { errand: Errand::Recache, header: read.header(), https: writing.is_https() };
     reads.into_iter().map(fetch).collect()
 }
 

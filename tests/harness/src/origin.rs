@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -55,6 +55,8 @@ pub struct Origin {
 pub struct Heard {
     /// `METHOD path?query`.
     pub request: String,
+    /// Its header.
+    pub headers: HeaderMap,
     /// When it came.
     pub at: Instant,
     /// When its answer's header left, or its connection was closed; none before.
@@ -163,6 +165,7 @@ struct Call {
     method: Method,
     path: String,
     query: String,
+    headers: HeaderMap,
     read_time: Option<Duration>,
     body: Value,
 }
@@ -172,7 +175,7 @@ async fn answer_public(state: Arc<Mutex<State>>, call: Call) -> Answer {
         "" => format!("{} {}", call.method, call.path),
         query => format!("{} {}?{query}", call.method, call.path),
     };
-    let _under_way = UnderWay::begin(&state, &name);
+    let _under_way = UnderWay::begin(&state, &name, call.headers.clone());
     answer_named(&state, &call, &name).await
 }
 
@@ -183,11 +186,11 @@ struct UnderWay<'a> {
 }
 
 impl<'a> UnderWay<'a> {
-    fn begin(state: &'a Mutex<State>, name: &str) -> Self {
+    fn begin(state: &'a Mutex<State>, name: &str, headers: HeaderMap) -> Self {
         let mut told = lock(state);
         *told.requests.entry(name.to_owned()).or_default() += 1;
         let nth = told.heard.len();
-        told.heard.push(Heard { request: name.to_owned(), at: Instant::now(), ended: None });
+        told.heard.push(Heard { request: name.to_owned(), headers, at: Instant::now(), ended: None });
         Self { state, nth }
     }
 }
@@ -270,6 +273,7 @@ async fn read(request: http::Request<Incoming>) -> hyper::Result<Call> {
         method: head.method,
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: head.headers,
         read_time: read_time.map(Duration::from_millis),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     })
