@@ -542,11 +542,6 @@ impl World {
         &self.filter.unoffered
     }
 
-    /// The answers that the gateways gave by themselves.
-    pub fn local_replies(&self) -> impl Iterator<Item = (RequestId, &Answer)> {
-        self.answers().filter(|(_, answer)| answer.local_reply)
-    }
-
     /// The laws that were broken so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.commons.lock().violations.clone()

@@ -1,6 +1,6 @@
 //! Which modules load, and what the module's own system calls see.
 
-use proxy_wasm_host_test::{BuildError, Law, World};
+use proxy_wasm_host_test::{BuildError, Law, Status, World};
 
 use crate::probe::{on, probe};
 use crate::said;
@@ -137,6 +137,24 @@ fn foreign_functions_compress_and_back() {
         said(&world),
         ["compress=0", "shorter=1", "uncompress=0", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bad=3", "unknown=1"]
     );
+}
+
+#[test]
+fn a_world_may_have_foreign_functions_of_its_own() {
+    let filter = probe(&on(
+        "request_headers",
+        "(call $note \"turned\" (call $foreign \"turn\" \"abc\" (i32.const 24) (i32.const 28)))
+         (call $say (i32.load (i32.const 24)) (i32.load (i32.const 28)))
+         (call $note \"nothing\" (call $foreign \"turn\" \"\" (i32.const 24) (i32.const 28)))
+         (i32.const 0)",
+    ));
+    let turn = |text: &[u8]| match text {
+        [] => Err(Status::BadArgument),
+        text => Ok(text.iter().rev().copied().collect()),
+    };
+    let mut world = World::builder().filter(filter).foreign_function("turn", turn).build().unwrap();
+    world.get("/");
+    assert_eq!(said(&world), ["turned=0", "cba", "nothing=2"]);
 }
 
 #[test]

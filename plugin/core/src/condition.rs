@@ -20,12 +20,6 @@ impl Glob {
         &self.0
     }
 
-    /// Whether it has no `*`.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        !self.0.contains('*')
-    }
-
     /// Whether it is the whole of `text`, by `same`: each piece between two stars stands where it first can, which leaves
     /// the most room for the next.
     #[must_use]
