@@ -2,12 +2,15 @@
 
 use std::process::Command;
 
+use redis::Commands;
+
 use crate::support::{BridgeProcess, RedisServer};
+
+const README: &str = include_str!("../../README.md");
 
 /// Console blocks: lines after `$ ` are typed, the others are what comes back.
 fn examples() -> Vec<(String, String)> {
-    let text = include_str!("../../README.md");
-    let blocks = text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks = README.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let example = |block: &str| {
         let (mut typed, mut shown) = (String::new(), String::new());
         for line in block.lines() {
@@ -55,7 +58,40 @@ fn its_examples_are_true_in_memory() {
     run_all("mem://");
 }
 
+/// And what they leave there is in its table, and goes by itself.
 #[test]
 fn its_examples_are_true_on_redis() {
-    run_all(&RedisServer::start().url());
+    let server = RedisServer::start();
+    run_all(&server.url());
+    let mut connection = server.connect();
+    let keys: Vec<String> = connection.keys("*").unwrap();
+    assert!(keys.len() > 5, "{keys:?}");
+    for key in keys {
+        // `<namespace>` and its like stand for anything.
+        let names = |row: &str| -> Option<String> {
+            let name = row.strip_prefix("| `")?.split('`').next().filter(|name| name.starts_with("routecache:"))?;
+            let parts = name.split('<').enumerate();
+            Some(
+                parts
+                    .map(|(at, part)| if at == 0 { part } else { part.split_once('>').unwrap().1 })
+                    .collect::<Vec<_>>()
+                    .join("…"),
+            )
+        };
+        assert!(README.lines().filter_map(names).any(|name| matches(&name, &key)), "{key} isn't in the table");
+        let left_ms: i64 = connection.pttl(&key).unwrap();
+        assert!(left_ms > 0, "{key} stays for ever");
+    }
+}
+
+#[test]
+fn its_table_has_every_code_of_a_refusal() {
+    let source = include_str!("../../src/error.rs");
+    let codes = source.split_once("fn code(").and_then(|(_, rest)| rest.split_once("\n    }")).expect("the codes").0;
+    let codes: Vec<&str> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    let cells: Vec<&str> = README.lines().filter(|line| line.starts_with("| `")).collect();
+    for code in codes {
+        assert!(cells.iter().any(|row| row.contains(&format!("`{code}`"))), "the table lacks `{code}`");
+    }
 }
