@@ -121,8 +121,8 @@ settings! {
     /// May be beyond this machine without tokens: each hook asks for its own signature.
     #[arg(long, env = "ROUTECACHE_HOOKS_LISTEN", value_name = "PLACE")]
     hooks_listen: Address,
-    /// Where the data is: mem://?bytes=256MiB, or a Redis: redis:// and rediss://[user:password@]host[:port][/database],
-    /// several hosts between commas for a cluster, redis+sentinel://host:port,…/name, redis+unix:///path
+    /// Where the data is: `mem://?bytes=256MiB`, or a Redis: `redis://` and `rediss://[user:password@]host[:port][/database]`,
+    /// several hosts between commas for a cluster, `redis+sentinel://host:port,…/name`, `redis+unix:///path`
     ///
     /// By default CACHE_URL, else REDIS_URL, else mem://. A password is better kept there: arguments are seen by everybody
     /// on the machine.

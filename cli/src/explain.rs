@@ -35,7 +35,7 @@ pub struct Arguments {
     /// The request's method
     #[arg(value_name = "METHOD", required_unless_present = "expand", requires = "url")]
     method: Option<String>,
-    /// Its URL, such as https://api.example.com/users/7/orders?page=2
+    /// Its URL, such as `https://api.example.com/users/7/orders?page=2`
     #[arg(value_name = "URL")]
     url: Option<String>,
     /// A request header field; can be repeated

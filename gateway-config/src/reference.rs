@@ -1,7 +1,7 @@
-//! What every field of the rules language means: the one description from which the reference ([`markdown`]) and the JSON
+//! What every field of the rules language means: the one description from which the reference ([`markdown()`]) and the JSON
 //! Schema ([`schema`]) are made.
 //!
-//! Nothing here can drift from what is checked: tests hold the fields against [`crate::vocabulary`], load each example, hold
+//! Nothing here can drift from what is checked: tests hold the fields against `crate::vocabulary`, load each example, hold
 //! each default against the field left out, and ask the checker for the words and ranges that it takes
 //! (tests/reference.rs).
 

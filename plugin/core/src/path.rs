@@ -78,7 +78,7 @@ pub enum PathMistake {
     RestNotLast,
     /// A name that comes twice.
     Twice(String),
-    /// More captures than [`CAPTURES_MAX`].
+    /// More captures than `CAPTURES_MAX`.
     TooManyCaptures,
     /// A query or fragment.
     NotPath(char),
