@@ -29,6 +29,7 @@ mod redis_only;
 mod replicas;
 mod scripted;
 mod soft;
+mod states;
 mod stores;
 mod tls;
 mod versions;
