@@ -442,6 +442,11 @@ impl World {
         let refusal = crate::commons::Refusal { function: function.to_owned(), status, left: times };
         self.commons.lock().refusals.push(refusal);
     }
+
+    /// Lets a host function do again what it does, whatever [`World::refuse`] said.
+    pub fn refuse_no_more(&mut self, function: &str) {
+        self.commons.lock().refusals.retain(|refusal| refusal.function != function);
+    }
 }
 
 /// What can be seen inside.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::types::Status;
-use routecache_core::fetch::{Edit, FETCH, Manner, Mark, Outcome, edited};
+use routecache_core::fetch::{Edit, FETCH, Kind, Manner, Mark, Outcome, edited};
 use routecache_core::fields::Fields;
 use routecache_core::request::{Arrived, Plan};
 
@@ -100,10 +100,16 @@ pub fn answer(header_count: usize) -> Vec<u8> {
     header.unwrap_or_default()
 }
 
+/// The gateway's status for a fetch that took too long.
+const TIMED_OUT: u16 = 504;
+
 /// What the answer to a fetch says; else its status, 0 if it broke off.
 pub fn outcome(answer: &[u8]) -> Result<Outcome, u16> {
     let fields = Fields::decode(answer).unwrap_or_default();
-    Outcome::read(&fields).ok_or_else(|| status_of_call(&fields))
+    Outcome::read(&fields).ok_or(()).or_else(|()| match status_of_call(&fields) {
+        TIMED_OUT => Ok(Outcome { kind: Kind::Failed, status: TIMED_OUT, whole: false }),
+        status => Err(status),
+    })
 }
 
 /// The status of a call's answer; 0 if it broke off.

@@ -257,6 +257,8 @@ pub struct Root {
     wakes: usize,
     /// Tells this context from others that might poll the feed.
     name: u64,
+    /// Since when the feed is missed, in milliseconds, and whether that was said.
+    missed: Option<(u64, bool)>,
 }
 
 /// A call that is under way: to the bridge, or back to the gateway.
@@ -292,6 +294,7 @@ impl Root {
             recached: (0, 0),
             wakes: 0,
             name: random(),
+            missed: None,
         }
     }
 
@@ -530,8 +533,22 @@ impl Root {
             Some(token) => {
                 self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
             }
-            None => self.release(instance, stream, Some("purge-pending")),
+            None => self.unacknowledged(instance, &request.tags, stream),
         }
+    }
+
+    /// A purge has had no answer: it stays pending, and is sent again.
+    fn unacknowledged(&self, instance: &Instance, tags: &[String], stream: Option<u32>) {
+        instance.bridge_answered(false);
+        metrics::count("routecache_purges_unacknowledged");
+        host::log(
+            Level::Warn,
+            &format!(
+                "routecache: the bridge hasn't acknowledged a purge of {}; it will be sent again",
+                tags.join(", ")
+            ),
+        );
+        self.release(instance, stream, Some("purge-pending"));
     }
 
     /// Lets requests and responses go on whose body doesn't come while they wait for it.
@@ -625,6 +642,25 @@ impl Root {
         let now_ms = if planted("wall_clock") { host::wall_ms() } else { now_ms };
         if let Some(token) = instance.call(FEED, &request, &[], Duration::from_millis(timeout_ms)) {
             self.calls.insert(token, Call::Feed { started_ms: now_ms, cursor, known });
+        }
+    }
+
+    /// Says when the feed is lost, and when it is back. A gateway that has never heard it has a window to find it.
+    fn listen(&mut self, head: &Head, window_ms: u32, now_ms: u64) {
+        if head.is_fresh(now_ms, window_ms) {
+            if let Some((_, true)) = self.missed.take() {
+                host::log(Level::Info, "routecache: the feed of purges is heard again");
+            }
+            return;
+        }
+        let (since_ms, said) = self.missed.get_or_insert((now_ms, false));
+        if !*said && (head.heard_ms > 0 || now_ms.saturating_sub(*since_ms) > window_ms.into()) {
+            *said = true;
+            metrics::count("routecache_feed_lost");
+            host::log(
+                Level::Warn,
+                "routecache: the feed of purges hasn't been heard for longer than `consistency.window`",
+            );
         }
     }
 
@@ -750,17 +786,7 @@ impl Context for Root {
                     let heard = !reply.unheard || planted("unheard_ignored");
                     self.release(&instance, stream, Some(if heard { "purged" } else { "purge-pending" }));
                 }
-                None => {
-                    instance.bridge_answered(false);
-                    host::log(
-                        Level::Warn,
-                        &format!(
-                            "routecache: the bridge hasn't acknowledged a purge of {}; it will be sent again",
-                            tags.join(", ")
-                        ),
-                    );
-                    self.release(&instance, stream, Some("purge-pending"));
-                }
+                None => self.unacknowledged(&instance, &tags, stream),
             },
             Call::Feed { started_ms, cursor, known } => {
                 // After a failure the next tick asks again.
@@ -799,7 +825,10 @@ impl RootContext for Root {
             return;
         }
         // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
-        let _ = instance.worker.borrow_mut().follow(&instance.shared);
+        let followed = instance.worker.borrow_mut().follow(&instance.shared);
+        if let Some((head, _)) = followed {
+            self.listen(&head, instance.policy().window_ms, now_ms);
+        }
         self.retry_purges(&instance, now_ms);
         self.poll(&instance, 0);
     }

@@ -27,9 +27,6 @@ use crate::worker::Job;
 /// What is said of a reply that was fetched.
 const DETAILS: &str = "routecache_validated";
 
-/// The gateway's status for a fetch that took too long.
-const TIMED_OUT: u16 = 504;
-
 /// What a stale answer to a request has led to.
 pub(super) enum Asked {
     /// The origin is being asked about it, with this call.
@@ -54,8 +51,8 @@ impl Stream {
             && self.instance.may_fetch(rule.origin.as_deref(), now_ms);
         let Some(candidate) = question.candidate.as_ref().filter(|_| may_fetch) else { return Asked::Nothing };
         let entry = candidate.replay.entry();
-        let stands_in = entry.freshness().stale_if_error_ms > 0;
-        if !stands_in && Validators::of(&entry.header()).is_empty() {
+        // For an error that nothing may stand in for, nobody is to wait twice.
+        if !self.may_stand_in(rule, &candidate.replay) && Validators::of(&entry.header()).is_empty() {
             return Asked::Nothing;
         }
         let key = hash_of(entry.key());
@@ -90,12 +87,8 @@ impl Stream {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return };
         question.wanted.fetched_ms = Some(question.asked_ms);
-        let outcome = match outcome {
-            Ok(outcome) => Some(outcome),
-            Err(TIMED_OUT) => Some(Outcome { kind: Kind::Failed, status: TIMED_OUT, whole: false }),
-            // Something else has answered, which may be what forwarding leads to as well.
-            Err(_) => None,
-        };
+        // If something else has answered, that may be what forwarding leads to as well.
+        let outcome = outcome.ok();
         instance.count_fetch(outcome.map(|outcome| outcome.kind));
         let now_ms = host::monotonic_ms();
         if let (Some(outcome), Some(candidate)) = (outcome, &question.candidate) {
