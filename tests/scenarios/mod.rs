@@ -7,6 +7,7 @@ mod costs;
 mod degradation;
 mod hits;
 mod language;
+mod matrix;
 mod misses;
 mod no_vary_search;
 mod passing;

@@ -121,7 +121,15 @@ pub enum Failure {
     Unavailable,
     /// It does what it is asked, later than anybody waits.
     Slow,
+    /// Its Redis is in this state, one of [`REDIS_STATES`].
+    Redis(&'static str),
 }
+
+/// What a bridge answers in each state of its Redis, as the bridge's own tests saw it.
+const REDIS_STATES: &str = include_str!("../../bridge/tests/redis_states.txt");
+
+/// How long a bridge waits for its Redis.
+const STORE_TIMEOUT: Duration = ms(250);
 
 impl Failure {
     /// All of them.
@@ -136,8 +144,42 @@ impl Failure {
         Self::Slow,
     ];
 
-    fn reply(self) -> Reply {
+    /// Those, and each state of a bridge's Redis.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let states =
+            REDIS_STATES.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(':').next());
+        Self::ALL.into_iter().chain(states.map(Self::Redis))
+    }
+
+    /// As docs/degradation.md says it.
+    pub fn words(self) -> String {
+        let words = match self {
+            Self::Refused => "no healthy host",
+            Self::NoConnection => "no connection",
+            Self::Hangs => "silence (half-open, `SIGSTOP`)",
+            Self::Resets => "a reset",
+            Self::Stranger => "a stranger's answer",
+            Self::Garbage => "garbage",
+            Self::Unavailable => "`503` (or any status but 200)",
+            Self::Slow => "an answer that is too late",
+            Self::Redis(state) => return format!("Redis {state}"),
+        };
+        words.to_owned()
+    }
+
+    /// How long it takes until the answer to a call is there, such as it is; none if there never is one.
+    pub fn takes(self) -> Option<Duration> {
         match self {
+            Self::Hangs => None,
+            Self::Slow => Some(ms(1500)),
+            Self::Redis("silent") => Some(STORE_TIMEOUT),
+            _ => Some(ms(0)),
+        }
+    }
+
+    /// What a call comes to; none if it is done as ever.
+    fn reply(self, call: &Call) -> Option<Reply> {
+        Some(match self {
             Self::Refused => Reply::refuse(proxy_wasm_host_test::Status::InternalFailure),
             Self::NoConnection => Reply::connect_failure(),
             Self::Hangs => Reply::hang(),
@@ -149,8 +191,25 @@ impl Failure {
             }
             // Later than `bridge.timeout`, `purge.timeout` and a poll; that it does it matters to nobody here.
             Self::Slow => Response::ok("").header(MARKER, VERSION).after(ms(1500)).into(),
-        }
+            Self::Redis(state) => {
+                let (status, word) = answer_in(state, call.path())?;
+                let body = if status == 200 { json!({ "outcome": word }) } else { json!({ "error": word }) };
+                let answer = Response::new(status).body(body.to_string()).header(MARKER, VERSION);
+                answer.after(self.takes().unwrap_or_default()).into()
+            }
+        })
     }
+}
+
+/// Status and word of the answer to a call in a state of Redis; none if it works, as waits for the end of a lease do, of which the
+/// bridge itself keeps the books.
+fn answer_in(state: &str, path: &str) -> Option<(u16, &'static str)> {
+    let call = path.trim_start_matches("/v1/");
+    let line = REDIS_STATES.lines().find_map(|line| line.strip_prefix(state)?.strip_prefix(": "));
+    let mut answers = line.expect("a state that is listed").split(", ").filter_map(|answer| answer.split_once(' '));
+    let (_, answer) = answers.find(|(name, _)| *name == call)?;
+    let (status, word) = answer.split_once(' ')?;
+    Some((status.parse().expect("a status"), word))
 }
 
 /// What a gateway stored.
@@ -261,8 +320,8 @@ impl Bridge {
 
 impl Upstream for Bridge {
     fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
-        if let Some(failure) = self.failure.get() {
-            return failure.reply();
+        if let Some(reply) = self.failure.get().and_then(|failure| failure.reply(call)) {
+            return reply;
         }
         let now_ms = now_ms(call.at);
         let mut memory = self.memory.borrow_mut();
