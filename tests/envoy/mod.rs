@@ -10,6 +10,7 @@ mod faults;
 mod hits;
 mod language;
 mod misses;
+mod outages;
 mod privacy;
 mod purges;
 mod replay;

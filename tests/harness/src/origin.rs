@@ -13,6 +13,7 @@ mod answer;
 mod users;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -256,7 +257,11 @@ where
             let state = Arc::clone(&state);
             let service = service_fn(move |request| {
                 let state = Arc::clone(&state);
-                async move { Ok::<Outgoing, hyper::Error>(answer(state, read(request).await?).await.into_response()) }
+                async move {
+                    let call = read(request).await.map_err(io::Error::other)?;
+                    let outgoing: io::Result<Outgoing> = answer(state, call).await.into_response();
+                    outgoing
+                }
             });
             connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             while connections.try_join_next().is_some() {} // those that are over

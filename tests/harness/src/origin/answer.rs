@@ -30,6 +30,8 @@ enum Body {
     Gated(Bytes, Gate, Bytes),
     /// The connection breaks after this.
     BrokenOff(Bytes),
+    /// It breaks before anything is said.
+    Reset,
 }
 
 /// Holds back the end of a body until it is opened; then it stays open.
@@ -76,6 +78,12 @@ impl Answer {
         answer
     }
 
+    /// No answer: the connection breaks.
+    #[must_use]
+    pub fn reset() -> Self {
+        Self::with(StatusCode::OK, Body::Reset)
+    }
+
     /// Adds a header field.
     ///
     /// # Panics
@@ -106,8 +114,10 @@ impl Answer {
         Self { status, headers, body, after: Duration::ZERO }
     }
 
-    pub(super) fn into_response(self) -> Outgoing {
+    /// The response; an error where its connection is to break in its place.
+    pub(super) fn into_response(self) -> io::Result<Outgoing> {
         let body = match self.body {
+            Body::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
             Body::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
             Body::Gated(first, gate, second) => {
                 let (mut sender, body) = Channel::new(1);
@@ -133,6 +143,6 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        response
+        Ok(response)
     }
 }
