@@ -692,8 +692,10 @@ impl Engine {
         {
             return Err(Bypass::Body);
         }
-        let other_host = |host: &[u8]| !host.eq_ignore_ascii_case(fields.first(":authority").unwrap_or_default());
-        if has_any(&OVERRIDES) || fields.all("x-forwarded-host").any(other_host) {
+        // Beside `:authority` gateways drop `Host`, or name themselves there and leave the client's word in `Host`.
+        let keyed = fields.first(":authority").or_else(|| fields.first("host")).unwrap_or_default();
+        let other_host = |host: &[u8]| !host.eq_ignore_ascii_case(keyed);
+        if has_any(&OVERRIDES) || ["x-forwarded-host", "host"].iter().any(|name| fields.all(name).any(other_host)) {
             return Err(Bypass::Override);
         }
         if has_any(&FOR_THE_ORIGIN) || is_post && has_any(&OF_GET) {
@@ -917,12 +919,13 @@ mod tests {
             (("content-type", "application/grpc+proto"), Bypass::Grpc),
             (("x-http-method-override", "PUT"), Bypass::Override),
             (("x-forwarded-host", "evil"), Bypass::Override),
+            (("host", "evil"), Bypass::Override),
             (("if-match", "\"x\""), Bypass::Precondition),
         ] {
             assert_eq!(bypass(&[line], true), Some(reason), "{line:?}");
         }
         assert_eq!(bypass(&[], false), Some(Bypass::Body));
-        assert_eq!(bypass(&[("x-forwarded-host", "H"), ("content-length", "0")], true), None);
+        assert_eq!(bypass(&[("x-forwarded-host", "H"), ("host", "h"), ("content-length", "0")], true), None);
     }
 
     #[test]
