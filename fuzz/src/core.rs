@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use routecache_core::cache_control::{CacheControl, RequestControl};
 use routecache_core::entry::Entry;
 use routecache_core::fields::{self, Fields};
-use routecache_core::gateway_log::{GatewayLog, Head};
+use routecache_core::gateway_log::{GatewayLog, GroupPosition, Head};
 use routecache_core::gateway_tier::{Index, Layout};
 use routecache_core::http_date::http_date_ms;
 use routecache_core::invalidation::{group_tags, on_same_origin};
@@ -16,6 +16,7 @@ use routecache_core::path::PathTemplate;
 use routecache_core::permits::Permits;
 use routecache_core::ranges::{Selection, multipart, select};
 use routecache_core::request::{Arrived, Body, Engine, Plan};
+use routecache_core::seal::{Made, Place, Seals, Secret, unsealed};
 use routecache_core::template::Template;
 use routecache_core::validation::{Validators, is_not_modified};
 use routecache_core::{refresh, targeted, warm};
@@ -24,6 +25,11 @@ use crate::{Target, texts};
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::new("core-entry", |bytes| drop(Entry::decode(bytes.to_vec())), Vec::new),
+    Target::new("core-seal", sealed, || {
+        let place = Place { namespace: "n", key: "k", tags: &[] };
+        let made = Made { at: GroupPosition { ms: 1, seq: 2, unique: 3 }, era: 4, wall_ms: 5 };
+        vec![seals().close(&place, &made, b"entry".to_vec())]
+    }),
     Target::new("core-gateway-log", gateway_log, || vec![GatewayLog::new(7).encode()]),
     Target::new("core-gateway-index", gateway_index, || vec![Index::new(LAYOUT, 5).encode()]),
     Target::new("core-leases", leases, || vec![Leases::default().encode()]),
@@ -59,6 +65,20 @@ pub(crate) const TARGETS: &[Target] = &[
 ];
 
 const LAYOUT: Layout = Layout { segments: 4, slots: 64, segment_bytes: 1 << 20 };
+
+fn seals() -> Seals {
+    Seals::new(Secret::from_hex(&"5e".repeat(32)).into_iter().collect(), false)
+}
+
+/// Whatever opens is what was sealed, byte for byte: sealed again it is the same.
+fn sealed(bytes: &[u8]) {
+    let place = Place { namespace: "n", key: "k", tags: &[] };
+    let _ = unsealed(bytes);
+    if let Ok(opened) = seals().open(&place, bytes) {
+        let made = opened.made.expect("nothing opens unsealed");
+        assert_eq!(seals().close(&place, &made, opened.entry.to_vec()), bytes);
+    }
+}
 
 /// What is read is written the same again.
 fn gateway_log(bytes: &[u8]) {

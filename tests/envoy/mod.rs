@@ -15,6 +15,7 @@ mod privacy;
 mod purges;
 mod replay;
 mod rolling;
+mod sealing;
 mod stage;
 mod straight;
 mod table_rows;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bridge_api::StoreRequest;
 use proxy_wasm_host_test::{Call, LogLevel, Metric, Request, Response, World};
-use routecache_core::entry::{Entry, Parts};
+use routecache_core::entry::Entry;
 use routecache_core::seal::CLOCKS_APART_MS;
 use serde_json::{Value, json};
 
@@ -58,18 +58,7 @@ fn miss(text: &str) -> (String, String) {
 /// The entry's bytes with another body, and a checksum that is right.
 fn forged(entry: &[u8]) -> Vec<u8> {
     let entry = Entry::decode(entry.to_vec()).expect("an entry");
-    let parts = Parts {
-        ticket: entry.ticket(),
-        received_ms: entry.received_ms(),
-        freshness: entry.freshness(),
-        fingerprint: entry.fingerprint(),
-        status: entry.status(),
-        key: entry.key(),
-        tags: entry.tags(),
-        header: &entry.header().iter().collect::<Vec<_>>(),
-        body: b"forged",
-    };
-    Entry::new(&parts).expect("an entry").bytes().to_vec()
+    entry.with_body(b"forged").expect("an entry").bytes().to_vec()
 }
 
 /// A40, and A33 for entries: every way of writing to the store is a miss, is counted and told, and goes.
