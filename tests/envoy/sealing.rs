@@ -38,11 +38,10 @@ impl Stranger {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
             for head in self.redis.tell(HEADS).await?.lines() {
-                let head: Value = serde_json::from_str(head).unwrap_or_default();
+                let mut head: Value = serde_json::from_str(head).unwrap_or_default();
                 if head["key"].as_str().is_some_and(|key| key.contains(part)) {
-                    let mut request = head.clone();
-                    request["namespace"] = json!("shop:v1");
-                    return serde_json::from_value(request).map_err(|error| Error::Unexpected(error.to_string()));
+                    head["namespace"] = json!("shop:v1");
+                    return serde_json::from_value(head).map_err(|error| Error::Unexpected(error.to_string()));
                 }
             }
             sleep(Duration::from_millis(10)).await;

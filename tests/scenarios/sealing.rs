@@ -126,7 +126,8 @@ fn unsealed_a_forged_entry_is_believed() {
 /// C9. What can't be read goes, though nothing comes in its place.
 #[test]
 fn what_cannot_be_read_is_removed_though_the_response_may_not_be_stored() {
-    for unreadable in [&b"rce9 of another version"[..], b"rcs1", b"\0"] {
+    let oversized = vec![b'x'; 1 << 20];
+    for unreadable in [&b"rce9 of another version"[..], b"rcs1", b"\0", &oversized] {
         let (builder, _, bridge) = world(&rules());
         let private = Rc::new(Cell::new(false));
         let now_private = Rc::clone(&private);

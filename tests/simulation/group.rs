@@ -12,6 +12,8 @@ use bridge_api::{
 };
 use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
 use routecache_bridge::mem::Memory;
+use routecache_core::entry::Entry;
+use routecache_core::seal::unsealed;
 
 use super::chance::Chance;
 use super::history::Purge;
@@ -425,12 +427,18 @@ impl State {
             None => {}
             Some(Damage::Truncated) => payload.truncate(payload.len() / 2),
             Some(Damage::Flipped) => payload[last] ^= 1,
-            Some(Damage::OtherVersion) => payload[3] ^= 3, // `rce1`, `rce3`, …
+            Some(Damage::OtherVersion) => payload[3] ^= 3, // `rce0`, `rcs2`
             Some(Damage::Oversized) => payload.resize(payload.len() + (1 << 20), b'x'),
             Some(Damage::Foreign) => {
                 // Another key's bytes, which are whole.
                 let other = self.seen.iter().rfind(|other| **other != payload);
                 payload = other.cloned().unwrap_or_default();
+            }
+            Some(Damage::Forged) => {
+                let (entry, _) = unsealed(&payload);
+                let seal = payload[..payload.len() - entry.len()].to_vec();
+                let forged = Entry::decode(entry.to_vec()).ok().and_then(|entry| entry.with_body(b"forged"));
+                payload = forged.map_or(payload, |forged| [&seal, forged.bytes()].concat());
             }
         }
         payload

@@ -41,6 +41,8 @@ pub struct Plan {
     pub lifetime_ms: u64,
     /// How far the origin's clock is ahead of the gateways', in seconds.
     pub origin_ahead_s: i64,
+    /// Whether gateways seal what they share.
+    pub sealed: bool,
     /// Whether the first requests come before the feed was heard.
     pub cold: bool,
     /// What happens, one after the other.
@@ -137,6 +139,8 @@ pub enum Damage {
     Oversized,
     /// They are another key's.
     Foreign,
+    /// Somebody wrote others, and counted every checksum anew; only where gateways seal.
+    Forged,
 }
 
 /// What the store forgets.
@@ -202,6 +206,7 @@ impl Plan {
             Theme::FailOver | Theme::Feed | Theme::FeedLoss | Theme::Heard => (2, 1 + chance.index(2)),
             Theme::DyingPoller => (2, 2),
             Theme::Crossing => (1, 2),
+            Theme::Forgery => (2, 1 + chance.index(2)),
             Theme::Witness => (2, 2),
             Theme::Pending => (1 + chance.index(2), 2),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
@@ -256,6 +261,7 @@ impl Plan {
                 _ => 3_600_000,
             },
             origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
+            sealed: theme == Theme::Forgery,
             cold: chance.percent(30),
             steps: Vec::new(),
         };
@@ -276,8 +282,14 @@ impl Plan {
             Theme::Heard => (0..count / 8).flat_map(|_| plan.heard(&mut chance)).collect(),
             Theme::Crossing => (0..count / 6).flat_map(|_| plan.crossing(&mut chance)).collect(),
             Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
+            Theme::Forgery if chance.percent(50) => (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
         };
+        for step in plan.steps.iter_mut().filter(|_| plan.sealed) {
+            if matches!(step.what, What::Damage(_)) && chance.percent(50) {
+                step.what = What::Damage(Damage::Forged);
+            }
+        }
         plan
     }
 
@@ -454,6 +466,17 @@ impl Plan {
         steps
     }
 
+    /// What one gateway fetches, and another gets from the group in between, which a stranger has changed there.
+    fn forgery(&self, chance: &mut Chance) -> Vec<Step> {
+        let (gateway, user, of) = (chance.index(self.gateways), chance.below(USERS), chance.of(&KINDS_OF));
+        let read = |gateway| What::Read { gateway, worker: 0, user, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(20, What::Write { gateway, worker: 0, user }), at(300, read(gateway))];
+        steps.push(at(300, What::Damage(Damage::Forged)));
+        steps.extend((0..1 + chance.below(3)).map(|_| at(chance.below(40), read((gateway + 1) % self.gateways))));
+        steps
+    }
+
     /// A write in one gateway, while another one hears late of it, or not at all for a while, and is asked all the time.
     fn heard(&self, chance: &mut Chance) -> Vec<Step> {
         let gateway = chance.index(self.gateways);
@@ -540,6 +563,8 @@ pub enum Theme {
     Crossing,
     /// A failover that loses what one gateway alone has seen.
     Witness,
+    /// Somebody else writes to the store.
+    Forgery,
 }
 
 impl Theme {
@@ -564,7 +589,7 @@ impl Theme {
     ];
 
     /// Those that came later. Each takes a run in sixteen from the drawn ones and leaves all other seeds what they were.
-    const ASIDE: [Self; 3] = [Self::Heard, Self::Crossing, Self::Witness];
+    const ASIDE: [Self; 4] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery];
 
     /// The later theme that takes this seed's run, if one does.
     fn aside(seed: u64) -> Option<Self> {
@@ -592,6 +617,7 @@ impl Theme {
             Self::Ageing => &["origin", "clock", "store clock"],
             Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
             Self::Heard | Self::Crossing | Self::Witness => &[],
+            Self::Forgery => &["damage", "fail over", "restart", "reconfigure", "write behind"],
         })
     }
 }
@@ -670,7 +696,9 @@ impl Plan {
     /// What the seed drew, on one line.
     pub fn mix(&self) -> String {
         let Self { seed, gateways, workers, window_ms, log_records, feed_records, .. } = self;
-        let Self { feed_way_ms, bridge_way_ms, origin_way_ms, grouped, heard, exact, lifetime_ms, cold, .. } = self;
+        let Self {
+            feed_way_ms, bridge_way_ms, origin_way_ms, grouped, heard, exact, lifetime_ms, sealed, cold, ..
+        } = self;
         let mut kinds: Vec<String> =
             self.steps.iter().map(|step| format!("{:?}", step.what)).map(|what| word(&what).to_owned()).collect();
         kinds.sort();
@@ -678,11 +706,12 @@ impl Plan {
         format!(
             "seed {seed} ({:?}): {gateways} gateways × {workers} workers, window {window_ms} ms, log of {log_records} records, \
              {feed_records} to an answer, ways of up to {feed_way_ms} (feed), {bridge_way_ms} (bridge) and \
-             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}{}; {} steps: {}",
+             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}{}{}; {} steps: {}",
             self.theme,
             if *grouped { "" } else { ", alone" },
             if *heard { ", heard" } else { "" },
             if *exact { ", nginx" } else { "" },
+            if *sealed { ", sealed" } else { "" },
             if *cold { ", cold" } else { "" },
             self.steps.len(),
             kinds.join(" ")

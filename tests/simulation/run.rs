@@ -68,6 +68,9 @@ fn rules(plan: &Plan, longer: bool) -> Value {
     }
     if plan.grouped {
         rules["bridge"] = json!({ "cluster": "routecache-bridge", "timeout": "50ms" });
+        if plan.sealed {
+            rules["bridge"]["seal"] = json!({ "env": ["SEAL"] });
+        }
         if plan.heard {
             rules["purge"] = json!({ "acknowledge": "group" });
             if plan.seed.is_multiple_of(2) {
@@ -236,6 +239,7 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
     let mut builder = World::builder()
         .filter(filter.to_path_buf())
         .configuration(rules(plan, false).to_string())
+        .env("SEAL", &"5e".repeat(32))
         .gateways(plan.gateways)
         .workers(plan.workers)
         .seed(plan.seed)

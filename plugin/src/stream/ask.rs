@@ -25,6 +25,9 @@ use crate::bridge;
 use crate::host::{self, Direction};
 use crate::lookup::{Candidate, Found, judge, newer, softened, variances_of, variants_of};
 
+/// What an entry takes beside its body at most, in bytes: header, key and tags. What is longer isn't looked at, and not hashed.
+const BESIDE_BODY_MAX: u64 = 128 << 10;
+
 /// What the group has for a key.
 struct Given<'a> {
     /// The log as it was when the group looked.
@@ -157,7 +160,9 @@ impl Stream {
     ) -> Option<Found> {
         let instance = &*self.instance;
         let now_ms = host::monotonic_ms();
-        let opened = instance.opened(key.as_str(), tags, now, payload);
+        let bytes_max = instance.engine.body_bytes_max(rule).saturating_add(BESIDE_BODY_MAX);
+        let fits = u64::try_from(payload.len()).is_ok_and(|bytes| bytes <= bytes_max);
+        let opened = if fits { instance.opened(key.as_str(), tags, now, payload) } else { None };
         let made = opened.as_ref().and_then(|opened| opened.made);
         let Some(stored) = opened.and_then(|opened| Entry::decode(opened.entry.to_vec()).ok()) else {
             instance.discard(key, now);
