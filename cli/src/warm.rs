@@ -1,5 +1,6 @@
 //! `routecache warm`.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use clap::Args;
+use routecache_core::fetch::may_carry;
 use routecache_core::fields::Fields;
+use routecache_core::request::is_credential;
 use routecache_core::warm::Came;
 
 use crate::failure::Failure;
@@ -21,8 +24,9 @@ const AT_ONCE_MAX: u16 = 64;
 /// Asks a gateway for each URL of a list, so that it has them
 ///
 /// A line is a path, `/menu`, or a URL, `https://shop.example/menu`, whose host is then asked for, and with `X-Forwarded-Proto` its
-/// scheme, which counts if the gateway trusts who asks; lines that begin with `#` are passed over. What a rule doesn't cache isn't,
-/// as for any request.
+/// scheme, which counts if the gateway trusts who asks; lines that begin with `#` are passed over. Below it, each farther in, may stand
+/// fields of that request, such as `accept-language: de`, so that one URL may come several times. What a rule doesn't cache isn't, as
+/// for any request.
 #[derive(Args)]
 pub struct Arguments {
     /// The list; `-` for standard input
@@ -58,27 +62,58 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         fs::read_to_string(&arguments.file)
     };
     let text = read.map_err(|error| Failure::Unread(arguments.file.clone(), error))?;
-    let lines: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let reads = reads(&text);
     let gateway = arguments.gateway.client(&arguments.certificates)?;
-    let waiting = Mutex::new(lines.iter());
+    let waiting = Mutex::new(reads.iter());
     let tally = Mutex::new(Tally { hits: 0, stored: 0, unstored: 0, failed: 0, progress: Progress::new() });
     std::thread::scope(|scope| {
         for _ in 0..arguments.at_once {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(line) = next else { return };
-                    let came = ask(&gateway, line);
-                    tally.lock().unwrap_or_else(PoisonError::into_inner).add(line, came, lines.len());
+                    let Some(read) = next else { return };
+                    let came = ask(&gateway, read);
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).add(&read.to_string(), came, reads.len());
                 }
             });
         }
     });
     let Tally { hits, stored, unstored, failed, progress } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     drop(progress);
-    println!("asked for {}: {stored} stored, {hits} hit, {unstored} not stored, {failed} failed", lines.len());
+    println!("asked for {}: {stored} stored, {hits} hit, {unstored} not stored, {failed} failed", reads.len());
     if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// One of the list.
+struct Read<'a> {
+    line: &'a str,
+    /// What stands below it.
+    fields: Vec<&'a str>,
+}
+
+impl Display for Read<'_> {
+    /// In one line, without what is secret.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.line)?;
+        self.fields.iter().try_for_each(|field| match field.split_once(": ") {
+            Some((name, _)) if is_credential(&name.to_ascii_lowercase()) => write!(f, " {name}: …"),
+            _ => write!(f, " {field}"),
+        })
+    }
+}
+
+fn reads(text: &str) -> Vec<Read<'_>> {
+    let mut reads: Vec<Read<'_>> = Vec::new();
+    for whole in text.lines() {
+        let line = whole.trim();
+        let is_field = whole.starts_with([' ', '\t']) && line.contains(": ");
+        match reads.last_mut() {
+            _ if line.is_empty() || line.starts_with('#') => {}
+            Some(read) if is_field => read.fields.push(line),
+            _ => reads.push(Read { line, fields: Vec::new() }),
+        }
+    }
+    reads
 }
 
 impl Tally {
@@ -109,7 +144,8 @@ impl Tally {
 }
 
 /// The status of the answer, and what it says of the cache.
-fn ask(gateway: &Client, line: &str) -> Result<(u16, String), String> {
+fn ask(gateway: &Client, read: &Read<'_>) -> Result<(u16, String), String> {
+    let line = read.line;
     let (scheme, host, target) = match line.split_once("://") {
         Some((scheme, rest)) => {
             let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
@@ -121,7 +157,15 @@ fn ask(gateway: &Client, line: &str) -> Result<(u16, String), String> {
         return Err("is neither a path nor a URL".to_owned());
     }
     let scheme = scheme.map(|scheme| ("x-forwarded-proto", scheme));
-    let fields: Vec<_> = host.map(|host| ("host", host)).into_iter().chain(scheme).collect();
+    let mut fields: Vec<_> = host.map(|host| ("host", host)).into_iter().chain(scheme).collect();
+    for field in &read.fields {
+        let (name, value) = field.split_once(": ").unwrap_or_default();
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) || !may_carry(&name.to_ascii_lowercase()) {
+            return Err(format!("can't be asked for with `{field}`"));
+        }
+        fields.push((name, value.trim_start()));
+    }
     let answer = gateway.ask("GET", target, &fields, b"").map_err(|error| error.to_string())?;
     Ok((answer.status, answer.field("cache-status").unwrap_or("no Cache-Status").to_owned()))
 }

@@ -89,7 +89,7 @@ fn warm_asks_the_gateway_for_each_line() {
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let heard = std::thread::spawn(move || {
         let mut heard = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..6 {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let count = stream.read(&mut request).unwrap();
@@ -109,16 +109,26 @@ fn warm_asks_the_gateway_for_each_line() {
     });
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list");
-    std::fs::write(&list, "# mornings\n/menu\n\nhttps://shop.example/cart?x=1\n/gone\n/mine\n/known\n").unwrap();
+    std::fs::write(
+        &list,
+        "# mornings\n/menu\n\nhttps://shop.example/cart?x=1\n/gone\n/mine\n/known\n\
+         /menu\n  accept-language: de\n  # only there\n\tcookie: a=secret\n/menu\n  Host: other\n",
+    )
+    .unwrap();
     let output = routecache(&["warm", list.to_str().unwrap(), "--gateway", &gateway, "--at-once", "1"]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
         told.contains("200 /menu  routecache; fwd=uri-miss; stored")
-            && told.ends_with("asked for 5: 2 stored, 1 hit, 1 not stored, 1 failed\n"),
+            && told.contains("200 /menu accept-language: de cookie: …  routecache; fwd=uri-miss; stored")
+            && told.ends_with("asked for 7: 3 stored, 1 hit, 1 not stored, 2 failed\n"),
         "{told}"
     );
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert!(refused.contains("/menu Host: other: can't be asked for with `Host: other`"), "{refused}");
     let heard = heard.join().unwrap();
+    let with = |text: &str| heard.iter().filter(|heard| heard.contains(text)).count();
+    assert_eq!((with("accept-language: de"), with("cookie: a=secret"), with("Host: other")), (1, 1, 0), "{heard:?}");
     assert!(heard[0].starts_with("GET /cart?x=1 HTTP/1.1") && heard[0].contains("host: shop.example"), "{heard:?}");
     assert!(heard[0].contains("x-forwarded-proto: https") && !heard[4].contains("x-forwarded-proto"), "{heard:?}");
 }

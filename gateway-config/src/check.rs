@@ -1,7 +1,6 @@
 //! From the tree to a [`Policy`]: the file as a whole. Rules are checked in [`crate::rule`].
 
 use routecache_core::policy::{Background, Bridge, ClientDirectives, Limits, Mode, Namespace, Policy, Seal};
-use routecache_core::warm::{URLS_MAX, Url, Warm};
 
 use crate::Environment;
 use crate::lock;
@@ -11,7 +10,7 @@ use crate::rule::{self, Defaults};
 use crate::terms;
 use crate::tree::{Kind, Node, shorten};
 use crate::ttl::Buckets;
-use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, SEAL, WARM};
+use crate::vocabulary::{BACKGROUND, BRIDGE, CONSISTENCY, LIMITS, NAMESPACE, PURGE, ROOT, SEAL};
 use crate::walk::{At, Fields, Found, Range};
 
 /// A lookup at the bridge is short: it delays the request that waits for it. 0 would mean "for ever" to a host.
@@ -72,17 +71,20 @@ fn whole(fields: &Fields<'_>, env: Environment<'_>, found: &mut Found) -> Policy
     let defaults = Defaults { buckets: &buckets, client_directives, limits: &limits, mode, grouped, fetches };
     let (window_ms, serves_unheard) = consistency(fields.get("consistency"), found);
     let (purge_timeout_ms, purge_heard) = purge(fields.get("purge"), window_ms, found);
+    let namespace = namespace(fields.get("namespace"), env, found);
+    let bridge = fields.get("bridge").and_then(|at| bridge(at, found));
+    let rules = rule::all(fields, &defaults, found);
     Policy {
-        namespace: namespace(fields.get("namespace"), env, found),
-        bridge: fields.get("bridge").and_then(|at| bridge(at, found)),
+        namespace,
+        bridge,
         background,
-        warm: warm(fields, found),
+        warm: crate::warm::read(fields, &rules, found),
         limits,
         window_ms,
         serves_unheard,
         purge_timeout_ms,
         purge_heard,
-        rules: rule::all(fields, &defaults, found),
+        rules,
     }
 }
 
@@ -218,35 +220,6 @@ fn background(at: Option<&At<'_>>, found: &mut Found) -> Option<Background> {
             .and_then(|at| at.duration_ms(&BACKGROUND_TIMEOUT, found))
             .unwrap_or(default.timeout_ms),
     })
-}
-
-/// `warm: […]`, or a map with the list in it.
-fn warm(root: &Fields<'_>, found: &mut Found) -> Warm {
-    let Some(at) = root.get("warm") else { return Warm::default() };
-    if root.get("background").is_some_and(At::is_off) {
-        found.add_name(at, What::WarmWithoutBackground);
-    }
-    let (list, on_reload) = match at.node.kind {
-        Kind::Map(_) => {
-            let Some(fields) = at.fields(&WARM, found) else { return Warm::default() };
-            let on_reload = fields.get("on_reload").and_then(|at| terms::on_off(at, found)).unwrap_or(false);
-            (fields.need("urls", "urls: [\"https://shop.example/menu\"]", found).cloned(), on_reload)
-        }
-        _ => (Some(at.clone()), false),
-    };
-    let texts = list.as_ref().and_then(|list| list.texts(found)).unwrap_or_default();
-    if let Some(list) = list.filter(|_| texts.len() > URLS_MAX) {
-        found.add(&list, What::TooMany { field: "warm", max: URLS_MAX });
-        return Warm::default();
-    }
-    let mut urls = Vec::new();
-    for (at, text) in texts {
-        match Url::parse(text) {
-            Some(url) => urls.push(url),
-            None => found.add(&at, What::NotAUrl(shorten(text))),
-        }
-    }
-    Warm { urls, on_reload }
 }
 
 fn limits(at: &At<'_>, found: &mut Found) -> Option<Limits> {

@@ -51,6 +51,7 @@ mod tree;
 mod ttl;
 mod vocabulary;
 mod walk;
+mod warm;
 #[cfg(feature = "files")]
 mod yaml;
 

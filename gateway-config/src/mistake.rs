@@ -200,6 +200,11 @@ pub enum What {
     RecacheWithoutPurge,
     RecacheWithoutBackground,
     WarmWithoutBackground,
+    /// A field that a listed read can't carry.
+    NotInWarm(String),
+    /// One that says who asks, where no rule tells apart who does.
+    WarmCredential(String),
+    BadFieldValue(String),
     OriginWithoutBackground,
     /// Fetches straight upstream without the word that nothing is rewritten on the way there.
     OriginRewrites,
@@ -423,6 +428,11 @@ impl fmt::Display for What {
             }
             Self::RecacheWithoutBackground => f.write_str("nothing can be read again with `background: off`"),
             Self::WarmWithoutBackground => f.write_str("nothing can be warmed with `background: off`"),
+            Self::NotInWarm(name) => write!(f, "`{name}` belongs to a message and its way, not to a listed read"),
+            Self::WarmCredential(name) => {
+                write!(f, "`{name}` says who asks, and what comes would be stored for others too")
+            }
+            Self::BadFieldValue(said) => write!(f, "`{said}` can't be the value of a header field"),
             Self::OriginWithoutBackground => f.write_str("nothing is fetched from an `origin` with `background: off`"),
             Self::OriginRewrites => f.write_str(
                 "`origin` leads past the route; if that rewrites path, host or headers, what comes is another resource's",
@@ -552,6 +562,9 @@ impl What {
             Self::RecacheWithoutPurge => "add `purge`, or put `recache` into the rule that has it",
             Self::RecacheWithoutBackground => "leave `background: off` out, or `recache`",
             Self::WarmWithoutBackground => "leave `background: off` out, or `warm`",
+            Self::NotInWarm(_) => "leave it out; what selects a response belongs here, such as `accept-language`",
+            Self::WarmCredential(_) => "leave it out, or give the rule that answers an `identity` that is made of it",
+            Self::BadFieldValue(_) => "write at most 1024 visible ASCII characters, with spaces only between them",
             Self::OriginWithoutBackground => "leave `background: off` out, or `origin`",
             Self::OriginRewrites => {
                 "write `rewrites: none` if it rewrites nothing, or leave `origin` out: fetches then take the way of any request"

@@ -70,7 +70,10 @@ pub(crate) const PURGE: Words = Words { own: &["timeout", "acknowledge"], below:
 pub(crate) const BACKGROUND: Words = Words { own: &["cluster", "concurrency", "timeout"], below: &[] };
 
 /// `warm` that is a map.
-pub(crate) const WARM: Words = Words { own: &["urls", "on_reload"], below: &[] };
+pub(crate) const WARM: Words = Words { own: &["urls", "on_reload"], below: &[("an item of `urls`", &WARM_URL)] };
+
+/// One of its URLs that is a map.
+pub(crate) const WARM_URL: Words = Words { own: &["url", "headers"], below: &[] };
 
 /// An item of `routes`.
 pub(crate) const ROUTE: Words = Words {

@@ -67,7 +67,7 @@ impl Warming {
         let (place, tried, _) = self.waiting.remove(at)?;
         let url = instance.policy().warm.urls.get(place)?;
         self.under_way = self.under_way.saturating_add(1);
-        Some(Fetch { errand: Errand::Warm(place, tried), header: url.read.header(), https: url.https })
+        Some(Fetch { errand: Errand::Warm(place, tried), header: url.header(), https: url.https })
     }
 
     /// Hears what has answered one; nothing, if it couldn't be sent.

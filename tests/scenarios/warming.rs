@@ -153,3 +153,47 @@ fn without_a_way_back_nothing_is_warmed_and_nobody_waits() {
     assert_eq!(asked(&world).len(), 0);
     assert_eq!(status(&get(&mut world, 0, "/users/1")), "fwd=uri-miss; stored");
 }
+
+/// What `Vary` tells apart is there in each language that is listed, and nobody's own is for others.
+#[test]
+fn what_is_listed_with_fields_is_read_with_them_and_stored_for_those_who_send_them() {
+    let url = "http://example.com/users/1";
+    let list = json!([
+        url,
+        { "url": url, "headers": { "accept-language": "de", "X-Number": 7 } },
+        { "url": url, "headers": { "Accept-Language": "fr" } },
+        { "url": "http://example.com/users/2/orders", "headers": { "authorization": "Bearer me" } },
+    ]);
+    for straight in [false, true] {
+        let mut rules = warming(rules_alone(), list.clone());
+        rules["routes"][1]["cache"]["identity"] = json!({ "header": "authorization" });
+        if straight {
+            rules["routes"][0]["cache"]["origin"] = json!({ "cluster": "orders", "rewrites": "none" });
+        }
+        let origin = |call: &Call| {
+            let said = [call.header("accept-language"), call.header("authorization")].map(|said| said.unwrap_or("-"));
+            Response::ok(said.join(" ")).header("vary", "accept-language").after(ms(30))
+        };
+        let (builder, ..) = world(&rules);
+        let builder = builder.workers(2).loopback("routecache-self").origin(origin).callout("orders", origin);
+        let mut world = builder.build().expect("a world");
+        world.run_for(ms(3000));
+        let read = |world: &World| world.origin_requests().len() + straight_calls(world);
+        assert_eq!((read(&world), world.metric("routecache_warm_stored")), (4, 4), "{straight}");
+        for (language, body) in [(None, "- -"), (Some("de"), "de -"), (Some("fr"), "fr -")] {
+            let request = Request::get("/users/1").worker(1);
+            let request = language.into_iter().fold(request, |ask, language| ask.header("accept-language", language));
+            let answer = world.fetch(request);
+            assert_eq!((is_hit(&answer), answer.text().as_str()), (true, body), "{straight}");
+        }
+        let mine = |who: &str| Request::get("/users/2/orders").header("authorization", who);
+        assert!(is_hit(&world.fetch(mine("Bearer me"))));
+        assert_eq!(world.fetch(mine("Bearer you")).text(), "- Bearer you");
+        assert!(!is_hit(&get(&mut world, 0, "/users/2/orders")), "nobody in particular");
+        assert!(!is_hit(&world.fetch(Request::get("/users/1").header("accept-language", "es"))));
+    }
+}
+
+fn straight_calls(world: &World) -> usize {
+    world.callouts().iter().filter(|call| call.cluster == "orders").count()
+}

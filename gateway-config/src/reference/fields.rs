@@ -4,7 +4,7 @@ use super::{Field, Map, Shape};
 use crate::vocabulary::{
     BACKGROUND, BRIDGE, CACHE, CONSISTENCY, EACH, EARLY, IDENTITY, LIMITS, MATCH, NAMESPACE, ORIGIN, PURGE, QUERY,
     RECACHE, REQUEST_TESTS, RESOURCE, RESOURCE_WRITE, RESPONSE_TESTS, ROOT as ROOT_WORDS, ROUTE, ROUTE_PURGE, SEAL,
-    TAG, TTL, WARM,
+    TAG, TTL, WARM, WARM_URL,
 };
 
 const NAME: Shape = Shape::Text("a name: letters, digits, `.`, `_` and `-`, at most 64", "^[A-Za-z0-9._-]{1,64}$");
@@ -29,8 +29,8 @@ const COOKIE_TESTS: Shape = Shape::Named("the name of a cookie", "", &TEST);
 const JSON_TESTS: Shape = Shape::Named("a JSON pointer", "^/", &TEST);
 const MODE: Shape = Shape::OnOff;
 const METHOD: Shape = Shape::Text("a method, in capitals", "^[A-Z]+(-[A-Z]+)*$");
-const URLS: Shape =
-    Shape::List(&Shape::Text("a URL with a path, as clients ask for it", "^https?://[^/?#@]+/[^#\\s]*$"), 0, 1024);
+const URL: Shape = Shape::Text("a URL with a path, as clients ask for it", "^https?://[^/?#@]+/[^#\\s]*$");
+const URLS: Shape = Shape::List(&Shape::Any(&[URL, Shape::Map(&WARM_URL_MAP)]), 0, 1024);
 const STATUS: &str = "^([2-5]xx|[2-5][0-9][0-9])$";
 const BUCKET: &str = "^[A-Za-z][A-Za-z0-9_-]{0,63}$";
 const DIRECTIVES: Shape = Shape::Word(&["distrust", "honour"]);
@@ -273,6 +273,29 @@ const WARM_MAP: Map = Map {
         Field::new("urls", URLS, "The list.", "urls: [\"https://shop.example/menus/1\"]").needed(),
         Field::new("on_reload", Shape::OnOff, "Whether each change of the rules has it read again.", "on_reload: on")
             .default("off"),
+    ],
+};
+
+const WARM_URL_MAP: Map = Map {
+    path: "warm.urls[]",
+    about: "A read with fields of its own, for one of several responses that `Vary` tells apart.",
+    words: &WARM_URL,
+    one_of: &[],
+    fields: &[
+        Field::new("url", URL, "The URL.", "url: https://shop.example/menus/1").needed(),
+        Field::new(
+            "headers",
+            Shape::Named(
+                "the name of a header field",
+                "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$",
+                &Shape::Any(&[Shape::Text("a value", "^[!-~]([ -~]{0,1022}[!-~])?$"), WHOLE]),
+            ),
+            "Fields of the request, at most 16. None that belongs to the message or its way (`host`, `connection`, `range`, `if-*`, \
+             `cache-control`, `x-forwarded-*`, …), and none that says who asks (`cookie`, `authorization`, `x-api-key`, …), unless \
+             the rule that answers has an `identity` made of it.",
+            "headers: { accept-language: de }",
+        )
+        .default("{}"),
     ],
 };
 

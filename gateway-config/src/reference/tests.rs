@@ -18,7 +18,7 @@ limits: {}
 consistency: {}
 purge: {}
 background: {}
-warm: { urls: [] }
+warm: { urls: [{ url: "https://shop.example/menus/1" }] }
 routes:
   - name: order-list
     match: { path: "/users/{user_id}/orders" }

@@ -168,6 +168,15 @@ pub fn header_of(request: &Fields<'_>, behind: bool) -> Vec<u8> {
     encode(&lines)
 }
 
+/// Whether a read that the rules list may carry a field, its name in lower case: none that belongs to a connection, shapes the
+/// message, or tells where it came from.
+#[must_use]
+pub fn may_carry(name: &str) -> bool {
+    let of_the_way =
+        matches!(name, "host" | "via" | "forwarded") || name.starts_with(':') || name.starts_with("x-forwarded-");
+    !of_the_way && passes_on(name.as_bytes(), &Fields::default(), true)
+}
+
 /// Something that the origin gets otherwise than the client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -323,6 +332,31 @@ mod tests {
         ];
         assert_eq!(lines(false), kept);
         assert!(!lines(true).iter().any(|line| line.starts_with("cache-control")));
+    }
+
+    #[test]
+    fn a_listed_read_carries_what_selects_a_response_and_nothing_of_the_message() {
+        for name in ["accept-language", "accept", "user-agent", "x-tenant", "cookie", "accept-encoding"] {
+            assert!(may_carry(name), "{name}");
+        }
+        for name in [
+            "host",
+            ":authority",
+            ":path",
+            "connection",
+            "te",
+            "transfer-encoding",
+            "content-length",
+            "range",
+            "if-none-match",
+            "cache-control",
+            "x-forwarded-for",
+            "x-envoy-retry-on",
+            "cdn-loop",
+            FETCH,
+        ] {
+            assert!(!may_carry(name), "{name}");
+        }
     }
 
     #[test]

@@ -58,6 +58,12 @@ pub struct Arrived<'a> {
     pub property: Properties<'a>,
 }
 
+/// Whether a field, its name in lower case, says who the client is.
+#[must_use]
+pub fn is_credential(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie") || CREDENTIALS.contains(&name)
+}
+
 /// The body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {

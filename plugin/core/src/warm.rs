@@ -3,7 +3,7 @@
 
 use crate::cache_status::CACHE_NAME;
 use crate::fetch::{Kind, Outcome, is_failure};
-use crate::fields::Fields;
+use crate::fields::{Fields, Line, encode};
 use crate::recache::Read;
 use crate::refresh::backoff_ms;
 use crate::wire::Reader;
@@ -33,6 +33,8 @@ pub struct Url {
     pub https: bool,
     /// What is asked for.
     pub read: Read,
+    /// What the request says beside that, names in lower case: it selects one of several responses (`Vary`).
+    pub headers: Vec<(String, String)>,
 }
 
 impl Url {
@@ -51,7 +53,19 @@ impl Url {
         if authority.is_empty() || authority.contains('?') || rest.bytes().any(odd) {
             return None;
         }
-        Some(Self { https, read: Read { authority: authority.to_ascii_lowercase(), target: target.to_owned() } })
+        let read = Read { authority: authority.to_ascii_lowercase(), target: target.to_owned() };
+        Some(Self { https, read, headers: Vec::new() })
+    }
+
+    /// The header of its request, but for the mark; serialised.
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        let read = self.read.header();
+        let fields = Fields::decode(&read).unwrap_or_default();
+        let own = |name: &[u8]| self.headers.iter().any(|(own, _)| own.as_bytes() == name);
+        let mut lines: Vec<Line<'_>> = fields.iter().filter(|(name, _)| !own(name)).collect();
+        lines.extend(self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        encode(&lines)
     }
 }
 
@@ -160,6 +174,7 @@ mod tests {
         let url = |https, authority: &str, target: &str| Url {
             https,
             read: Read { authority: authority.into(), target: target.into() },
+            headers: Vec::new(),
         };
         for (text, expected) in [
             ("http://shop.example/", url(false, "shop.example", "/")),
@@ -172,6 +187,21 @@ mod tests {
             assert_eq!(Url::parse(odd), None, "{odd}");
         }
         assert_eq!(Url::parse("http://h/a#b").or(Url::parse("http://h/a b")).or(Url::parse("http://h/ü")), None);
+    }
+
+    #[test]
+    fn a_read_says_what_is_listed_for_it_in_place_of_what_reads_say() {
+        let mut url = Url::parse("https://shop.example/menu").unwrap();
+        let plain = Fields::decode(&url.header()).unwrap().iter().count();
+        url.headers = vec![("accept".into(), "text/html".into()), ("accept-language".into(), "de".into())];
+        let header = url.header();
+        let fields = Fields::decode(&header).unwrap();
+        for (name, value) in
+            [(":path", "/menu"), (":authority", "shop.example"), ("accept", "text/html"), ("accept-language", "de")]
+        {
+            assert_eq!(fields.only(name), Some(value.as_bytes()), "{name}");
+        }
+        assert_eq!(fields.iter().count(), plain + 1);
     }
 
     #[test]
