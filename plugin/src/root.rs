@@ -821,11 +821,11 @@ impl RootContext for Root {
         }
         self.warming.go_on(&instance, now_ms);
         self.work(&instance);
+        // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
+        let followed = instance.worker.borrow_mut().follow(&instance.shared);
         if instance.link.is_none() {
             return;
         }
-        // Stay near the log, so that a worker without traffic doesn't fall behind its ring.
-        let followed = instance.worker.borrow_mut().follow(&instance.shared);
         if let Some((head, _)) = followed {
             self.listen(&head, instance.policy().window_ms, now_ms);
         }

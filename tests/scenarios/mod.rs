@@ -5,6 +5,7 @@ mod caching;
 mod collapsed;
 mod costs;
 mod degradation;
+mod gateway_tier;
 mod hits;
 mod language;
 mod matrix;

@@ -1,6 +1,6 @@
 //! Which entries make room for others: S3-FIFO (Yang et al., SOSP 2023), by bytes.
 //!
-//! New entries enter a *small* queue of a tenth of the budget. One that was used there before it reaches the end moves on
+//! New entries enter a *small* queue of a tenth of what is held. One that was used there before it reaches the end moves on
 //! to the *main* queue, others leave and are remembered by hash in a *ghost* queue; a key that comes back while it is
 //! remembered enters the main queue at once. The main queue gives used entries another round. So a scan passes through
 //! the small queue and leaves the rest in peace.
@@ -210,7 +210,8 @@ impl<V> S3Fifo<V> {
 
     /// Takes out what the policy can spare most; `None` when nothing is held.
     pub fn evict(&mut self) -> Option<V> {
-        if self.small_bytes > self.bytes_max / 10 || self.main_bytes == 0 {
+        // A share of what is held, not of the budget: a table may be full by the number of its values long before it is by bytes.
+        if self.small_bytes > self.bytes() / 10 || self.main_bytes == 0 {
             self.evict_small().or_else(|| self.evict_main())
         } else {
             self.evict_main().or_else(|| self.evict_small())
