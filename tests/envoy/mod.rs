@@ -16,6 +16,7 @@ mod purges;
 mod replay;
 mod rolling;
 mod sealing;
+mod sharing;
 mod stage;
 mod straight;
 mod table_rows;
