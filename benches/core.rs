@@ -54,7 +54,7 @@ fn entry() -> Entry {
         fingerprint: 1,
         status: 200,
         key: "shop:v1 orders https GET api.example.com user:12345:orders:2 size=20",
-        tags: &[1, 2, 3, 4, 5],
+        tags: &["user:1", "!url:00112233445566778899aabbccddeeff", "!host:example.com", "!rule:user", "!all"],
         header: &[
             (b"content-type", b"application/json"),
             (b"date", b"Mon, 23 Nov 2026 05:19:30 GMT"),

@@ -58,7 +58,7 @@ fn entry(number: usize) -> Entry {
         fingerprint: 1,
         status: 200,
         key: &key(number),
-        tags: &[1, 2, 3, 4, 5],
+        tags: &TAGS,
         header: &[
             (b"content-type", b"application/json"),
             (b"date", b"Mon, 23 Nov 2026 05:19:30 GMT"),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bridge_api::{LookupReply, LookupRequest, PurgeRequest, StoreRequest};
 use routecache_bridge::mem::Memory;
+use routecache_core::bans::Bans;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head, Record};
 use routecache_core::key::tag_hash;
 use routecache_core::purge_table::PurgeTable;
@@ -71,7 +72,7 @@ fn gateway() -> f64 {
             bytes = next.encode();
             head = Head::publish(head, &next, None).or(head);
         }
-        table.follow(&GatewayLog::decode(&bytes).expect("our own log"));
+        table.follow(&GatewayLog::decode(&bytes).expect("our own log"), &Bans::default());
     }
     micros(start)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use routecache_core::bans::{Ban, Bans};
 use routecache_core::cache_control::{CacheControl, RequestControl};
 use routecache_core::entry::Entry;
 use routecache_core::fields::{self, Fields};
@@ -31,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
         vec![seals().close(&place, &made, b"entry".to_vec())]
     }),
     Target::new("core-gateway-log", gateway_log, || vec![GatewayLog::new(7).encode()]),
+    Target::new("core-bans", bans, || vec![some_bans().encode()]),
     Target::new("core-gateway-index", gateway_index, || vec![Index::new(LAYOUT, 5).encode()]),
     Target::new("core-leases", leases, || vec![Leases::default().encode()]),
     Target::new("core-fields", header, || vec![fields::encode(&[(b"cache-control", b"max-age=5, s-maxage=\"7\"")])]),
@@ -88,6 +90,19 @@ fn gateway_log(bytes: &[u8]) {
     if let Some(head) = Head::decode(bytes) {
         assert_eq!(head.encode(), bytes);
     }
+}
+
+fn bans(bytes: &[u8]) {
+    let again = Bans::decode(bytes).encode();
+    assert_eq!(Bans::decode(&again).encode(), again);
+}
+
+fn some_bans() -> Bans {
+    let (mut bans, mut ban) = (Bans::default(), Ban::default());
+    ban.add(false, "shop:v1 menu *");
+    ban.add(true, "user:*");
+    bans.add(&ban);
+    bans
 }
 
 fn gateway_index(bytes: &[u8]) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bridge_api::{Holder, StoreRequest};
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
-use routecache_core::key::{CacheKey, tag_hash};
+use routecache_core::key::CacheKey;
 use routecache_core::no_vary_search::{Variance, Variances};
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
@@ -78,7 +78,7 @@ pub fn keep(
         Some(Some((variants, key))) => (key, Some(variants)),
         Some(None) => return false,
     };
-    let hashes: Vec<u64> = response.tags.iter().map(|tag| tag_hash(tag)).collect();
+    let tags: Vec<&str> = response.tags.iter().map(String::as_str).collect();
     let late = planted("fill_ticket_late").then(|| instance.worker.borrow_mut().follow(&instance.shared)).flatten();
     let entry = |key: &CacheKey, status, header: &[Line<'_>], body: &[u8]| {
         Entry::new(&Parts {
@@ -88,7 +88,7 @@ pub fn keep(
             fingerprint: wanted.fingerprint,
             status,
             key: key.as_str(),
-            tags: &hashes,
+            tags: &tags,
             header,
             body,
         })

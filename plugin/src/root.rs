@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FEED, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, PurgeReply, PurgeRequest, RELEASE,
-    ReleaseRequest, STORE, TAG_ALL, TAG_SOFT, is_soft,
+    Continuity, FEED, FeedRecord, FeedReply, FeedRequest, Hearing, Holder, Listener, PURGE, Pattern, PurgeReply,
+    PurgeRequest, RELEASE, ReleaseRequest, STORE, TAG_ALL, TAG_SOFT, is_soft,
 };
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
+use routecache_core::bans::Ban;
 use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
@@ -684,18 +685,10 @@ impl Root {
                 ),
             );
         }
+        let mut records = Vec::new();
+        reply.records.iter().for_each(|record| hear(&instance.shared, record, &mut records));
         let change = Change {
-            records: reply
-                .records
-                .iter()
-                .flat_map(|record| {
-                    let mut purged = records(&record.tags, Some(bridge::to_core(record.position)));
-                    // Beside patterns everything is purged here, and not in the group: what it has may be older.
-                    let all = purged.iter_mut().filter(|purged| purged.tag == Some(tag_hash(TAG_ALL)));
-                    all.filter(|_| !record.patterns.is_empty()).for_each(|all| all.group = None);
-                    purged
-                })
-                .collect(),
+            records,
             flush,
             feed: Some((cursor, bridge::to_core(reply.cursor))),
             forget: known.filter(|_| flush),
@@ -858,6 +851,29 @@ fn shows_no_body(while_what: &str) {
             "routecache: this gateway shows no body while {while_what}; Envoy needs `allow_on_headers_stop_iteration: true`"
         ),
     );
+}
+
+/// Adds what a record of the group's log is in the gateway's. One with patterns names the tag of everything once more than was
+/// asked for; here it is what the patterns mean instead, if all workers can be told.
+fn hear(shared: &Shared, record: &FeedRecord, into: &mut Vec<Record>) {
+    let position = bridge::to_core(record.position);
+    let mut ban = Ban::default();
+    for pattern in &record.patterns {
+        match pattern {
+            Pattern::Key(text) => ban.add(false, text),
+            Pattern::Tag(text) => ban.add(true, text),
+        }
+    }
+    let mut tags = record.tags.clone();
+    let everything = tags.iter().rposition(|tag| tag == TAG_ALL).filter(|_| !record.patterns.is_empty());
+    everything.map(|at| tags.remove(at));
+    into.extend(records(&tags, Some(position)));
+    match everything {
+        Some(_) if shared.ban(&ban) => into.extend(Record::banning(ban.name(), position)),
+        // Here, and not in the group: what that has may be older.
+        Some(_) => into.push(Record { tag: Some(tag_hash(TAG_ALL)), group: None, soft: None }),
+        None => {}
+    }
 }
 
 fn records(tags: &[String], group: Option<GroupPosition>) -> Vec<Record> {

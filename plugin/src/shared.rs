@@ -1,6 +1,7 @@
 //! The gateway's part that all VMs share: the log of purges, and the gateway tier. Each change is a compare-and-swap that
 //! is tried again when another VM was faster; what to change is decided in the core.
 
+use routecache_core::bans::{Ban, Bans};
 use routecache_core::entry::Entry;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
@@ -27,6 +28,7 @@ pub struct Shared {
     prefix: String,
     log: String,
     head: String,
+    bans: String,
     lease: String,
     secret: String,
     name: String,
@@ -71,9 +73,9 @@ impl Shared {
         let prefix = format!("routecache/1/{}/", policy.namespace);
         let key = |name| format!("{prefix}{name}");
         let layout = Layout::new(policy.limits.l1_bytes, policy.limits.body_bytes_max);
-        let (log, head, lease) = (key("log"), key("head"), key("lease"));
+        let (log, head, bans, lease) = (key("log"), key("head"), key("bans"), key("lease"));
         let (secret, name, permits, warm) = (key("secret"), key("name"), key("permits"), key("warm"));
-        Self { log, head, lease, secret, name, permits, warm, layout, prefix }
+        Self { log, head, bans, lease, secret, name, permits, warm, layout, prefix }
     }
 
     /// Makes every key that this table will ever have, so that their number doesn't grow with what is asked for. Whoever
@@ -84,6 +86,7 @@ impl Shared {
             return;
         }
         let _ = self.change(&Change::default(), None);
+        host::shared_insert(&self.bans);
         host::shared_insert(&self.lease);
         host::shared_insert(&self.secret);
         host::shared_insert(&self.name);
@@ -107,6 +110,16 @@ impl Shared {
     /// The log; an unreadable one is absent.
     pub fn log(&self) -> Option<GatewayLog> {
         GatewayLog::decode(&host::shared_get(&self.log).value)
+    }
+
+    /// What was purged by pattern lately.
+    pub fn bans(&self) -> Bans {
+        Bans::decode(&host::shared_get(&self.bans).value)
+    }
+
+    /// Notes what is purged by pattern, before the log tells of it by name; if not, the log has to say that everything is.
+    pub fn ban(&self, ban: &Ban) -> bool {
+        swap(&self.bans, Bans::decode, Bans::encode, |bans| bans.add(ban)).unwrap_or(false)
     }
 
     /// Changes the log, making it if there is none, and publishes the head. Returns the log as it was swapped in, or

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use routecache_core::bans::Bans;
 use routecache_core::breaker::Breaker;
 use routecache_core::entry::Ticket;
 use routecache_core::eviction::S3Fifo;
@@ -129,7 +130,7 @@ impl Worker {
             }
             let worker = Rc::new(RefCell::new(Self {
                 entries: S3Fifo::new(l0_bytes),
-                purges: PurgeTable::default(),
+                purges: PurgeTable::new(bridge_api::looks_like),
                 held: HashMap::new(),
                 attempts: Attempts::default(),
                 name: random(),
@@ -170,7 +171,8 @@ impl Worker {
                 Some(log) => log,
                 None => shared.change(&Default::default(), None).ok()??,
             };
-            self.purges.follow(&log);
+            let bans = if log.has_bans() { shared.bans() } else { Bans::default() };
+            self.purges.follow(&log, &bans);
         }
         self.purges.ticket().map(|ticket| (head, ticket))
     }

@@ -1,5 +1,6 @@
 //! The shipped filter in host-test: gateways, workers, bridge and origin on one virtual clock.
 
+mod bans;
 mod bridge_lost;
 mod caching;
 mod collapsed;

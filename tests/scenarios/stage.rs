@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    FEED, FeedReply, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, PurgeReply, PurgeRequest, RELEASE, STORE,
-    StoreRequest, TAG_SOFT, VERSION, WAIT, WaitRequest, decode, encode,
+    FEED, FeedReply, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, Pattern, PurgeReply, PurgeRequest, RELEASE,
+    STORE, StoreRequest, TAG_SOFT, VERSION, WAIT, WaitRequest, decode, encode,
 };
 use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
@@ -284,6 +284,13 @@ impl Bridge {
         let (namespace, key, tags) = (stored.namespace.clone(), stored.key.clone(), stored.tags.clone());
         let request = LookupRequest { namespace, key, tags, ..LookupRequest::default() };
         self.memory.borrow_mut().lookup(&request, now_ms(world.now())).1.to_vec()
+    }
+
+    /// A purge by patterns, and by tags beside them.
+    pub fn ban(&self, world: &World, tags: &[&str], patterns: &[Pattern]) {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        let request = PurgeRequest { namespace: "shop:v1".to_owned(), tags, ..PurgeRequest::default() };
+        self.memory.borrow_mut().purge_with(&request, patterns, now_ms(world.now()));
     }
 
     /// The same, softly.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_api::{
-    Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, MARKER, PURGE, PurgeReply,
+    Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, MARKER, PURGE, Pattern, PurgeReply,
     PurgeRequest, RELEASE, STORE, StoreRequest, VERSION, WAIT, WaitReply, WaitRequest, decode, encode,
 };
 use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
@@ -99,6 +99,11 @@ pub enum Deed {
 struct Naive {
     entries: HashMap<String, (StoreRequest, Vec<u8>, u64)>,
     epochs: HashMap<String, (u64, u64)>,
+}
+
+/// The tags of all that is a user's: one that the rules name, and one that only the response does.
+pub fn tags_of(user: u64) -> [String; 2] {
+    [format!("user:{user}"), format!("owner-{user}")]
 }
 
 fn marked<T: serde::Serialize>(head: &T, payload: &[u8]) -> Response {
@@ -220,6 +225,12 @@ impl Group {
         );
     }
 
+    /// A purge of all that is a user's, by patterns.
+    pub fn ban(&self, user: u64, now: Duration) {
+        let patterns = [Pattern::Tag(format!("us*:{user}")), Pattern::Tag(format!("owner*{user}"))];
+        self.0.borrow_mut().ban(user, &patterns, now);
+    }
+
     /// A gateway's poller dies over the next records that it gets.
     pub fn doom(&self, gateway: usize, turns: u64) {
         self.0.borrow_mut().doomed.insert(gateway, turns);
@@ -293,13 +304,10 @@ impl State {
     fn purge(&mut self, request: &PurgeRequest, gateway: Option<usize>, now: Duration) -> PurgeReply {
         let now_ms = self.store_ms(now);
         let reply = self.memory.purge(request, now_ms);
-        for tag in &request.tags {
-            self.naive.epochs.insert(tag.clone(), (reply.position.ms, reply.position.seq));
-        }
+        self.purged_naively(&request.tags, &reply);
         for user in 0..USERS {
             if request.tags.iter().any(|tag| *tag == format!("user:{user}") || tag == "!all") {
-                let version = self.versions.borrow().get(&user).copied().unwrap_or(1);
-                self.purges.push(Purge { at: now, user, version, gateway, lost: None });
+                self.purged(user, gateway, now);
                 if self.evicted_next == Some(user) {
                     self.evicted_next = None;
                     self.forget_epochs(user);
@@ -307,6 +315,26 @@ impl State {
             }
         }
         reply
+    }
+
+    fn ban(&mut self, user: u64, patterns: &[Pattern], now: Duration) {
+        let request = PurgeRequest { namespace: NAMESPACE.to_owned(), ..PurgeRequest::default() };
+        let now_ms = self.store_ms(now);
+        let reply = self.memory.purge_with(&request, patterns, now_ms);
+        self.purged_naively(&tags_of(user), &reply);
+        self.purged(user, None, now);
+    }
+
+    /// A purge of a user is in the log.
+    fn purged(&mut self, user: u64, gateway: Option<usize>, at: Duration) {
+        let version = self.versions.borrow().get(&user).copied().unwrap_or(1);
+        self.purges.push(Purge { at, user, version, gateway, lost: None });
+    }
+
+    fn purged_naively(&mut self, tags: &[String], reply: &PurgeReply) {
+        for tag in tags {
+            self.naive.epochs.insert(tag.clone(), (reply.position.ms, reply.position.seq));
+        }
     }
 
     /// Whether gateways may yet serve what was purged, where the purge waits for that.
@@ -317,7 +345,7 @@ impl State {
     }
 
     fn forget_epochs(&mut self, user: u64) {
-        for tag in [format!("user:{user}"), format!("owner-{user}")] {
+        for tag in tags_of(user) {
             self.memory.forget_epoch(NAMESPACE, &tag);
             self.naive.epochs.remove(&tag);
         }

@@ -71,6 +71,8 @@ pub enum What {
     /// The origin's data change behind the gateways, and whoever did it purges through the bridge's API; some purge so
     /// many tags that a gateway's ring can't hold them.
     WriteBehind { user: u64, tags: usize },
+    /// The same with a purge by pattern.
+    Ban { user: u64 },
     /// Many such writes, of which the user's comes last.
     Burst { user: u64, others: usize },
     /// The store evicts.
@@ -288,6 +290,13 @@ impl Plan {
         for step in plan.steps.iter_mut().filter(|_| plan.sealed) {
             if matches!(step.what, What::Damage(_)) && chance.percent(50) {
                 step.what = What::Damage(Damage::Forged);
+            }
+        }
+        for step in &mut plan.steps {
+            if let What::WriteBehind { user, tags: 1 } = step.what
+                && aside.percent(40)
+            {
+                step.what = What::Ban { user };
             }
         }
         plan

@@ -79,6 +79,7 @@ pub const PLANTS: &[Plant] = &[
     filter("checksum_unread", 300, "bytes are taken for an entry whatever their checksum"),
     filter("residence_forgotten", 300, "what comes from the group is as old as when it was stored there"),
     filter("seal_unverified", 300, "a seal is taken off unread"),
+    filter("ban_ignored", 300, "what a pattern means is served though it was purged by it"),
     filter("private_stored", 300, "`private` doesn't keep a response out"),
     store("create_unchecked", Store::CreateUnchecked, 300, "a missing epoch is made as old as the ticket, unproven"),
     store("no_probe", Store::NoProbe, 300, "a deposed master answers polls"),

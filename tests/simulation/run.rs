@@ -12,7 +12,7 @@ use proxy_wasm_host_test::{
 use serde_json::{Value, json};
 
 use super::chance::Chance;
-use super::group::{Deed, Group, NAMESPACE, Versions};
+use super::group::{Deed, Group, NAMESPACE, Versions, tags_of};
 use super::history::{Ask, Bound, Contact, Death, History, Kind, PART_BYTES, Read, Resource, Write};
 use super::plan::{Evicted, OriginFailure, Part, Plan, Step, What};
 use super::planted::{Place, Plant};
@@ -347,10 +347,14 @@ impl Running<'_> {
                     self.world.client_disconnects(id);
                 }
             }
-            What::WriteBehind { user, tags } => self.write_behind(user, tags),
+            What::WriteBehind { user, tags } => self.write_and_purge_behind(user, tags),
+            What::Ban { user } => {
+                self.write_behind(user);
+                self.group.ban(user, now);
+            }
             What::Burst { user, others } => {
                 (0..others).for_each(|other| self.group.purge(vec![format!("other:{other}")], now));
-                self.write_behind(user, 1);
+                self.write_and_purge_behind(user, 1);
             }
             What::EvictNext { user } => self.group.evict_next(user),
             What::Damage(damage) => self.group.damage(damage),
@@ -450,7 +454,13 @@ impl Running<'_> {
         })
     }
 
-    fn write_behind(&mut self, user: u64, tags: usize) {
+    fn write_and_purge_behind(&mut self, user: u64, tags: usize) {
+        self.write_behind(user);
+        let others = (1..tags).map(|number| format!("other:{number}"));
+        self.group.purge(tags_of(user).into_iter().chain(others).collect(), self.world.now());
+    }
+
+    fn write_behind(&mut self, user: u64) {
         let now = self.world.now();
         let version = {
             let versions = Rc::clone(&self.origin.borrow().versions);
@@ -471,9 +481,6 @@ impl Running<'_> {
             left: false,
             told: String::new(),
         });
-        let others = (1..tags).map(|number| format!("other:{number}"));
-        let own = [format!("user:{user}"), format!("owner-{user}")];
-        self.group.purge(own.into_iter().chain(others).collect(), now);
     }
 
     /// Has a fault end after a while, unless another one of its kind has begun.

@@ -423,9 +423,10 @@ pub struct FeedReply {
 pub struct FeedRecord {
     /// Where it stands.
     pub position: Position,
-    /// What it purged. With patterns, the tag of everything is among them, for gateways that don't know patterns.
+    /// What it purged. With patterns, the tag of everything is there once more than was asked for, for gateways that don't know
+    /// patterns.
     pub tags: Vec<String>,
-    /// What it purged by pattern: who knows these may leave the tag of everything aside.
+    /// What it purged by pattern: who knows these leaves that tag aside, once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<Pattern>,
 }

@@ -1,7 +1,7 @@
 //! A stored response: [`Entry`], one run of bytes that every tier keeps as it is.
 //!
 //! ```text
-//! "rce3" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took sliding fingerprint flags status │ key tags header body
+//! "rce4" checksum │ position era received age lifetime stale-if-error stale-while-revalidate took sliding fingerprint flags status │ key tags header body
 //! ```
 //!
 //! The last byte of the mark is the format's version: an entry of another version doesn't decode, and what doesn't
@@ -9,15 +9,17 @@
 //! adds a few lines. Position, era and receipt time belong to one gateway; what comes from the group gets new ones. An
 //! entry whose status is 0 is no response: it tells the variants of its key ([`crate::vary`]).
 
+use std::cell::Cell;
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fields::{self, Fields, Line};
+use crate::key::tag_hash;
 use crate::planted::planted;
 use crate::wire::{Reader, put_len, put_text};
 
-const MARK: &[u8; 4] = b"rce3";
+const MARK: &[u8; 4] = b"rce4";
 
 /// A position in a gateway's log of purges, with the log's era; see [`crate::gateway_log`]. An entry's is that of the
 /// lookup with which its fill began: its ticket.
@@ -44,8 +46,8 @@ pub struct Parts<'a> {
     pub status: u16,
     /// The cache key.
     pub key: &'a str,
-    /// Hashes of all its tags ([`crate::key::tag_hash`]).
-    pub tags: &'a [u64],
+    /// All its tags.
+    pub tags: &'a [&'a str],
     /// Header lines that are replayed.
     pub header: &'a [Line<'a>],
     /// The whole body.
@@ -113,7 +115,11 @@ pub struct Entry {
     fingerprint: u64,
     status: u16,
     tags: Vec<u64>,
+    /// Up to where in its gateway's log it was compared with what was purged by pattern.
+    compared: Cell<u64>,
     key: std::ops::Range<usize>,
+    /// The tags as they are written, each counted.
+    texts: std::ops::Range<usize>,
     header: std::ops::Range<usize>,
     body: std::ops::Range<usize>,
 }
@@ -154,7 +160,7 @@ impl Entry {
         out.extend(parts.status.to_le_bytes());
         put_text(&mut out, parts.key.as_bytes())?;
         put_len(&mut out, parts.tags.len())?;
-        parts.tags.iter().for_each(|tag| out.extend(tag.to_le_bytes()));
+        parts.tags.iter().try_for_each(|tag| put_text(&mut out, tag.as_bytes()))?;
         put_text(&mut out, &fields::encode(parts.header))?;
         put_text(&mut out, parts.body)?;
         seal(&mut out);
@@ -201,21 +207,37 @@ impl Entry {
         std::str::from_utf8(bytes.get(key.clone())?).ok()?;
         let count = reader.len()?;
         let mut tags = Vec::with_capacity(count.min(1024));
+        let first = reader.at;
         for _ in 0..count {
-            tags.push(reader.u64()?);
+            tags.push(tag_hash(std::str::from_utf8(reader.text()?).ok()?));
         }
+        let texts = first..reader.at;
         let header = reader.range()?;
         Fields::decode(bytes.get(header.clone())?)?;
         let body = reader.range()?;
         reader.done()?;
         let ticket = Ticket { era, position };
-        Some(Self { ticket, received_ms, freshness, fingerprint, status, tags, key, header, body, bytes })
+        let compared = Cell::new(position);
+        Some(Self {
+            ticket,
+            received_ms,
+            freshness,
+            fingerprint,
+            status,
+            tags,
+            compared,
+            key,
+            texts,
+            header,
+            body,
+            bytes,
+        })
     }
 
     /// The same response under the ticket of a lookup in this gateway, `resident_ms` older, received now. What comes from
     /// the group passes through here: its own ticket, era and receipt time mean nothing on this machine.
     #[must_use]
-    pub fn adopted(&self, ticket: Ticket, resident_ms: u64, now_ms: u64, tags: &[u64]) -> Option<Self> {
+    pub fn adopted(&self, ticket: Ticket, resident_ms: u64, now_ms: u64, tags: &[&str]) -> Option<Self> {
         let parts = Parts {
             ticket,
             received_ms: now_ms,
@@ -240,16 +262,17 @@ impl Entry {
             fingerprint: self.fingerprint,
             status: self.status,
             key: self.key(),
-            tags: &self.tags,
+            tags: &self.tag_texts().collect::<Vec<_>>(),
             header: &self.header().iter().collect::<Vec<_>>(),
             body,
         })
     }
 
-    /// The entry as the group keeps it: as old as it is now, and under no gateway's ticket.
+    /// The entry as the group keeps it: as old as it is now, under no gateway's ticket, and without its tags, which the group
+    /// has beside it.
     #[must_use]
     pub fn for_group(&self, now_ms: u64) -> Option<Self> {
-        self.adopted(Ticket { era: 0, position: 0 }, now_ms.saturating_sub(self.received_ms), 0, &self.tags)
+        self.adopted(Ticket { era: 0, position: 0 }, now_ms.saturating_sub(self.received_ms), 0, &[])
     }
 
     /// The whole entry, as every tier keeps it.
@@ -278,10 +301,27 @@ impl Entry {
         self.ticket
     }
 
-    /// Hashes of its tags.
+    /// Hashes of its tags ([`tag_hash`]).
     #[must_use]
     pub fn tags(&self) -> &[u64] {
         &self.tags
+    }
+
+    /// Its tags as they are written.
+    pub fn tag_texts(&self) -> impl Iterator<Item = &str> {
+        let mut reader = Reader::new(self.bytes.get(self.texts.clone()).unwrap_or_default());
+        std::iter::from_fn(move || std::str::from_utf8(reader.text()?).ok())
+    }
+
+    /// Up to where in its gateway's log it was compared with what was purged by pattern; at first, its ticket's position.
+    #[must_use]
+    pub fn compared(&self) -> u64 {
+        self.compared.get()
+    }
+
+    /// It was compared up to there, and not meant.
+    pub fn compare_from(&self, position: u64) {
+        self.compared.set(position);
     }
 
     /// Of the rule that it was stored under.
@@ -388,7 +428,7 @@ impl Entry {
             fingerprint: self.fingerprint,
             status: self.status,
             key: self.key(),
-            tags: &self.tags,
+            tags: &self.tag_texts().collect::<Vec<_>>(),
             header: &self.header().iter().collect::<Vec<_>>(),
             body: self.body(),
         })
@@ -435,7 +475,7 @@ mod tests {
             fingerprint: 9,
             status: 200,
             key: "the key",
-            tags: &[3, 4],
+            tags: &["user:3", "é"],
             header: &[(b"content-type", b"text/plain"), (b"x", b"\xff"), (b"x", b"")],
             body: b"menu\n",
         })
@@ -448,9 +488,10 @@ mod tests {
         let back = Entry::decode(entry.bytes().to_vec()).unwrap();
         assert_eq!(
             (back.key(), back.body(), back.status(), back.tags()),
-            ("the key", &b"menu\n"[..], 200, &[3, 4][..])
+            ("the key", &b"menu\n"[..], 200, &["user:3", "é"].map(tag_hash)[..])
         );
         assert_eq!(back, entry);
+        assert_eq!(back.tag_texts().collect::<Vec<_>>(), ["user:3", "é"]);
         assert_eq!(back.header().all("x").collect::<Vec<_>>(), [&b"\xff"[..], b""]);
     }
 
@@ -480,10 +521,10 @@ mod tests {
 
     #[test]
     fn what_comes_from_the_group_is_as_old_as_it_was_there_and_longer() {
-        let adopted = entry().adopted(Ticket { era: 1, position: 2 }, 500, 77, &[8]).unwrap();
+        let adopted = entry().adopted(Ticket { era: 1, position: 2 }, 500, 77, &["8"]).unwrap();
         assert_eq!(
             (adopted.age_ms(77), adopted.ticket(), adopted.tags()),
-            (2500, Ticket { era: 1, position: 2 }, &[8][..])
+            (2500, Ticket { era: 1, position: 2 }, &[tag_hash("8")][..])
         );
         assert_eq!((adopted.key(), adopted.body()), ("the key", &b"menu\n"[..]));
     }

@@ -49,6 +49,9 @@ pub struct Record {
 /// Marks a record without tag that says of the next one that it is soft.
 const SOFT: u64 = 0x736f_6674_736f_6674;
 
+/// Marks a record without tag that says of the next one that it purges what looks like some patterns, and nothing else.
+const BANS: u64 = 0x6261_6e73_6261_6e73;
+
 impl Record {
     /// That a purge of this tag, which the next record is, is soft.
     fn softening(tag: u64, at_ms: u64) -> Self {
@@ -60,6 +63,29 @@ impl Record {
     pub fn softens(&self) -> Option<(u64, u64)> {
         let place = self.group.filter(|place| self.tag.is_none() && place.unique == SOFT)?;
         Some((place.seq, place.ms))
+    }
+
+    /// A purge by the patterns of this name ([`crate::bans::Bans`]), as it stands in the group's log. The second record purges
+    /// everything for who doesn't know the first, or doesn't find the patterns.
+    #[must_use]
+    pub fn banning(ban: u64, at: GroupPosition) -> [Self; 2] {
+        let says = GroupPosition { ms: ban, seq: at.unique, unique: BANS };
+        let everything = crate::key::tag_hash(crate::key::TAG_ALL);
+        [(None, says), (Some(everything), at)].map(|(tag, group)| Self { tag, group: Some(group), soft: None })
+    }
+
+    /// The name of the ban, if this is the first record of one.
+    #[must_use]
+    pub fn bans(&self) -> Option<u64> {
+        self.group.filter(|place| self.tag.is_none() && place.unique == BANS).map(|place| place.ms)
+    }
+
+    /// The same, if the other record is its second.
+    #[must_use]
+    pub fn bans_by(&self, other: &Self) -> Option<u64> {
+        let second =
+            |says: GroupPosition, at: GroupPosition| *other == Self::banning(says.ms, at)[1] && says.seq == at.unique;
+        self.bans().filter(|_| self.group.zip(other.group).is_some_and(|(says, at)| second(says, at)))
     }
 }
 
@@ -152,6 +178,7 @@ impl GatewayLog {
         let echo = |record: &Record| {
             change.feed.is_some()
                 && record.group.is_some()
+                && record.tag.is_some() // others say something of the next one
                 && self.ring.iter().any(|known| known.group == record.group && known.tag == record.tag)
         };
         for record in change.records.iter().filter(|record| !echo(record)) {
@@ -208,6 +235,12 @@ impl GatewayLog {
             // too little.
             self.pending = vec![Pending { tags: vec![String::from(crate::key::TAG_ALL)], ..pending.clone() }];
         }
+    }
+
+    /// Whether there is a purge by pattern among the records.
+    #[must_use]
+    pub fn has_bans(&self) -> bool {
+        self.ring.iter().any(|record| record.bans().is_some())
     }
 
     /// The position before the ring's first record.

@@ -9,7 +9,7 @@
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
 //! [`refresh`], [`recache`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
 //! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`], [`seal`]); what a
-//! purge is ([`gateway_log`], [`purge_table`]); what a response says of all that ([`cache_status`]); and [`order`].
+//! purge is ([`gateway_log`], [`bans`], [`purge_table`]); what a response says of all that ([`cache_status`]); and [`order`].
 #![cfg_attr(
     not(test),
     deny(
@@ -24,6 +24,7 @@
 )] // a panic in the VM ends every stream of its worker (C12)
 #![forbid(unsafe_code)]
 
+pub mod bans;
 pub mod breaker;
 pub mod cache_control;
 pub mod cache_status;

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::bans::{Ban, Bans, Looks, over};
 use crate::entry::{Entry, Ticket};
-use crate::gateway_log::{GatewayLog, GroupPosition, Head, RING_RECORDS};
+use crate::gateway_log::{GatewayLog, GroupPosition, Head, RING_RECORDS, Record};
 use crate::order::sorted;
 use crate::planted::planted;
 
@@ -24,6 +25,12 @@ pub struct PurgeTable {
     /// The soft purges of each tag: position, and when they were heard of.
     soft: HashMap<u64, Vec<(u64, u64)>>,
     softs: usize,
+    /// Purges by pattern, and where they stand; the newest last.
+    bans: Vec<(u64, Ban)>,
+    /// Where the newest of them stands. What was compared since needs no look at them.
+    last_ban: u64,
+    /// How patterns are compared; without, they mean everything.
+    looks: Option<Looks>,
     pending: HashSet<u64>,
     known: Option<GroupPosition>,
     /// Where in the group's log the last purges stand, and where here.
@@ -31,18 +38,25 @@ pub struct PurgeTable {
 }
 
 impl PurgeTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new(looks: Looks) -> Self {
+        Self { looks: Some(looks), ..Self::default() }
+    }
+
     /// Whether this table is up to date with `head`.
     #[must_use]
     pub fn is_at(&self, head: &Head) -> bool {
         self.era == Some(head.era) && self.position == head.seq
     }
 
-    /// Brings the table up to date.
-    pub fn follow(&mut self, log: &GatewayLog) {
+    /// Brings the table up to date. What the log says of patterns stands in `bans`.
+    pub fn follow(&mut self, log: &GatewayLog, bans: &Bans) {
         let start = log.ring_start();
         if self.era != Some(log.era) {
             // A new VM, or a new era: nothing is known of what was purged before the ring begins.
-            *self = Self { era: Some(log.era), position: start, floor: start, ..Self::default() };
+            let looks = self.looks;
+            *self = Self { era: Some(log.era), position: start, floor: start, looks, ..Self::default() };
             if planted("vm_no_floor") {
                 (self.position, self.floor) = (log.seq, 0);
             }
@@ -50,21 +64,25 @@ impl PurgeTable {
         if self.position < start && !planted("ring_gap") {
             self.floor = self.floor.max(start);
         }
-        let mut softens = None;
+        let mut before: Option<&Record> = None; // may say something of the next one
         for (position, record) in (start.saturating_add(1)..).zip(&log.ring) {
-            if let (true, Some(tag)) = (position > self.position, record.tag) {
-                match softens {
-                    Some((softened, at_ms)) if softened == tag => {
-                        self.soft.entry(tag).or_default().push((position, at_ms));
-                        self.softs = self.softs.saturating_add(1);
-                    }
-                    _ => drop(self.last.insert(tag, position)),
-                }
-                if let Some(group) = record.group {
-                    self.grouped.push((group, position));
-                }
+            let says = before.replace(record);
+            let (true, Some(tag)) = (position > self.position, record.tag) else { continue };
+            let softened = says.and_then(Record::softens).filter(|(softened, _)| *softened == tag);
+            let named = says.and_then(|says| says.bans_by(record));
+            let ban = named.and_then(|name| bans.get(name));
+            if let Some((_, at_ms)) = softened {
+                self.soft.entry(tag).or_default().push((position, at_ms));
+                self.softs = self.softs.saturating_add(1);
+            } else if let Some(ban) = ban {
+                self.ban(position, ban.clone());
+            } else {
+                self.last.insert(tag, position);
             }
-            softens = record.softens();
+            // A ban that isn't found purges everything here, and not in the group: what it has may be older.
+            if let Some(group) = record.group.filter(|_| named.is_none() || ban.is_some()) {
+                self.grouped.push((group, position));
+            }
         }
         if let Some(older) = self.grouped.len().checked_sub(RING_RECORDS) {
             self.grouped.drain(..older);
@@ -79,6 +97,15 @@ impl PurgeTable {
         }
         if self.last.len() > TAGS_MAX {
             self.forget_half();
+        }
+    }
+
+    fn ban(&mut self, position: u64, ban: Ban) {
+        self.bans.push((position, ban));
+        self.last_ban = position;
+        let over = over(self.bans.iter().map(|(_, ban)| ban));
+        if let Some((newest, _)) = self.bans.drain(..over).next_back() {
+            self.floor = self.floor.max(newest); // what is older may be meant by it
         }
     }
 
@@ -133,7 +160,22 @@ impl PurgeTable {
     /// Whether the entry may still be served, as far as purges go.
     #[must_use]
     pub fn admits(&self, entry: &Entry) -> bool {
-        self.is_valid(entry.ticket(), entry.tags())
+        self.is_valid(entry.ticket(), entry.tags()) && !self.bans(entry)
+    }
+
+    /// Whether a pattern that was purged after the entry's ticket means it. Each entry is compared with each of them once, as
+    /// long as it stays in memory.
+    fn bans(&self, entry: &Entry) -> bool {
+        let compared = entry.compared();
+        if self.last_ban <= compared || planted("ban_ignored") {
+            return false;
+        }
+        let mut since = self.bans.iter().filter(|(position, _)| *position > compared);
+        let banned = since.any(|(_, ban)| self.looks.is_none_or(|looks| ban.means(entry, looks)));
+        if !banned {
+            entry.compare_from(self.last_ban);
+        }
+        banned
     }
 
     /// Whether a purge of one of the tags is on its way to the group: then the group isn't asked (C5).
@@ -160,7 +202,9 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::gateway_log::{Applied, Change, Pending, Record};
+    use crate::bans::{BANS_BYTES_MAX, BANS_MAX};
+    use crate::gateway_log::{Applied, Change, Pending};
+    use crate::key::{TAG_ALL, tag_hash as tag};
 
     fn purge(log: &GatewayLog, tags: impl IntoIterator<Item = u64>) -> GatewayLog {
         let records = tags.into_iter().map(|tag| Record { tag: Some(tag), group: None, soft: None }).collect();
@@ -172,7 +216,7 @@ mod tests {
 
     fn table(log: &GatewayLog) -> PurgeTable {
         let mut table = PurgeTable::default();
-        table.follow(log);
+        table.follow(log, &Bans::default());
         table
     }
 
@@ -182,7 +226,7 @@ mod tests {
         let log = purge(&GatewayLog::new(1), [7]);
         let mut table = table(&log);
         let before = table.ticket().unwrap();
-        table.follow(&purge(&log, [8]));
+        table.follow(&purge(&log, [8]), &Bans::default());
         assert!(!table.is_valid(before, &[7, 8]));
         assert!(table.is_valid(before, &[7]));
         assert!(table.is_valid(table.ticket().unwrap(), &[8]));
@@ -194,7 +238,7 @@ mod tests {
         let mut table = table(&log);
         let old = table.ticket().unwrap();
         let log = purge(&purge(&log, [7]), 1000..2000);
-        table.follow(&log);
+        table.follow(&log, &Bans::default());
         assert!(!table.is_valid(old, &[7]) && !table.is_valid(old, &[5]));
     }
 
@@ -211,7 +255,7 @@ mod tests {
         let log = GatewayLog::new(1);
         let mut table = table(&log);
         let before = table.ticket().unwrap();
-        table.follow(&GatewayLog { seq: 1, ..GatewayLog::new(2) });
+        table.follow(&GatewayLog { seq: 1, ..GatewayLog::new(2) }, &Bans::default());
         assert!(!table.is_valid(before, &[]));
     }
 
@@ -262,8 +306,12 @@ mod tests {
         }
     }
 
-    fn entry(ticket: Ticket, tags: &[u64]) -> Entry {
-        Entry::new(&crate::entry::Parts {
+    fn entry(ticket: Ticket, tags: &[&str]) -> Entry {
+        Entry::new(&parts(ticket, tags)).unwrap()
+    }
+
+    fn parts<'a>(ticket: Ticket, tags: &'a [&'a str]) -> crate::entry::Parts<'a> {
+        crate::entry::Parts {
             ticket,
             received_ms: 0,
             freshness: crate::entry::Freshness { lifetime_ms: 60_000, ..Default::default() },
@@ -273,59 +321,179 @@ mod tests {
             tags,
             header: &[],
             body: b"",
-        })
-        .unwrap()
+        }
     }
 
     #[test]
     fn a_soft_purge_leaves_an_entry_valid_and_says_when_it_went_stale_first() {
         let log = GatewayLog::new(1);
         let mut table = table(&log);
-        let entry = entry(table.ticket().unwrap(), &[7, 8]);
+        let entry = entry(table.ticket().unwrap(), &["7", "8"]);
         assert_eq!(table.softened_ms(&entry), None);
-        let log = soften(&soften(&soften(&log, 9, 100), 8, 200), 7, 300);
-        table.follow(&log);
+        let log = soften(&soften(&soften(&log, tag("9"), 100), tag("8"), 200), tag("7"), 300);
+        table.follow(&log, &Bans::default());
         assert!(table.admits(&entry));
         assert_eq!(table.softened_ms(&entry), Some(200));
-        let later = self::entry(table.ticket().unwrap(), &[7, 8]);
+        let later = self::entry(table.ticket().unwrap(), &["7", "8"]);
         assert_eq!(table.softened_ms(&later), None);
-        table.follow(&purge(&log, [7]));
+        table.follow(&purge(&log, [tag("7")]), &Bans::default());
         assert!(!table.admits(&entry), "a purge voids it all the same");
     }
 
     /// I29: a VM of an older filter skips records without a tag, and takes the next for a purge.
     #[test]
     fn in_the_ring_a_soft_purge_is_a_purge_behind_a_record_without_tag() {
-        let log = soften(&GatewayLog::new(1), 7, 100);
+        let log = soften(&GatewayLog::new(1), tag("7"), 100);
         let tags: Vec<Option<u64>> = log.ring.iter().map(|record| record.tag).collect();
-        assert_eq!((log.seq, tags), (2, vec![None, Some(7)]));
+        assert_eq!((log.seq, tags), (2, vec![None, Some(tag("7"))]));
     }
 
     /// What says that a purge is soft counts for that one purge.
     #[test]
     fn a_purge_that_another_one_follows_or_whose_mark_is_gone_is_no_soft_one() {
-        let log = soften(&GatewayLog::new(1), 7, 100);
+        let log = soften(&GatewayLog::new(1), tag("7"), 100);
         for broken in [
             VecDeque::from([log.ring[1]]),
-            VecDeque::from([log.ring[0], Record { tag: Some(8), ..log.ring[1] }, log.ring[1]]),
+            VecDeque::from([log.ring[0], Record { tag: Some(tag("8")), ..log.ring[1] }, log.ring[1]]),
         ] {
             let before = Ticket { era: 1, position: 0 };
             let seq = broken.len() as u64;
             let table = table(&GatewayLog { ring: broken, seq, ..GatewayLog::new(1) });
-            assert!(!table.admits(&entry(before, &[7])));
+            assert!(!table.admits(&entry(before, &["7"])));
         }
     }
 
     #[test]
     fn soft_purges_are_bounded_too_and_what_is_forgotten_counts_as_purged() {
         let (mut log, mut table) = (GatewayLog::new(1), PurgeTable::default());
-        table.follow(&log);
-        let old = entry(table.ticket().unwrap(), &[7]);
+        table.follow(&log, &Bans::default());
+        let old = entry(table.ticket().unwrap(), &["7"]);
         for at_ms in 0..10_000 {
-            log = soften(&log, 7, at_ms);
-            table.follow(&log);
+            log = soften(&log, tag("7"), at_ms);
+            table.follow(&log, &Bans::default());
         }
         assert!(table.softs <= SOFTS_MAX && !table.admits(&old));
+    }
+
+    /// As the bridge has it, without its stars in the middle.
+    fn looks(text: &str, pattern: &str) -> bool {
+        pattern.strip_suffix('*').map_or(text == pattern, |start| text.starts_with(start))
+    }
+
+    fn named(ticket: Ticket, key: &str, tags: &[&str]) -> Entry {
+        let parts = crate::entry::Parts { key, ..parts(ticket, tags) };
+        Entry::new(&parts).unwrap()
+    }
+
+    /// A purge by patterns, as the feed brings it.
+    fn banned(log: &GatewayLog, bans: &mut Bans, patterns: &[(bool, &str)]) -> GatewayLog {
+        let mut ban = Ban::default();
+        patterns.iter().for_each(|(by_tag, pattern)| ban.add(*by_tag, pattern));
+        assert!(bans.add(&ban));
+        let at = GroupPosition { ms: log.seq, seq: 0, unique: log.seq ^ 0xabc };
+        let records = Record::banning(ban.name(), at).to_vec();
+        let feed = Some((log.cursor, at));
+        match log.apply(&Change { records, feed, ..Change::default() }, 2) {
+            Applied::Changed(log) => GatewayLog::decode(&log.encode()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keys(pattern: &str) -> (bool, &str) {
+        (false, pattern)
+    }
+
+    #[test]
+    fn a_ban_voids_what_its_patterns_mean_of_what_was_filled_before_it_and_nothing_else() {
+        let (mut bans, mut table) = (Bans::default(), PurgeTable::new(looks));
+        let log = GatewayLog::new(1);
+        table.follow(&log, &bans);
+        let before = table.ticket().unwrap();
+        let entries = |ticket| {
+            [("menu 1", "dish:1"), ("cart 1", "user:1"), ("cart 2", "dish:10")]
+                .map(|(key, tag)| named(ticket, key, &[tag, TAG_ALL]))
+        };
+        let held = entries(before);
+        let log = banned(&log, &mut bans, &[keys("menu*"), (true, "dish:1")]);
+        table.follow(&log, &bans);
+        let admitted = |table: &PurgeTable, entries: &[Entry; 3]| entries.each_ref().map(|entry| table.admits(entry));
+        assert_eq!(admitted(&table, &held), [false, true, true]);
+        assert_eq!(admitted(&table, &entries(table.ticket().unwrap())), [true; 3], "what was filled since");
+        // The same ban again, and another one.
+        let log = banned(&log, &mut bans, &[keys("menu*"), (true, "dish:1")]);
+        let log = banned(&log, &mut bans, &[(true, "dish:*")]);
+        table.follow(&log, &bans);
+        assert_eq!(admitted(&table, &held), [false, true, false]);
+        table.follow(&purge(&log, [tag(TAG_ALL)]), &bans);
+        assert_eq!(admitted(&table, &held), [false; 3], "a purge of everything is one");
+    }
+
+    #[test]
+    fn an_entry_is_compared_once_with_each_ban() {
+        thread_local!(static COMPARED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+        let count = |text: &str, pattern: &str| {
+            COMPARED.set(COMPARED.get() + 1);
+            text == pattern
+        };
+        let (mut bans, mut table) = (Bans::default(), PurgeTable::new(count));
+        let mut log = GatewayLog::new(1);
+        table.follow(&log, &bans);
+        let entry = named(table.ticket().unwrap(), "k", &[]);
+        for ban in 1..5 {
+            log = banned(&log, &mut bans, &[keys("x")]);
+            table.follow(&log, &bans);
+            (0..3).for_each(|_| assert!(table.admits(&entry)));
+            assert_eq!(COMPARED.get(), ban);
+        }
+        table.follow(&purge(&log, [1]), &bans);
+        assert!(table.admits(&named(table.ticket().unwrap(), "k", &[])));
+        assert_eq!(COMPARED.get(), 4, "what is younger isn't compared at all");
+    }
+
+    /// What isn't known purges too much: patterns that aren't found, half of a ban, a table that can't compare.
+    #[test]
+    fn a_ban_that_cannot_be_judged_purges_everything() {
+        let mut bans = Bans::default();
+        let log = banned(&GatewayLog::new(1), &mut bans, &[keys("x")]);
+        let admits = |log: &GatewayLog, bans: &Bans, mut table: PurgeTable| {
+            table.follow(&GatewayLog::new(1), bans);
+            let entry = named(table.ticket().unwrap(), "k", &[TAG_ALL]);
+            table.follow(log, bans);
+            table.admits(&entry)
+        };
+        assert!(admits(&log, &bans, PurgeTable::new(looks)));
+        assert!(!admits(&log, &Bans::default(), PurgeTable::new(looks)), "not found");
+        assert!(!admits(&log, &bans, PurgeTable::default()), "not comparable");
+        let with = |ring: &[Record]| GatewayLog {
+            ring: ring.iter().copied().collect(),
+            seq: ring.len() as u64,
+            ..log.clone()
+        };
+        let other = Record { group: Some(GroupPosition { ms: 9, seq: 9, unique: 9 }), ..log.ring[1] };
+        for ring in [&[log.ring[1]][..], &[log.ring[0], other], &[log.ring[0], log.ring[0], other, log.ring[1]]] {
+            assert!(!admits(&with(ring), &bans, PurgeTable::new(looks)), "{ring:?}");
+        }
+    }
+
+    /// C13.
+    #[test]
+    fn bans_are_bounded_and_what_is_older_than_a_forgotten_one_counts_as_purged() {
+        let (mut bans, mut table) = (Bans::default(), PurgeTable::new(looks));
+        let mut log = GatewayLog::new(1);
+        table.follow(&log, &bans);
+        let old = named(table.ticket().unwrap(), "k", &[]);
+        for number in 0..=BANS_MAX {
+            assert!(table.admits(&old), "{number}");
+            log = banned(&log, &mut bans, &[keys(&number.to_string())]);
+            table.follow(&log, &bans);
+        }
+        assert_eq!(table.bans.len(), BANS_MAX);
+        assert!(!table.admits(&old));
+        let long = "x".repeat(BANS_BYTES_MAX - 5);
+        let since = named(table.ticket().unwrap(), "k", &[]);
+        log = banned(&log, &mut bans, &[keys(&long)]);
+        table.follow(&log, &bans);
+        assert!(table.bans.len() == 1 && table.admits(&since));
     }
 
     /// C13.
@@ -335,7 +503,7 @@ mod tests {
         let mut log = GatewayLog::new(1);
         for round in 0..200 {
             log = purge(&log, (0..500).map(|tag| round * 500 + tag));
-            table.follow(&log);
+            table.follow(&log, &Bans::default());
             assert!(table.last.len() <= TAGS_MAX);
         }
         assert!(!table.is_valid(Ticket { era: 1, position: 1 }, &[0]));

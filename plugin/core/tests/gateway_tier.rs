@@ -26,7 +26,7 @@ fn entry(number: u64, body_bytes: usize) -> Entry {
         fingerprint: 7,
         status: 200,
         key: &key(number),
-        tags: &[1, 2],
+        tags: &["user:1", "!all"],
         header: &[(b"content-type", b"text/plain")],
         body: &vec![b'x'; body_bytes],
     };
@@ -40,6 +40,10 @@ impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
+    }
+
+    fn index(&mut self, sides: u64) -> usize {
+        usize::try_from(self.roll(sides)).expect("small")
     }
 }
 
@@ -284,7 +288,7 @@ fn a_million_keys_pass_and_neither_bounds_nor_what_is_hot_suffer() {
             if number % 50 == 0 {
                 hits += u64::from(table.ask(hash(number / 50 % HOT), 400));
             }
-            if number % 5000 == 0 {
+            if number % 20_000 == 0 {
                 table.agree();
             }
         }
@@ -304,11 +308,11 @@ fn whoever_meets_in_a_swap_leaves_what_the_index_says() {
         let mut workers: Vec<Doing> = (0..4).map(|_| Doing::Nothing).collect();
         let mut hits = 0;
         for _ in 0..4_000 {
-            let worker = dice.roll(4) as usize;
+            let worker = dice.index(4);
             let doing = match std::mem::replace(&mut workers[worker], Doing::Nothing) {
                 Doing::Nothing => {
                     let number = dice.roll(200);
-                    let body = dice.roll(700) as usize;
+                    let body = dice.index(700);
                     find(&mut shared, number).unwrap_or_else(|| Doing::Keep(number, entry(number, body)))
                 }
                 doing => doing,

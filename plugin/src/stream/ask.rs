@@ -12,7 +12,6 @@ use routecache_core::fields::Fields;
 use routecache_core::flights::Outcome;
 use routecache_core::key::{CacheKey, tag_hash};
 use routecache_core::no_vary_search::Search;
-use routecache_core::order::sorted_set;
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
@@ -170,7 +169,8 @@ impl Stream {
         };
         let mut worker = instance.worker.borrow_mut();
         worker.follow(&instance.shared)?;
-        let hashes = sorted_set(question.tags.iter().chain(tags).map(|tag| tag_hash(tag)));
+        let others = tags.iter().filter(|tag| !question.tags.contains(tag));
+        let tags: Vec<&str> = question.tags.iter().chain(others).map(String::as_str).collect();
         let resident_ms = if planted("residence_forgotten") { 0 } else { resident_ms };
         let sealed_ms = made.map_or(0, |made| made.resident_ms(host::wall_ms()));
         let older_ms = resident_ms.saturating_add(now_ms.saturating_sub(question.asked_ms)).max(sealed_ms);
@@ -178,11 +178,11 @@ impl Stream {
         // Of the group's word that nothing has purged it since, the seal vouches for none.
         let as_of = made.and_then(|made| worker.purges.as_of(made.at));
         let ticket = ticket.map(|ticket| as_of.filter(|as_of| as_of.position < ticket.position).unwrap_or(ticket));
-        let entry = stored.adopted(ticket?, older_ms, now_ms, &hashes)?;
+        let entry = stored.adopted(ticket?, older_ms, now_ms, &tags)?;
         // Counted from when it was asked for: rather too early than too late.
         let stale = stale_ms.and_then(|stale_ms| entry.softened(question.asked_ms.saturating_sub(stale_ms)));
         let entry = stale.unwrap_or(entry);
-        if worker.purges.is_pending(&hashes) && !planted("arrival_unchecked") {
+        if worker.purges.is_pending(entry.tags()) && !planted("arrival_unchecked") {
             return None;
         }
         let replay = Rc::new(Replay::new(entry, &rule.terms));

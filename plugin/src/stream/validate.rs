@@ -83,7 +83,7 @@ impl Stream {
             fingerprint: old.fingerprint(),
             status: old.status(),
             key: old.key(),
-            tags: old.tags(),
+            tags: &old.tag_texts().collect::<Vec<_>>(),
             header: &lines,
             body: old.body(),
         });
