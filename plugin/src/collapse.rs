@@ -130,13 +130,24 @@ impl Instance {
         Some((stream, Woken::Hold(began_ms.try_into().ok().map(u64::from_le_bytes))))
     }
 
+    /// Says in shared data that this worker's fetch of a key goes on, for which one more waits: a crowd may keep the ticks waiting for
+    /// longer than a lease lasts.
+    pub fn renew_for(&self, key: u64, now_ms: u64) {
+        let mut worker = self.worker.borrow_mut();
+        let Worker { leases, name, .. } = &mut *worker;
+        let Some(since_ms) = leases.get_mut(&key).filter(|since_ms| is_due(**since_ms, now_ms)) else { return };
+        *since_ms = now_ms;
+        if !self.shared.renew_lease(key, *name, now_ms) {
+            leases.remove(&key);
+        }
+    }
+
     /// Says in shared data that this worker's fetches go on.
     pub fn renew(&self, now_ms: u64) {
         let mut worker = self.worker.borrow_mut();
         let Worker { leases, name, running, .. } = &mut *worker;
-        let due = |since_ms: u64| now_ms.saturating_sub(since_ms) > LEASE_MS / 3;
         leases.retain(|key, since_ms| {
-            if !due(*since_ms) {
+            if !is_due(*since_ms, now_ms) {
                 return true;
             }
             *since_ms = now_ms;
@@ -210,4 +221,9 @@ impl Instance {
         }
         next
     }
+}
+
+/// Whether a lease is to be renewed that was taken, or renewed, then.
+fn is_due(since_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) > LEASE_MS / 3
 }

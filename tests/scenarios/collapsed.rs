@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use proxy_wasm_host_test::{Answer, Call, Dialect, Ending, Reply, Request, RequestId, Response, World};
+use proxy_wasm_host_test::{
+    Answer, Call, Dialect, Ending, Fault, Faults, Injected, Reply, Request, RequestId, Response, Site, World,
+};
 use serde_json::{Value, json};
 
 use super::stage::{Failure, ms, rules, rules_alone, settle, status, world};
@@ -295,6 +297,24 @@ fn waiters_outlive_a_change_of_rules() {
         assert!(answer.took() < ms(1000), "{:?}", answer.took());
     }
     assert!(asked(&world) <= 4, "{}", asked(&world));
+}
+
+/// A worker that is busy with a crowd may come to none of its ticks for longer than a lease lasts: those who join the wait renew it.
+#[test]
+fn a_worker_without_time_for_its_ticks_keeps_its_lease_while_requests_come() {
+    let late = |number: u64| Injected { site: Site::Tick, number, fault: Fault::Late(6000) };
+    let (builder, ..) = world(&rules_alone());
+    let builder = builder.origin(|_: &Call| Response::ok("once").after(ms(4500))).workers(2).interleave(false);
+    let mut world = builder.faults(Faults::listed((0..50).map(late).collect::<Vec<_>>())).build().expect("a world");
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(world.send(Request::get("/users/7").worker(0)));
+        world.run_for(ms(500));
+    }
+    ids.push(world.send(Request::get("/users/7").worker(1))); // 4 s after the fetch began, a second more than a lease lasts
+    let answers = answers(&mut world, &ids);
+    assert!(answers.iter().all(|answer| answer.text() == "once"));
+    assert_eq!(asked(&world), 1);
 }
 
 /// What was read less than a window ago is as fresh as the group promises, even where the group isn't heard.

@@ -92,11 +92,14 @@ impl Stream {
         flight.part = question.part;
         let may_hold = question.part == Part::Full;
         let member = Member { stream: self.id, until_ms: flight.until_ms, may_hold };
-        let room = self.instance.has_room();
-        let joined = self.instance.worker.borrow_mut().flights.join(flight.key, member, question.asked_ms, room);
+        let (key, room) = (flight.key, self.instance.has_room());
+        let joined = self.instance.worker.borrow_mut().flights.join(key, member, question.asked_ms, room);
         match joined {
             Join::Hold => self.claim(question),
-            Join::Wait => self.wait(question),
+            Join::Wait => {
+                self.instance.renew_for(key, question.asked_ms);
+                self.wait(question)
+            }
             Join::Alone => self.ask(question),
             Join::Pass => self.forward(question, None),
             Join::Down => self.spare(question),
