@@ -245,7 +245,7 @@ pub struct Root {
     instance: Option<Rc<Instance>>,
     calls: HashMap<u32, Call>,
     /// Fetches that go straight to the origin, by the numbers of their exchanges: what each is for.
-    straight: HashMap<u32, Errand>,
+    straight: Vec<(u32, Errand)>,
     /// What is to be fetched as soon as fewer fetches are under way.
     fetches: VecDeque<Fetch>,
     /// What writes ask for, likewise.
@@ -288,7 +288,7 @@ impl Root {
             id,
             instance: None,
             calls: HashMap::new(),
-            straight: HashMap::new(),
+            straight: Vec::new(),
             fetches: VecDeque::new(),
             recaches: VecDeque::new(),
             warming: Warming::default(),
@@ -393,7 +393,9 @@ impl Root {
         host::become_context(self.id);
         park(&stream);
         let over = stream.borrow_mut().over();
-        if let Some((answer, errand)) = over.and_then(|answer| Some((answer, self.straight.remove(&id)?))) {
+        let place = self.straight.iter().position(|(known, _)| *known == id);
+        if let Some((answer, place)) = over.zip(place) {
+            let (_, errand) = self.straight.swap_remove(place);
             return self.fetched(instance, errand, &answer, body_len);
         }
         let asked = stream.borrow().asked();
@@ -442,7 +444,7 @@ impl Root {
 
     fn fetches_under_way(&self, recaches: bool) -> usize {
         let sent = |call| if let &Call::Fetch(errand) = call { Some(errand) } else { None };
-        let errands = self.calls.values().filter_map(sent).chain(self.straight.values().copied());
+        let errands = self.calls.values().filter_map(sent).chain(self.straight.iter().map(|(_, errand)| *errand));
         let counts = |errand: &Errand| match errand {
             Errand::Refresh(_) => !recaches,
             Errand::Recache | Errand::Warm(..) => recaches,
@@ -470,7 +472,7 @@ impl Root {
         if let Some(((cluster, header), instance)) = straight {
             let stream = Stream::straight(Rc::clone(&instance), cluster, header, errand.manner());
             let id = stream.id();
-            self.straight.insert(id, *errand);
+            self.straight.push((id, *errand));
             return self.follow(&instance, id, Rc::new(RefCell::new(stream)), 0);
         }
         match fetch::send(instance, header, *https, errand.manner()) {
@@ -715,11 +717,11 @@ impl Context for Root {
         if let Some(instance) = &self.instance {
             let straight = mem::take(&mut self.straight);
             let parked = |id| instance.worker.borrow_mut().parked.remove(id);
-            let mut gone: Vec<_> = straight.keys().filter_map(parked).collect();
+            let mut gone: Vec<_> = straight.iter().filter_map(|(id, _)| parked(id)).collect();
             instance.shared.release_lease(self.name);
             let mut worker = instance.worker.borrow_mut();
             worker.forget_queue();
-            for errand in straight.into_values() {
+            for (_, errand) in straight {
                 if let Errand::Client(id) = errand {
                     worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
                 }
