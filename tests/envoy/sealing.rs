@@ -33,7 +33,7 @@ impl Stranger {
     async fn finds(&self, part: &str) -> Result<StoreRequest> {
         /// The heads of all entries, one a line.
         const HEADS: &str = "EVAL \"local heads = {} for _, name in ipairs(redis.call('KEYS', 'routecache:*:entry:*')) do \
-                             local value = redis.call('GET', name) heads[#heads + 1] = value:match('({.-)' .. string.char(10)) end \
+                             local value = redis.call('GET', name) heads[#heads + 1] = value:sub(10):match('^(.-)' .. string.char(10)) end \
                              return table.concat(heads, string.char(10))\" 0";
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
@@ -99,7 +99,9 @@ async fn what_another_client_of_the_redis_writes_is_served_by_no_gateway_that_se
         let mut genuine = Vec::new();
         let mut found = Vec::new();
         for (path, part) in PATHS {
-            genuine.push(one.get(0, path).await?.json());
+            let answer = one.get(0, path).await?;
+            assert!(answer.cache_status().stored, "{path}: {}", answer.header("cache-status"));
+            genuine.push(answer.json());
             found.push(stranger.finds(part).await?);
         }
         let [shared, changed, bared, swapped] = &found[..] else { unreachable!("there are four") };

@@ -495,6 +495,19 @@ mod tests {
         assert_eq!(back.header().all("x").collect::<Vec<_>>(), [&b"\xff"[..], b""]);
     }
 
+    /// Gateways of two versions share a store (I29): whoever changes this changes the mark, too.
+    #[test]
+    fn an_entry_is_written_like_this() {
+        let written = entry().bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let known = "\
+            726365341fd0c4249137f11807000000000000000500000000000000e803000000000000d00700000000000060ea0000\
+            000000008813000000000000b80b000000000000280000000000000060ea000000000000090000000000000004c80007\
+            000000746865206b65790200000006000000757365723a3302000000c3a93b000000030000000c0000000a0000000100\
+            0000010000000100000000000000636f6e74656e742d7479706500746578742f706c61696e007800ff00780000050000\
+            006d656e750a";
+        assert_eq!(written, known);
+    }
+
     /// C9.
     #[test]
     fn bytes_that_are_cut_damaged_or_of_another_version_are_no_entry() {

@@ -234,6 +234,18 @@ mod tests {
         assert_eq!(seals("a").open(&place, &sealed), Ok(Opened { entry: b"entry", made: Some(MADE) }));
     }
 
+    /// Gateways of two versions share a store (I29): whoever changes this changes the mark, too.
+    #[test]
+    fn an_entry_is_sealed_like_this() {
+        let place = Place { namespace: "shop:v1", key: "k", tags: &tags(&["user:7"]) };
+        let sealed = seals("a").close(&place, &MADE, b"entry".to_vec());
+        let written = sealed.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let known = "\
+            726373310a8465d5288dc2f47ef50db865973c4041d2463fad9e406e934050fa04eb3fe39238b75a37a7f6c805000000\
+            0000000001000000000000000900000000000000070000000000000040420f0000000000656e747279";
+        assert_eq!(written, known);
+    }
+
     /// I12: another key's bytes, whole as they are, answer nothing.
     #[test]
     fn elsewhere_it_stays_closed() {
