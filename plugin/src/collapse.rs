@@ -5,6 +5,7 @@ use bridge_api::{Holder, ReleaseRequest};
 use routecache_core::flights::{Ended, Outcome, PASS_MS};
 use routecache_core::key::CacheKey;
 use routecache_core::leases::{Claim, LEASE_MS};
+use routecache_core::planted::planted;
 use routecache_core::policy::Reach;
 
 use crate::host;
@@ -93,9 +94,20 @@ impl Instance {
         let mut worker = self.worker.borrow_mut();
         let streams = match worker.flights.end(key, stream, outcome, now_ms) {
             Ended::Not => return,
-            // It has the leases of this one, too.
-            Ended::Next(next) => return worker.wake(vec![next], Woken::Hold(None)),
-            Ended::All(streams) => streams,
+            // It has the leases of this one, too: it may not ask the group before it fetches.
+            Ended::Next(next) => {
+                let heir = worker.parked.get(&next).and_then(|heir| heir.try_borrow_mut().ok());
+                if let Some((mut heir, leased)) = heir.zip(leased.filter(|_| !planted("lease_not_inherited"))) {
+                    heir.inherits(leased);
+                }
+                return worker.wake(vec![next], Woken::Hold(None));
+            }
+            Ended::All(mut streams) => {
+                if planted("waiter_forgotten") {
+                    streams.pop();
+                }
+                streams
+            }
         };
         worker.wake(streams, Woken::Landed(began_ms));
         let pass_ms = (outcome == Outcome::Uncacheable).then_some(PASS_MS);
@@ -103,8 +115,7 @@ impl Instance {
         if worker.leases.remove(&key).is_some() || for_all {
             self.end_lease(key, pass_ms.map(|ms| now_ms.saturating_add(ms)), began_ms);
         }
-        // An entry that is stored ends the lease.
-        if let Some(key) = leased.filter(|_| outcome != Outcome::Stored) {
+        if let Some(key) = leased {
             let release = self.release(&key, worker.name, pass_ms);
             worker.leave(Job::Release(release));
         }
@@ -160,7 +171,7 @@ impl Instance {
 
     /// When a stream may fetch, where fetches are counted.
     pub fn turn(&self, stream: u32, until_ms: u64) -> Turn {
-        if self.policy().limits.fills.is_none() {
+        if self.policy().limits.fills.is_none() || planted("fills_unbounded") {
             return Turn::Now { counted: false };
         }
         let now_ms = host::monotonic_ms();

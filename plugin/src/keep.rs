@@ -37,17 +37,17 @@ pub struct Response<'a> {
     pub header: &'a [Line<'a>],
     /// Its body.
     pub body: &'a [u8],
-    /// The key whose lease its fill has in the group.
-    pub leased: Option<&'a CacheKey>,
 }
 
-/// Stores the response to a request; whether it is there now.
+/// Stores the response to a request; whether it is there now. Then the lease that its fill has in the group, of the key
+/// `leased`, ends with that.
 pub fn keep(
     instance: &Instance,
     rule: &CacheRule,
     wanted: &Wanted,
     request: &Fields<'_>,
     response: &Response<'_>,
+    mut leased: Option<&CacheKey>,
 ) -> bool {
     let fields = Fields::from_pairs(response.header.to_vec());
     let variance = wanted.search.as_ref().and_then(|search| Some((search, Variance::of(&fields)?)));
@@ -101,7 +101,6 @@ pub fn keep(
         return false;
     }
     let holder = Holder(worker.name);
-    let mut leased = response.leased;
     let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
     let (told, at) = told.unzip();
     let told = told.zip(at.as_ref()).and_then(|(told, at)| entry(at, 0, &[], &told.encode()));

@@ -143,6 +143,8 @@ fn a_group_refreshes_once_however_many_gateways_want_to() {
         for id in ids {
             let answer = world.answer(id);
             assert_eq!((answer.status, answer.text().as_str()), (200, "v1"));
+            // What another gateway has fetched is told as that.
+            assert!(!answer.header("cache-status").is_some_and(|told| told.contains("fwd-status=0")), "{lock}");
             assert!(answer.took() < if behind { ms(5) } else { ms(250) }, "{lock}: {:?}", answer.took());
         }
         for number in 0..4 {

@@ -13,7 +13,8 @@ use routecache_core::fields::{self, Fields};
 use routecache_core::flights::{Join, Member, Outcome};
 use routecache_core::key::CacheKey;
 use routecache_core::leases::Claim;
-use routecache_core::policy::{Lock, RangeMiss, Reach};
+use routecache_core::planted::planted;
+use routecache_core::policy::{CacheRule, Lock, RangeMiss, Reach};
 use routecache_core::reply::Replay;
 use routecache_core::request::Reading;
 use routecache_core::validation::Validators;
@@ -22,6 +23,7 @@ use super::{Flight, Question, State, Stream};
 use crate::bridge;
 use crate::collapse::{Landing, Woken};
 use crate::host::{self, Direction};
+use crate::keep;
 use crate::lookup::{Candidate, newer};
 use crate::metrics;
 use crate::worker::Job;
@@ -30,10 +32,12 @@ use crate::worker::Job;
 const ROUNDS_MAX: u8 = 8;
 
 /// How an exchange takes part in the fetch of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Part {
     /// Not at all: what answers it may be for it alone, or isn't stored.
     None,
+    /// It fetches for itself, as its rule wants; that counts as one of the gateway's fetches.
+    Alone,
     /// It may be answered by what others fetch; what it fetches isn't for others.
     Guest,
     /// It may wait, and fetch for others.
@@ -51,8 +55,11 @@ impl Part {
         let wanted = &reading.wanted;
         let plain = wanted.is_get && !wanted.authorised && wanted.control == RequestControl::default();
         let partial = request.has("range") && reading.terms().range_miss == RangeMiss::Forward;
-        if reading.terms().failover || !plain || partial || ticket.is_none() || reading.lock().reach == Reach::Off {
+        if reading.terms().failover || !plain || partial || ticket.is_none() {
             return Self::None;
+        }
+        if reading.lock().reach == Reach::Off {
+            return Self::Alone;
         }
         // The origin may answer a condition with no more than a 304; one of ours goes in its place.
         let conditional = request.has("if-none-match") || request.has("if-modified-since");
@@ -86,7 +93,8 @@ impl Flight {
 impl Stream {
     /// Fetches, or waits for another request that does.
     pub(super) fn gather(&mut self, question: Question) -> Action {
-        let Some(flight) = self.flight.as_mut().filter(|_| question.part != Part::None) else {
+        let Some(flight) = self.flight.as_mut().filter(|_| question.part > Part::Alone && !planted("lock_ignored"))
+        else {
             return self.ask(question);
         };
         flight.part = question.part;
@@ -154,9 +162,27 @@ impl Stream {
         (flight.holds && flight.lock.reach == Reach::Group).then_some(flight.lock.wait_ms.into())
     }
 
-    /// The key whose lease it has in the group.
-    pub(super) fn leased_key(&self) -> Option<&CacheKey> {
-        self.flight.as_ref()?.leased.as_ref()
+    /// Stores a response; whether it is there now, and has ended the lease that this exchange has in the group.
+    pub(super) fn keep(
+        &mut self,
+        rule: &CacheRule,
+        question: &Question,
+        request: &Fields<'_>,
+        response: &keep::Response<'_>,
+    ) -> bool {
+        let leased = self.flight.as_mut().and_then(|flight| flight.leased.take());
+        let kept = keep::keep(&self.instance, rule, &question.wanted, request, response, leased.as_ref());
+        if let Some(flight) = self.flight.as_mut().filter(|_| !kept) {
+            flight.leased = leased;
+        }
+        kept
+    }
+
+    /// Fetches in another's place, whose lease of the group it gets.
+    pub fn inherits(&mut self, leased: CacheKey) {
+        if let Some(flight) = &mut self.flight {
+            flight.leased = Some(leased);
+        }
     }
 
     /// What the group says of a key's lease: the call that tells of its end, if another gateway has it.
@@ -336,7 +362,7 @@ impl Stream {
         // What a guest fetches for itself says nothing of what others would get.
         if flight.part == Part::Full || outcome == Outcome::Stored && flight.part == Part::Guest {
             self.instance.land(self.id, outcome, flight.landing());
-        } else if let Some(key) = flight.leased.filter(|_| self.is_fetch() && outcome != Outcome::Stored) {
+        } else if let Some(key) = flight.leased.filter(|_| self.is_fetch()) {
             let mut worker = self.instance.worker.borrow_mut();
             let release = self.instance.release(&key, worker.name, None);
             worker.leave(Job::Release(release));

@@ -20,7 +20,7 @@ use super::look::FAILOVER;
 use super::tell::{from_origin, shown, status_of, tell};
 use super::{Accepted, Fill, Question, State, Stream};
 use crate::host::{self, Map};
-use crate::keep::{self, keep};
+use crate::keep;
 use crate::lookup::Candidate;
 use crate::random;
 
@@ -115,9 +115,10 @@ impl Stream {
     }
 
     /// Puts a complete response into the tiers, if it may be there.
-    pub(super) fn store(&self, fill: &Fill) -> Outcome {
+    pub(super) fn store(&mut self, fill: &Fill) -> Outcome {
         let question = &fill.question;
-        let Some(rule) = self.instance.engine.cache_rule(question.wanted.rule) else { return Outcome::Failed };
+        let instance = Rc::clone(&self.instance);
+        let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Outcome::Failed };
         let fields = Fields::decode(&fill.header).unwrap_or_default();
         let request = Fields::decode(&question.request).unwrap_or_default();
         let length = u64::try_from(fill.body.len()).unwrap_or(u64::MAX);
@@ -135,9 +136,8 @@ impl Stream {
             tags: &tags,
             header: &kept_fields(&fields, &control),
             body: &fill.body,
-            leased: self.leased_key(),
         };
-        match keep(&self.instance, rule, &question.wanted, &request, &response) {
+        match self.keep(rule, question, &request, &response) {
             true => Outcome::Stored,
             false => Outcome::Failed,
         }

@@ -29,7 +29,7 @@ impl Stream {
                 return Action::Pause;
             }
         }
-        if let (Part::Full, Some(flight), false) = (question.part, &self.flight, self.counted) {
+        if let (Part::Full | Part::Alone, Some(flight), false) = (question.part, &self.flight, self.counted) {
             match self.instance.turn(self.id, flight.until_ms) {
                 Turn::Now { counted } => self.counted = counted,
                 Turn::Later => {

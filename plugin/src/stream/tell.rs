@@ -32,13 +32,14 @@ pub(super) fn shown(
     detail: Option<&'static str>,
 ) -> CacheStatus {
     let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
-    // RFC 9211 §2.3: said where the client sees another one.
-    let status = (status != entry.status()).then_some(status);
+    // Another gateway has asked.
+    let collapsed = status == 0;
     CacheStatus::Forwarded {
         why: question.why,
-        status,
-        stored,
-        collapsed: None,
+        // RFC 9211 §2.3: said where the client sees another one.
+        status: (status != entry.status() && !collapsed).then_some(status),
+        stored: stored && !collapsed,
+        collapsed: collapsed.then_some(true),
         ttl_s,
         detail: detail.or(question.detail),
     }

@@ -18,7 +18,7 @@ use super::fill::{all_tags, asked};
 use super::tell::shown;
 use super::{Question, State, Stream};
 use crate::host::{self, Map};
-use crate::keep::{self, keep};
+use crate::keep;
 
 impl Stream {
     /// The origin says that the stored response still holds: it is stored anew with the fields that came (RFC 9111
@@ -45,7 +45,7 @@ impl Stream {
     /// What is stored, with the fields of a 304 or of the response to a HEAD; and whether it is stored so now. Like any
     /// fill, it has the ticket of the lookup with which it began.
     pub(super) fn renew(
-        &self,
+        &mut self,
         question: &Question,
         group: Option<bridge_api::Ticket>,
         rule: &CacheRule,
@@ -92,7 +92,7 @@ impl Stream {
 
     /// Keeps what is stored for nothing but to be asked about.
     pub(super) fn outdate(
-        &self,
+        &mut self,
         question: &Question,
         group: Option<bridge_api::Ticket>,
         rule: &CacheRule,
@@ -105,7 +105,7 @@ impl Stream {
     }
 
     fn keep_renewed(
-        &self,
+        &mut self,
         question: &Question,
         group: Option<bridge_api::Ticket>,
         rule: &CacheRule,
@@ -127,9 +127,8 @@ impl Stream {
             tags: &tags,
             header: lines,
             body: old.body(),
-            leased: self.leased_key(),
         };
-        keep(&self.instance, rule, &question.wanted, &request, &response)
+        self.keep(rule, question, &request, &response)
     }
 
     /// Whether what is stored may stand in for an error (RFC 5861 §4): within its window, and while no purge has reached
