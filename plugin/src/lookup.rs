@@ -14,6 +14,8 @@ use routecache_core::reply::Replay;
 use routecache_core::request::{Reuse, Wanted};
 use routecache_core::vary::Variants;
 
+use crate::host;
+
 /// A stored response that would answer, if the origin said that it still holds.
 #[derive(Clone)]
 pub struct Candidate {
@@ -61,7 +63,9 @@ pub fn judge(
 
 /// A response that is held, with what this worker knows of soft purges: stale since the first; `None` if none made it so.
 pub fn softened(replay: &Replay, terms: &Terms, purges: &PurgeTable) -> Option<Rc<Replay>> {
-    let entry = replay.entry().softened(purges.softened_ms(replay.entry())?)?;
+    let since_ms = purges.softened_ms(replay.entry())?;
+    let since_ms = if planted("soft_past_limit") { host::monotonic_ms() } else { since_ms };
+    let entry = replay.entry().softened(since_ms)?;
     Some(Rc::new(replay.renewed(entry, terms)))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bridge_api::{
     Continuity, FEED, FeedReply, FeedRequest, LOOKUP, LookupReply, LookupRequest, MARKER, PURGE, Pattern, PurgeReply,
-    PurgeRequest, RELEASE, STORE, StoreRequest, VERSION, WAIT, WaitReply, WaitRequest, decode, encode,
+    PurgeRequest, RELEASE, STORE, StoreRequest, VERSION, WAIT, WaitReply, WaitRequest, decode, encode, is_soft,
 };
 use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
 use routecache_bridge::mem::Memory;
@@ -307,7 +307,7 @@ impl State {
         self.purged_naively(&request.tags, &reply);
         for user in 0..USERS {
             if request.tags.iter().any(|tag| *tag == format!("user:{user}") || tag == "!all") {
-                self.purged(user, gateway, now);
+                self.purged((user, is_soft(&request.tags)), gateway, now);
                 if self.evicted_next == Some(user) {
                     self.evicted_next = None;
                     self.forget_epochs(user);
@@ -322,13 +322,13 @@ impl State {
         let now_ms = self.store_ms(now);
         let reply = self.memory.purge_with(&request, patterns, now_ms);
         self.purged_naively(&tags_of(user), &reply);
-        self.purged(user, None, now);
+        self.purged((user, false), None, now);
     }
 
     /// A purge of a user is in the log.
-    fn purged(&mut self, user: u64, gateway: Option<usize>, at: Duration) {
+    fn purged(&mut self, (user, soft): (u64, bool), gateway: Option<usize>, at: Duration) {
         let version = self.versions.borrow().get(&user).copied().unwrap_or(1);
-        self.purges.push(Purge { at, user, version, gateway, lost: None });
+        self.purges.push(Purge { at, user, version, gateway, soft, lost: None });
     }
 
     fn purged_naively(&mut self, tags: &[String], reply: &PurgeReply) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::care::Care;
+
 /// What a resource is of its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -76,8 +78,18 @@ pub enum Ask {
 pub struct Contact {
     /// Which of the client's requests it is.
     pub request: usize,
+    /// By which gateway.
+    pub gateway: usize,
+    /// By which worker of it.
+    pub worker: usize,
+    /// For what.
+    pub resource: Resource,
     /// When.
     pub at: Duration,
+    /// When the header of the answer left.
+    pub answered: Duration,
+    /// When the answer had ended, or broken off.
+    pub ended: Duration,
     /// The status of the answer; 0 for none.
     pub status: u16,
     /// Whether it was a GET.
@@ -86,6 +98,16 @@ pub struct Contact {
     pub whole: bool,
     /// Whether the answer is for this client alone.
     pub private: bool,
+}
+
+/// The request of a [`Contact`] that no client made: a gateway fetches for itself.
+pub const BACKGROUND: usize = usize::MAX;
+
+impl Contact {
+    /// Whether a gateway asks for itself.
+    pub fn is_background(&self) -> bool {
+        self.request == BACKGROUND
+    }
 }
 
 /// A read, once it has ended.
@@ -175,6 +197,8 @@ pub struct Purge {
     pub version: u64,
     /// Who sent it; none for the bridge's own API.
     pub gateway: Option<usize>,
+    /// Whether what it purges is only stale since.
+    pub soft: bool,
     /// A failover lost it.
     pub lost: Option<Duration>,
 }
@@ -188,6 +212,30 @@ pub struct Death {
     pub gateway: usize,
     /// Of which worker; none for the whole process.
     pub worker: Option<usize>,
+}
+
+/// What a fault keeps from working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No call of a gateway to the bridge has an answer that says anything.
+    NoBridge,
+    /// Something about the bridge, its store, or the way to it.
+    Bridge,
+    /// A gateway's shared data.
+    Shared,
+}
+
+/// A while in which something doesn't work.
+#[derive(Clone, Copy, Debug)]
+pub struct While {
+    /// What.
+    pub trouble: Trouble,
+    /// Whose; none for all gateways.
+    pub gateway: Option<usize>,
+    /// From when.
+    pub from: Duration,
+    /// To when.
+    pub to: Duration,
 }
 
 /// Something that grew, and what it may grow to.
@@ -216,10 +264,14 @@ pub struct History {
     pub heard: bool,
     /// When the store forgot who polls, or misjudged how long ago they did: failovers, and jumps of its clock.
     pub store_lapses: Vec<Duration>,
-    /// Freshness lifetime of what is stored, and how long after that it may stand in for an error.
+    /// Freshness lifetime of what is stored.
     pub lifetime: Duration,
-    /// See there.
-    pub stale_if_error: Duration,
+    /// What turns of threads may take: where the host has no queues, their work waits for a tick.
+    pub slack: Duration,
+    /// What the rules say of load.
+    pub care: Care,
+    /// What didn't work, and when.
+    pub troubles: Vec<While>,
     /// How long an answer may be on its way without anybody counting.
     pub transit: Duration,
     /// In the order in which they reached the origin.
@@ -267,10 +319,20 @@ impl fmt::Display for History {
                 lines.push((released, format!("{by} releases the write of user {user} v{version}")));
             }
         }
-        for Purge { at, user, version, gateway, lost } in &self.purges {
+        for Purge { at, user, version, gateway, soft, lost } in &self.purges {
             let by = gateway.map_or("the API".to_owned(), |gateway| format!("gateway {gateway}"));
-            let lost = if lost.is_some() { ", to be lost" } else { "" };
-            lines.push((*at, format!("store: purge of user {user} up to v{version} by {by}{lost}")));
+            let (softly, lost) = (if *soft { "soft " } else { "" }, if lost.is_some() { ", to be lost" } else { "" });
+            lines.push((*at, format!("store: {softly}purge of user {user} up to v{version} by {by}{lost}")));
+        }
+        for contact in &self.contacts {
+            let Contact { gateway, worker, resource, at, answered, ended, status, private, .. } = contact;
+            let took = |to: &Duration| to.saturating_sub(*at).as_secs_f64() * 1000.0;
+            let (behind, private) =
+                (if contact.is_background() { " behind" } else { "" }, if *private { ", private" } else { "" });
+            let path = resource.path();
+            let line = format!("{gateway}.{worker} asks the origin for {path}{behind} → {status}{private}");
+            lines
+                .push((*at, format!("{line}, header after {:.1} ms, end after {:.1} ms", took(answered), took(ended))));
         }
         for Death { at, gateway, worker } in &self.deaths {
             let who = worker.map_or(format!("gateway {gateway}"), |worker| format!("worker {gateway}.{worker}"));

@@ -1,10 +1,12 @@
 //! The laws, as pure functions of a [`History`]. They share no code with what they judge.
 
+mod load;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{Ask, Contact, Death, History, PART_BYTES, Purge, Read, Resource, Write};
+use super::history::{Ask, Contact, Death, History, Kind, PART_BYTES, Purge, Read, Resource, Write};
 
 /// What a run may break. The numbers are those of facts/invariants.md and of the contracts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +35,21 @@ pub enum Law {
     Age,
     /// I7: neither a tier, nor a clock, nor a validation that failed makes a response live longer than it may.
     Lifetime,
+    /// I7: what was purged softly is told to be stale, and for its window; what is stale by age, too.
+    SoftWindow,
+    /// C10, I16, I18: as far as the lock reaches, one request for a key is under way at the origin, and one behind clients.
+    SingleFlight,
+    /// I17: who waits for an answer that turns out to be for one client goes on at once, and nobody waits for the next one.
+    Unshared,
+    /// I18: a gateway has so many fetches under way as its rules say.
+    Fills,
+    /// I19: an error is stored if the rules say so, and for the time that they say.
+    Negative,
+    /// C10, C11, I16, I20, I22, I23: nobody waits for longer than a call may take, but for a fetch that is under way, or one
+    /// whose worker has died and whose lease hasn't ended.
+    Waiting,
+    /// I20: a bridge that doesn't answer is asked a few times, and then hardly ever.
+    Breaker,
     /// I28: `Cache-Status` says `hit` where the origin wasn't asked, and only there.
     Told,
     /// C11, I20: nothing but the origin, or the death of its own VM, makes a request fail.
@@ -70,6 +87,7 @@ pub fn breaches(history: &History) -> Vec<Breach> {
     let any_filter = |how: &String| Breach { law: Law::AnyFilter, at: Duration::ZERO, how: how.clone() };
     breaches.extend(history.violations.iter().map(any_filter));
     breaches.extend(goes_back(history));
+    breaches.extend(load::breaches(history));
     breaches.extend(history.writes.iter().filter_map(|write| unrecorded(history, write)));
     for bound in history.bounds.iter().filter(|bound| bound.is > bound.at_most) {
         let how = format!("{} is {}, more than {}", bound.what, bound.is, bound.at_most);
@@ -82,12 +100,12 @@ pub fn breaches(history: &History) -> Vec<Breach> {
 fn judge(history: &History, read: &Read) -> Vec<Breach> {
     let breach = |law, how: String| Breach { law, at: read.began, how };
     let who = format!("{}.{} answered {}", read.gateway, read.worker, read.resource.path());
-    let served = matches!(read.status, 200 | 206 | 304) && read.complete;
+    let served = answers(history, read) && read.complete;
     let mut found = Vec::new();
     if served && read.status != 304 && read.ask != Ask::Head {
         found.extend(wrong_answer(read).map(|(law, how)| breach(law, format!("{who} {how}"))));
     }
-    if !(served || read.left || excused(history, read)) {
+    if !(served || read.left || excused(history, read) || load::spares_the_origin(history, read)) {
         found.push(breach(Law::FailOpen, format!("{who} with status {}, complete: {}", read.status, read.complete)));
     }
     if served {
@@ -95,7 +113,7 @@ fn judge(history: &History, read: &Read) -> Vec<Breach> {
         found.extend(facts.into_iter().flatten().map(|(law, how)| breach(law, format!("{who} {how} ({})", read.told))));
     }
     let shown = read.version().filter(|_| served || read.body.starts_with(&format!("{} ", read.resource.path())));
-    let Some(shown) = shown.filter(|_| matches!(read.status, 200 | 206 | 304)) else { return found };
+    let Some(shown) = shown.filter(|_| answers(history, read)) else { return found };
     let told = &read.told;
     if let Some(write) = history.writes.iter().find(|write| binds_its_gateway(history, write, read, shown)) {
         let Write { version, .. } = write;
@@ -117,6 +135,13 @@ fn judge(history: &History, read: &Read) -> Vec<Breach> {
         found.push(breach(Law::NothingLost, format!("{who} with v{shown} for ever after v{} ({told})", write.version)));
     }
     found
+}
+
+/// Whether an answer is one of the origin's, of which it has the status.
+fn answers(history: &History, read: &Read) -> bool {
+    let said = || read.origin.first().and_then(|number| history.contacts.get(*number));
+    matches!(read.status, 200 | 206 | 304)
+        || matches!(read.status, 404 | 410) && said().is_some_and(|contact| contact.status == read.status)
 }
 
 /// What is wrong with a complete body.
@@ -152,7 +177,8 @@ fn not_whole(history: &History, read: &Read) -> Option<(Law, String)> {
         return Some((Law::OnlyWhole, "with header lines of two of the origin's answers".to_owned()));
     }
     let Contact { status, is_get, whole, .. } = stored(history, read)?;
-    let right = matches!(status, 200 | 304) && *whole && (*is_get || *status == 304);
+    let kept = matches!(status, 200 | 304 | 400..); // which errors may be, another law says
+    let right = kept && *whole && (*is_get || *status == 304);
     (!right).then(|| (Law::OnlyWhole, format!("with a stored {status}, GET: {is_get}, whole: {whole}")))
 }
 
@@ -160,8 +186,9 @@ fn too_old(history: &History, read: &Read) -> Option<(Law, String)> {
     let contact = stored(history, read)?;
     let resident = read.began.saturating_sub(contact.at);
     let stands_in = read.told.contains("stale-if-error");
-    let extra = if stands_in { history.stale_if_error } else { Duration::ZERO };
-    if (read.is_hit() || stands_in) && resident > history.lifetime + extra + history.transit {
+    let extra = if stands_in { history.care.if_error } else { history.care.while_revalidate };
+    let lifetime = if contact.status == 404 { history.care.missing.unwrap_or_default() } else { history.lifetime };
+    if (read.is_hit() || stands_in) && resident > lifetime + extra + history.transit {
         return Some((Law::Lifetime, format!("with what the origin sent {:.3} ms before", ms(resident))));
     }
     let age = read.age.as_ref().and_then(|age| age.parse::<u64>().ok());
@@ -173,6 +200,14 @@ fn too_old(history: &History, read: &Read) -> Option<(Law, String)> {
 fn mistold(history: &History, read: &Read) -> Option<(Law, String)> {
     let asked = history.contacts.iter().any(|contact| contact.request == read.request);
     let from_the_store = read.is_hit() || read.told.contains("; collapsed;");
+    // A client that waits for a fetch of the gateway's own is told of it as of a request of its own.
+    let behind = |contact: &Contact| {
+        contact.is_background()
+            && (contact.gateway, contact.resource) == (read.gateway, read.resource)
+            && contact.at <= read.ended
+            && read.began <= contact.ended
+    };
+    let asked = asked || !from_the_store && history.contacts.iter().any(behind);
     (asked == from_the_store).then(|| (Law::Told, format!("and the origin was asked: {asked}")))
 }
 
@@ -194,7 +229,7 @@ fn goes_back(history: &History) -> Vec<Breach> {
             let before = seen.iter().find(|(newer, before)| {
                 let purged = history.purges.iter().any(|purge| {
                     let covers = purge.user == read.resource.user && purge.version >= *newer && purge.at < before.began;
-                    covers && purge.lost.is_none()
+                    covers && purge.lost.is_none() && !purge.soft
                 });
                 version < *newer
                     && before.ended < read.began
@@ -254,9 +289,15 @@ fn has_forgotten(history: &History, gateway: usize, from: Duration, to: Duration
         || history.forgot.iter().any(|(at, whose)| *whose == gateway && within(*at))
 }
 
+/// Whether a write purges what is read for good: what its own URL answers, and otherwise unless the rules say softly.
+fn is_hard(history: &History, read: &Read) -> bool {
+    !history.care.softly || read.resource.kind == Kind::User
+}
+
 /// C2.
 fn binds_its_gateway(history: &History, write: &Write, read: &Read, shown: u64) -> bool {
-    write.gateway == Some(read.gateway)
+    is_hard(history, read)
+        && write.gateway == Some(read.gateway)
         && write.user == read.resource.user
         && shown < write.version
         && write.released.is_some_and(|released| {
@@ -270,7 +311,8 @@ fn binds_all_gateways(history: &History, write: &Write, read: &Read, shown: u64)
         return false;
     };
     let lapsed = |at: &Duration| *at <= read.ended && released <= *at + history.window * 2;
-    write.user == read.resource.user
+    is_hard(history, read)
+        && write.user == read.resource.user
         && shown < write.version
         && released < read.began
         && !history.store_lapses.iter().any(lapsed)
@@ -279,7 +321,8 @@ fn binds_all_gateways(history: &History, write: &Write, read: &Read, shown: u64)
 
 /// C3. What a failover loses may be served until it is noticed (likewise).
 fn binds_the_group(history: &History, purge: &Purge, read: &Read, shown: u64) -> bool {
-    purge.user == read.resource.user
+    !purge.soft
+        && purge.user == read.resource.user
         && shown < purge.version
         && purge.at + history.window < read.began
         && purge.lost.is_none_or(|lost| read.ended < lost)

@@ -1,7 +1,11 @@
 //! What a seed draws: how large the world is, what may fail in it, and what happens step by step.
 
-use std::fmt;
+mod load;
 
+use std::fmt;
+use std::time::Duration;
+
+use super::care::Care;
 use super::chance::Chance;
 use super::history::{Ask, Kind as Of};
 
@@ -45,6 +49,8 @@ pub struct Plan {
     pub sealed: bool,
     /// Whether the first requests come before the feed was heard.
     pub cold: bool,
+    /// What the rules say of load.
+    pub care: Care,
     /// What happens, one after the other.
     pub steps: Vec<Step>,
 }
@@ -73,6 +79,12 @@ pub enum What {
     WriteBehind { user: u64, tags: usize },
     /// The same with a purge by pattern.
     Ban { user: u64 },
+    /// The same, but what is purged is stale rather than gone.
+    Soften { user: u64 },
+    /// Somebody purges everything.
+    Everything,
+    /// For a while, what the origin says isn't what it says at other times.
+    Says { says: Says, ms: u64 },
     /// Many such writes, of which the user's comes last.
     Burst { user: u64, others: usize },
     /// The store evicts.
@@ -109,6 +121,8 @@ pub enum What {
     Race { times: u32 },
     /// For a while, the origin fails.
     Origin { failure: OriginFailure, ms: u64 },
+    /// Nothing happens.
+    Nothing,
     /// Nothing happens for two windows.
     Rest,
     /// Nothing happens for nearly one.
@@ -183,6 +197,17 @@ pub enum Failure {
     NoPolls,
 }
 
+/// What the origin says for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// That all of it is for one client only.
+    Private,
+    /// 404.
+    Missing,
+    /// 410, which no rule stores.
+    Gone,
+}
+
 /// How the origin fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginFailure {
@@ -201,7 +226,13 @@ impl Plan {
         let drawn = chance.of(&Theme::DRAWN);
         let theme = Theme::aside(seed).unwrap_or(drawn);
         let crowd = matches!(theme, Theme::Crowd | Theme::Alone);
+        let grouped = match theme {
+            Theme::Alone => false,
+            Theme::Load => chance.percent(70),
+            _ => true,
+        };
         let (gateways, workers) = match theme {
+            Theme::Load => (if grouped { 1 + chance.index(2) } else { 1 }, 1 + chance.of(&[0, 1, 1, 2])),
             Theme::Alone => (1, 2 + chance.index(4)),
             Theme::Crowd => (1 + chance.index(2), 2 + chance.index(2)),
             Theme::SlowGroup => (3, 1),
@@ -244,6 +275,7 @@ impl Plan {
                 Theme::Crowd => 1,
                 Theme::SlowGroup | Theme::Pending | Theme::Crossing => 45,
                 Theme::Witness => 10,
+                Theme::Load => chance.of(&[1, 10, 45]),
                 _ => chance.of(&[1, 10, 45, 100]),
             },
             origin_way_ms: match theme {
@@ -252,21 +284,29 @@ impl Plan {
                 Theme::SlowGroup | Theme::Witness => 5,
                 Theme::LateStore => 40,
                 Theme::Ageing => chance.of(&[40, 150]),
+                Theme::Load => chance.of(&[40, 150, 300]),
                 _ => chance.of(&[5, 40, 150]),
             },
-            grouped: theme != Theme::Alone,
-            heard: theme == Theme::Heard || theme != Theme::Alone && aside.percent(30),
+            grouped,
+            heard: theme == Theme::Heard || grouped && aside.percent(30),
             exact: theme == Theme::Anything && chance.percent(15),
             lifetime_ms: match theme {
-                Theme::Ageing => chance.of(&[1000, 2000]),
+                Theme::Ageing | Theme::Refreshing => chance.of(&[1000, 2000]),
+                Theme::Load => chance.of(&[2000, 3_600_000]),
                 Theme::Anything => chance.of(&[2000, 3_600_000, 3_600_000]),
                 _ => 3_600_000,
             },
             origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
             sealed: theme == Theme::Forgery,
             cold: chance.percent(30),
+            care: Care::draw(theme, grouped, &mut aside),
             steps: Vec::new(),
         };
+        if plan.heard {
+            let usual = plan.care.purge_timeout + Duration::from_millis(plan.window_ms);
+            // Less than the window: some writes aren't heard in time.
+            plan.care.purge_timeout = if seed.is_multiple_of(2) { Duration::from_millis(100) } else { usual };
+        }
         let writes = if crowd { 60 } else { chance.of(&[10, 20, 40]) };
         let pace_us = match theme {
             _ if crowd => 1,
@@ -285,6 +325,8 @@ impl Plan {
             Theme::Crossing => (0..count / 6).flat_map(|_| plan.crossing(&mut chance)).collect(),
             Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
             Theme::Forgery if chance.percent(50) => (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect(),
+            Theme::Load => (0..count / 8).flat_map(|_| plan.load(&mut chance)).collect(),
+            Theme::Refreshing => (0..count / 8).flat_map(|_| plan.refreshing(&mut chance, &kinds, writes)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
         };
         for step in plan.steps.iter_mut().filter(|_| plan.sealed) {
@@ -522,7 +564,8 @@ impl Plan {
                 3 => Ask::Authorised,
                 _ => Ask::Whole,
             };
-            let ask = if matches!(theme, Theme::Anything | Theme::Ageing) { ask } else { Ask::Whole };
+            let ask =
+                if matches!(theme, Theme::Anything | Theme::Ageing | Theme::Refreshing) { ask } else { Ask::Whole };
             return step(What::Read { gateway, worker, user, of: chance.of(&KINDS_OF), ask });
         }
         if draw < 100 + writes {
@@ -574,6 +617,10 @@ pub enum Theme {
     Witness,
     /// Somebody else writes to the store.
     Forgery,
+    /// Entries that are stale for a while, by age and by soft purges, and refreshed behind clients, under faults of all kinds.
+    Refreshing,
+    /// Crowds that want the same, and what goes wrong while they wait.
+    Load,
 }
 
 impl Theme {
@@ -598,7 +645,7 @@ impl Theme {
     ];
 
     /// Those that came later. Each takes a run in sixteen from the drawn ones and leaves all other seeds what they were.
-    const ASIDE: [Self; 4] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery];
+    const ASIDE: [Self; 6] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery, Self::Refreshing, Self::Load];
 
     /// The later theme that takes this seed's run, if one does.
     fn aside(seed: u64) -> Option<Self> {
@@ -615,7 +662,7 @@ impl Theme {
     /// The faults that it is about; none in particular.
     fn kinds(self) -> Option<&'static [&'static str]> {
         Some(match self {
-            Self::Anything => return None,
+            Self::Anything | Self::Refreshing => return None,
             Self::Crowd => &["race", "crash", "cut"],
             Self::FailOver => &["fail over"],
             Self::Feed => &["write behind", "cut"],
@@ -625,7 +672,7 @@ impl Theme {
             Self::Alone => &["crash", "race"],
             Self::Ageing => &["origin", "clock", "store clock"],
             Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
-            Self::Heard | Self::Crossing | Self::Witness => &[],
+            Self::Heard | Self::Crossing | Self::Witness | Self::Load => &[],
             Self::Forgery => &["damage", "fail over", "restart", "reconfigure", "write behind"],
         })
     }
@@ -715,8 +762,9 @@ impl Plan {
         format!(
             "seed {seed} ({:?}): {gateways} gateways × {workers} workers, window {window_ms} ms, log of {log_records} records, \
              {feed_records} to an answer, ways of up to {feed_way_ms} (feed), {bridge_way_ms} (bridge) and \
-             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}{}{}; {} steps: {}",
+             {origin_way_ms} ms (origin), fresh for {lifetime_ms} ms{}{}{}{}{}{}; {} steps: {}",
             self.theme,
+            self.care,
             if *grouped { "" } else { ", alone" },
             if *heard { ", heard" } else { "" },
             if *exact { ", nginx" } else { "" },

@@ -89,6 +89,23 @@ pub const PLANTS: &[Plant] = &[
     filter("unheard_ignored", 300, "a write says that it purged though gateways haven't heard of it"),
     store("unheard", Store::Unheard, 300, "the bridge doesn't wait until gateways have heard"),
     store("store_under_tail", Store::StoreUnderTail, 300, "an entry is stored under the log's tail of that time"),
+    filter("soft_past_limit", 300, "what was purged softly is stale since somebody looks, not since the purge"),
+    filter("stale_past_limit", 300, "what is stale answers for ever while it is refreshed"),
+    filter("error_past_limit", 300, "what is stale stands in for an error for ever"),
+    filter("lock_ignored", 300, "everybody fetches"),
+    filter("refresh_each", 300, "every hit on something stale refreshes it"),
+    filter("waiter_forgotten", 300, "when a fetch ends, one of those who wait isn't told"),
+    filter("pass_not_remembered", 300, "what isn't for sharing is fetched by one after the other"),
+    filter("fills_unbounded", 300, "fetches aren't counted"),
+    filter("negative_any_status", 300, "any status is stored for the rule's lifetime"),
+    filter("lease_never_ends", 300, "a worker's lease counts however long ago it was renewed"),
+    filter(
+        "lease_not_inherited",
+        300,
+        "who fetches in another's place doesn't give back the lease that it had in the group",
+    ),
+    filter("deadline_ignored", 300, "calls to the bridge may take twenty times as long as they may"),
+    filter("breaker_never_opens", 300, "a bridge that doesn't answer is asked by every request"),
 ];
 
 /// Those that `--planted` takes and nothing is promised of: within the seeds beside them no run shows it, or one does. For

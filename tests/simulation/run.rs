@@ -6,22 +6,29 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bridge_api::TAG_SOFT;
 use proxy_wasm_host_test::{
-    Answer, Call, CallId, Dialect, Ending, FailurePolicy, Reply, Request, RequestId, Response, Status, World,
+    Answer, Call, CallId, Dialect, Ending, FailurePolicy, Reply, Request, RequestId, Response, Status, Thread, World,
 };
 use serde_json::{Value, json};
 
+use super::care::Care;
 use super::chance::Chance;
 use super::group::{Deed, Group, NAMESPACE, Versions, tags_of};
-use super::history::{Ask, Bound, Contact, Death, History, Kind, PART_BYTES, Read, Resource, Write};
-use super::plan::{Evicted, OriginFailure, Part, Plan, Step, What};
+use super::history::{
+    Ask, BACKGROUND, Bound, Contact, Death, History, Kind, PART_BYTES, Read, Resource, Trouble, While, Write,
+};
+use super::plan::{Evicted, Failure, OriginFailure, Part, Plan, Says, Step, What};
 use super::planted::{Place, Plant};
 
 /// How long everything works at the end before it must have healed: several retries and windows.
 const HEALING: Duration = Duration::from_secs(6);
 
-/// How long what is stale may stand in for an error.
-const STALE_IF_ERROR: Duration = Duration::from_secs(2);
+/// How long the origin takes over the end of its answer to a write.
+const LINGERING: Duration = Duration::from_millis(20);
+
+/// The cluster that leads a gateway back to itself.
+const SELF: &str = "routecache-self";
 
 /// Bytes of the gateway tier.
 const L1_BYTES: usize = 1 << 20;
@@ -61,11 +68,7 @@ fn rules(plan: &Plan, longer: bool) -> Value {
             }
         ]
     });
-    for route in rules["routes"].as_array_mut().into_iter().flatten() {
-        if let Some(cache) = route.get_mut("cache") {
-            cache["stale_if_error"] = json!(format!("{}s", STALE_IF_ERROR.as_secs()));
-        }
-    }
+    plan.care.say(&mut rules);
     if plan.grouped {
         rules["bridge"] = json!({ "cluster": "routecache-bridge", "timeout": "50ms" });
         if plan.sealed {
@@ -73,8 +76,8 @@ fn rules(plan: &Plan, longer: bool) -> Value {
         }
         if plan.heard {
             rules["purge"] = json!({ "acknowledge": "group" });
-            if plan.seed.is_multiple_of(2) {
-                rules["purge"]["timeout"] = json!("100ms"); // less than the window: some writes aren't heard in time
+            if plan.care.purge_timeout < Care::default().purge_timeout {
+                rules["purge"]["timeout"] = json!(format!("{}ms", plan.care.purge_timeout.as_millis()));
             }
         }
     }
@@ -87,6 +90,9 @@ struct Origin {
     /// By the client's request.
     writes: HashMap<RequestId, (u64, u64, Duration)>,
     failure: Option<OriginFailure>,
+    says: Option<Says>,
+    /// Whether the answers to writes end a while after they began.
+    lingers: bool,
     contacts: Vec<(RequestId, Contact)>,
     chance: Chance,
     way_ms: u64,
@@ -99,6 +105,8 @@ impl Origin {
             versions: Versions::default(),
             writes: HashMap::new(),
             failure: None,
+            says: None,
+            lingers: plan.care.is_said,
             contacts: Vec::new(),
             chance: Chance::new(plan.seed ^ 0x6f72_6967),
             way_ms: plan.origin_way_ms,
@@ -113,9 +121,15 @@ impl Origin {
     fn answer(&mut self, call: &Call) -> Reply {
         let Some(resource) = Resource::of(call.path()) else { return Response::new(404).into() };
         let Some(request) = call.request else { return Response::new(404).into() };
+        let Thread::Worker(worker) = call.thread else { return Response::new(404).into() };
         let mut contact = Contact {
             request: 0,
+            gateway: call.gateway,
+            worker,
+            resource,
             at: call.at,
+            answered: call.at,
+            ended: call.at,
             status: 0,
             is_get: call.method() == "GET",
             whole: false,
@@ -135,22 +149,37 @@ impl Origin {
             *version
         };
         if self.failure == Some(OriginFailure::Resets) {
+            let after = self.way();
+            contact.ended += after;
             self.contacts.push((request, contact));
-            return Reply::reset().after(self.way());
+            return Reply::reset().after(after);
         }
         let (number, after) = (self.contacts.len(), self.way());
+        (contact.answered, contact.ended) = (call.at + after, call.at + after);
         let body = resource.body(version);
         let tag = format!("\"v{version}\"");
         let mut response = Response::new(200)
             .header("content-type", "text/plain")
-            .header("etag", &tag)
             .header("date", self.date(call.wall))
             .header("surrogate-key", format!("owner-{}", resource.user))
             .header("x-origin", number.to_string());
         (contact.status, contact.whole) = (200, true);
+        let gone = match self.says {
+            Some(Says::Missing) => Some(404),
+            Some(Says::Gone) => Some(410),
+            Some(Says::Private) | None => None,
+        };
+        if gone.is_none() || call.method() == "PUT" {
+            response = response.header("etag", &tag);
+        }
         if call.method() == "PUT" {
             self.contacts.push((request, contact));
-            return response.after(after).body("done").into();
+            let begun = response.after(after);
+            return if self.lingers {
+                begun.chunk(Duration::ZERO, "do").chunk(LINGERING, "ne").into()
+            } else {
+                begun.body("done").into()
+            };
         }
         if call.header("authorization").is_some() {
             contact.private = true;
@@ -163,7 +192,14 @@ impl Origin {
                 _ => response.header("vary", "*"),
             };
         }
-        let reply = if call.header("if-none-match") == Some(&tag) {
+        if self.says == Some(Says::Private) && !contact.private {
+            contact.private = true;
+            response = response.header("cache-control", "private");
+        }
+        let reply = if let Some(status) = gone {
+            contact.status = status;
+            response.status(status).after(after).body(if contact.is_get { &body } else { "" }).into()
+        } else if call.header("if-none-match") == Some(&tag) {
             contact.status = 304;
             response.status(304).after(after).into()
         } else if !contact.is_get {
@@ -174,13 +210,14 @@ impl Origin {
             response.status(206).header("content-range", range).after(after).body(&body[..PART_BYTES]).into()
         } else {
             let (first, second) = body.split_at(body.len() / 2);
-            let begun = response.after(after).chunk(Duration::ZERO, first);
+            let (begun, more) = (response.after(after).chunk(Duration::ZERO, first), self.way());
+            contact.ended += more;
             match self.failure {
                 Some(OriginFailure::Cuts) => {
                     contact.whole = false;
-                    begun.then_reset(self.way()).into()
+                    begun.then_reset(more).into()
                 }
-                _ => begun.chunk(self.way(), second).into(),
+                _ => begun.chunk(more, second).into(),
             }
         };
         self.contacts.push((request, contact));
@@ -251,6 +288,9 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
         .memory_budget(VM_BYTES)
         .origin(move |call| answers.borrow_mut().answer(call))
         .cluster("routecache-bridge", group.clone());
+    if plan.care.background {
+        builder = builder.loopback(SELF);
+    }
     if let Some(Plant { place: Place::Filter, name, .. }) = plant {
         builder = builder.env("ROUTECACHE_PLANTED", name);
     }
@@ -321,6 +361,7 @@ impl Running<'_> {
             what,
             What::Read { .. }
                 | What::Write { .. }
+                | What::Nothing
                 | What::Rest
                 | What::Wait
                 | What::Crash { .. }
@@ -328,6 +369,9 @@ impl Running<'_> {
                 | What::Forget { .. }
         ) {
             self.note(format!("{what:?}"));
+        }
+        if let Some(trouble) = trouble(what, now) {
+            self.history.borrow_mut().troubles.push(trouble);
         }
         match what {
             What::Read { gateway, worker, user, of, ask } => {
@@ -347,14 +391,21 @@ impl Running<'_> {
                     self.world.client_disconnects(id);
                 }
             }
-            What::WriteBehind { user, tags } => self.write_and_purge_behind(user, tags),
+            What::WriteBehind { user, tags } => self.write_and_purge_behind(user, tags, false),
             What::Ban { user } => {
                 self.write_behind(user);
                 self.group.ban(user, now);
             }
+            What::Soften { user } => self.write_and_purge_behind(user, 1, true),
+            What::Everything => self.group.purge(vec!["!all".to_owned()], now),
+            What::Says { says, ms } => {
+                self.origin.borrow_mut().says = Some(says);
+                let origin = Rc::clone(&self.origin);
+                self.until("says".to_owned(), ms, move |_| origin.borrow_mut().says = None);
+            }
             What::Burst { user, others } => {
                 (0..others).for_each(|other| self.group.purge(vec![format!("other:{other}")], now));
-                self.write_and_purge_behind(user, 1);
+                self.write_and_purge_behind(user, 1, false);
             }
             What::EvictNext { user } => self.group.evict_next(user),
             What::Damage(damage) => self.group.damage(damage),
@@ -424,6 +475,7 @@ impl Running<'_> {
                 let origin = Rc::clone(&self.origin);
                 self.until("origin".to_owned(), ms, move |_| origin.borrow_mut().failure = None);
             }
+            What::Nothing => {}
             What::Rest => self.world.run_for(Duration::from_millis(self.plan.window_ms * 2)),
         }
     }
@@ -454,10 +506,11 @@ impl Running<'_> {
         })
     }
 
-    fn write_and_purge_behind(&mut self, user: u64, tags: usize) {
+    fn write_and_purge_behind(&mut self, user: u64, tags: usize, softly: bool) {
         self.write_behind(user);
         let others = (1..tags).map(|number| format!("other:{number}"));
-        self.group.purge(tags_of(user).into_iter().chain(others).collect(), self.world.now());
+        let soft = softly.then(|| TAG_SOFT.to_owned());
+        self.group.purge(tags_of(user).into_iter().chain(others).chain(soft).collect(), self.world.now());
     }
 
     fn write_behind(&mut self, user: u64) {
@@ -524,8 +577,18 @@ impl Running<'_> {
             self.reset(self.group.cut(gateway, None));
             self.reset(self.group.depose(gateway, false));
         }
+        // That breaks polls.
+        self.history.borrow_mut().troubles.push(While {
+            trouble: Trouble::Bridge,
+            gateway: None,
+            from: quiet,
+            to: quiet,
+        });
         self.latest.borrow_mut().clear();
-        self.origin.borrow_mut().failure = None;
+        {
+            let mut origin = self.origin.borrow_mut();
+            (origin.failure, origin.says) = (None, None);
+        }
         self.world.run_for(HEALING);
         let healed = self.world.now();
         for _ in 0..2 {
@@ -550,7 +613,13 @@ impl Running<'_> {
         let longer = |step: &Step| matches!(step.what, What::Reconfigure { longer: true, .. });
         let more_ms = if self.plan.steps.iter().any(longer) { 1000 } else { 0 };
         history.lifetime = Duration::from_millis(self.plan.lifetime_ms + more_ms);
-        history.stale_if_error = STALE_IF_ERROR;
+        history.care = self.plan.care.clone();
+        history.slack = Duration::from_millis(if self.plan.exact { 270 } else { 20 });
+        if Duration::from_millis(self.plan.bridge_way_ms) >= history.care.bridge_timeout {
+            // Its answers may come too late at any time.
+            let (from, to) = (Duration::ZERO, Duration::from_secs(1 << 20));
+            history.troubles.push(While { trouble: Trouble::Bridge, gateway: None, from, to });
+        }
         history.transit = Duration::from_millis(self.plan.origin_way_ms * 2 + self.plan.bridge_way_ms + 5);
         history.bounds = self.bounds();
         let world = &mut self.world;
@@ -558,7 +627,7 @@ impl Running<'_> {
             self.reads.iter().map(|asked| asked.id).chain(self.writes.clone()).zip(0..).collect();
         let contacts = std::mem::take(&mut self.origin.borrow_mut().contacts);
         let numbered = |(id, contact): (RequestId, Contact)| Contact {
-            request: numbers.get(&id).copied().unwrap_or(usize::MAX),
+            request: numbers.get(&id).copied().unwrap_or(BACKGROUND),
             ..contact
         };
         history.contacts = contacts.into_iter().map(numbered).collect();
@@ -587,6 +656,23 @@ impl Running<'_> {
         history.writes.sort_by_key(|write| write.done);
         history.violations.extend(world.take_violations().iter().map(ToString::to_string));
         history
+    }
+}
+
+/// What a step keeps from working, and how long.
+fn trouble(what: What, from: Duration) -> Option<While> {
+    let lasting = |trouble, gateway, ms| Some(While { trouble, gateway, from, to: from + Duration::from_millis(ms) });
+    match what {
+        What::Cut { gateway, failure: Failure::AnswerLost | Failure::NoPurges, ms } | What::Depose { gateway, ms } => {
+            lasting(Trouble::Bridge, Some(gateway), ms)
+        }
+        What::Cut { gateway, ms, .. } => lasting(Trouble::NoBridge, Some(gateway), ms),
+        What::Evict(_) | What::StoreClock { .. } | What::FailOver | What::RestartBridge => {
+            lasting(Trouble::Bridge, None, 0)
+        }
+        What::Forget { gateway, .. } | What::Reconfigure { gateway, .. } => lasting(Trouble::Shared, Some(gateway), 0),
+        What::Race { .. } => lasting(Trouble::Shared, None, 0),
+        _ => None,
     }
 }
 

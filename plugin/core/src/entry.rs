@@ -387,7 +387,8 @@ impl Entry {
     /// Whether it may stand in for an error at `now_ms` (RFC 5861 §4).
     #[must_use]
     pub fn may_replace_error(&self, now_ms: u64) -> bool {
-        self.fresh_ms(now_ms) == 0 && self.stale_ms(now_ms) < self.freshness.stale_if_error_ms
+        let in_time = self.stale_ms(now_ms) < self.freshness.stale_if_error_ms;
+        self.fresh_ms(now_ms) == 0 && (in_time || planted("error_past_limit"))
     }
 
     /// Whether it may stand in at `now_ms` where the cache answers only for an origin that fails.
@@ -399,7 +400,8 @@ impl Entry {
     /// Whether it may be served at `now_ms` while it is asked about behind the client (RFC 5861 §3).
     #[must_use]
     pub fn may_be_refreshed_behind(&self, now_ms: u64) -> bool {
-        self.stale_ms(now_ms) < self.freshness.stale_while_revalidate_ms
+        let window_ms = self.freshness.stale_while_revalidate_ms;
+        self.stale_ms(now_ms) < window_ms || window_ms > 0 && planted("stale_past_limit")
     }
 
     /// The same, made fresh again by a use at `now_ms`; `None` if uses don't do that, or the last one was hardly ago.

@@ -7,6 +7,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::planted::planted;
+
 /// How long it is remembered that the answers for a key aren't for sharing (hit-for-miss), in milliseconds. A shareable
 /// one ends it.
 pub const PASS_MS: u64 = 60_000;
@@ -91,9 +93,9 @@ impl Flights {
     /// Has a stream join the flight of a key. Where there is no `room` for one more, it doesn't wait.
     pub fn join(&mut self, key: u64, member: Member, now_ms: u64, room: bool) -> Join {
         match self.passes.of(key, now_ms) {
-            Some(Pass::Uncacheable) => return Join::Pass,
+            Some(Pass::Uncacheable) if !planted("pass_not_remembered") => return Join::Pass,
             Some(Pass::Failed) => return Join::Down,
-            Some(Pass::Suspect) | None => {}
+            Some(Pass::Uncacheable | Pass::Suspect) | None => {}
         }
         match self.flights.get_mut(&key) {
             // One that waits itself isn't stuck: it will be woken.
@@ -119,6 +121,7 @@ impl Flights {
         let flight = self.flights.get_mut(&key);
         let holds = flight.as_ref().is_some_and(|flight| flight.holder.stream == stream);
         match outcome {
+            Outcome::Uncacheable if holds && planted("pass_not_remembered") => return self.next(key),
             Outcome::Stored => self.passes.forget(key),
             Outcome::Uncacheable => self.passes.add(key, Pass::Uncacheable, PASS_MS, now_ms),
             Outcome::Failed | Outcome::Gone if !holds => return Ended::Not,

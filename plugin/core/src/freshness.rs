@@ -4,6 +4,7 @@ use crate::cache_control::CacheControl;
 use crate::fields::Fields;
 use crate::http_date::http_date_ms;
 use crate::json;
+use crate::planted::planted;
 use crate::policy::{CacheRule, DeltaSeconds, OriginControl, Ttl};
 
 /// Statuses that a rule's `ttl` applies to. For others a rule says so (`ttl_by_status`) or the origin does: an error that
@@ -88,7 +89,8 @@ pub fn lifetime_ms(
     // A rule's lifetime counts from the moment of storing, however old the response says it is.
     let by_rule = |ttl: DeltaSeconds| ttl.as_millis().saturating_add(initial_age_ms(response));
     let by_status = terms.ttl_of(response.status).map(|ttl| (by_rule(ttl), Source::Status));
-    let by_default = || BY_RULE.contains(&response.status).then(|| (by_rule(ttl), Source::Rule));
+    let may_default = BY_RULE.contains(&response.status) || planted("negative_any_status");
+    let by_default = || may_default.then(|| (by_rule(ttl), Source::Rule));
     let explicit = || explicit_lifetime(response, control, targeted).map(|given| (given.as_millis(), Source::Explicit));
     match terms.origin {
         OriginControl::Respect => explicit()

@@ -5,6 +5,7 @@
 //! by compare-and-swap, so whoever ends a flight knows of everybody who waits for it. A lease that isn't renewed ends by
 //! itself: its worker may be gone.
 
+use crate::planted::planted;
 use crate::wire::{Reader, put_len};
 
 /// Values in shared data; see the module.
@@ -108,7 +109,7 @@ impl Leases {
         self.held.retain(|lease| lease.key == key || lease.until_ms > now_ms);
         let full = self.held.len() >= LEASES_MAX;
         match self.held.iter_mut().find(|lease| lease.key == key) {
-            Some(lease) if lease.owner != owner && lease.until_ms > now_ms => {
+            Some(lease) if lease.owner != owner && (lease.until_ms > now_ms || planted("lease_never_ends")) => {
                 let known = queue.filter(|queue| !lease.waiting.contains(queue));
                 match known {
                     Some(_) if lease.waiting.len() >= WAITING_MAX => return Claim::Full,
