@@ -1,5 +1,7 @@
 //! One item of `routes`.
 
+use std::collections::BTreeMap;
+
 use routecache_core::condition::Glob;
 use routecache_core::policy::{
     Action, CacheRule, ClientDirectives, Cookies, Identity, Limits, Mode, PurgeRule, QuerySelection, Rule,
@@ -40,7 +42,7 @@ pub(crate) fn all(fields: &Fields<'_>, defaults: &Defaults<'_>, found: &mut Foun
     if items.is_empty() {
         found.add(routes, What::NoRoutes);
     }
-    let mut names = Names::new();
+    let mut names = BTreeMap::new();
     let (mut rules, mut recaching) = (Vec::new(), Vec::new());
     for item in &items {
         let read = rule(item, defaults, &mut names, found);
@@ -67,7 +69,7 @@ pub(crate) fn all(fields: &Fields<'_>, defaults: &Defaults<'_>, found: &mut Foun
 }
 
 /// Names and where they were given first.
-type Names<'a> = Vec<(&'a str, String)>;
+type Names<'a> = BTreeMap<&'a str, String>;
 
 /// A rule, and what it asks to be read again.
 fn rule<'a>(
@@ -148,11 +150,11 @@ fn name_in<'a>(at: &At<'a>) -> Option<&'a str> {
 fn name<'a>(at: &At<'a>, names: &mut Names<'a>, found: &mut Found) -> Option<String> {
     let text = at.text(found)?;
     let name = word_or_mistake(text, at.said()).map_err(|what| found.add(at, what)).ok()?;
-    if let Some((_, first)) = names.iter().find(|(known, _)| *known == text) {
+    if let Some(first) = names.get(text) {
         found.add(at, What::NameTaken { name, first: first.clone() });
         return None;
     }
-    names.push((text, at.path.trim_end_matches(".name").to_owned()));
+    names.insert(text, at.path.trim_end_matches(".name").to_owned());
     Some(name)
 }
 
