@@ -24,7 +24,7 @@ impl Plan {
     /// One thing of many, again and again, for runs about [`Theme::Load`].
     pub(super) fn load(&self, chance: &mut Chance) -> Vec<Step> {
         let of = chance.of(&KINDS_OF);
-        let steps = match chance.below(10) {
+        let steps = match chance.below(11) {
             0 => self.rush(chance, of, None),
             1 => {
                 let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
@@ -40,7 +40,7 @@ impl Plan {
             3 => self.unshared(chance, of),
             4 => self.everything(chance),
             5 => self.gone(chance, of),
-            6 => self.silent_bridge(chance),
+            6 | 9 => self.silent_bridge(chance),
             7 => self.expiry(chance, of),
             8 => self.own_write(chance, of),
             _ => {
@@ -129,11 +129,11 @@ impl Plan {
     fn silent_bridge(&self, chance: &mut Chance) -> Vec<Step> {
         let gateway = chance.index(self.gateways);
         let worker = chance.index(self.workers);
-        let failure = chance.of(&[Failure::Hangs, Failure::Hangs, Failure::AnswerLost, Failure::Unavailable]);
+        let failure = chance.of(&[Failure::Hangs, Failure::Hangs, Failure::Hangs, Failure::AnswerLost]);
         let ms = 900 + chance.below(1200);
         let mut steps = vec![at(self.long_ms(), What::Cut { gateway, failure, ms })];
         let step_ms = 1 + chance.below(60);
-        let ask = chance.of(&[Ask::Authorised, Ask::Whole]);
+        let ask = chance.of(&[Ask::Authorised, Ask::Authorised, Ask::Whole]);
         let read = |user| What::Read { gateway, worker, user, of: Kind::Orders, ask };
         steps.push(at(0, What::Write { gateway, worker, user: 0 }));
         steps.extend((0..14).map(|number| at(step_ms, read(number % USERS))));
