@@ -76,10 +76,15 @@ impl Vm {
         }
     }
 
+    fn wall(&mut self) -> std::time::Duration {
+        let state = self.state();
+        state.commons.lock().wall_of(state.place.gateway)
+    }
+
     /// A request's headers have come in.
     pub(crate) async fn begin(&mut self, request: RequestId, headers: Headers, end: bool, attributes: Attributes) {
         let (context, root) = (self.new_context(), self.root);
-        let wall = u64::try_from(self.state().commons.lock().clock.wall().as_nanos()).unwrap_or(u64::MAX);
+        let wall = u64::try_from(self.wall().as_nanos()).unwrap_or(u64::MAX);
         let stream = Stream { attributes, ..Stream::new(request, root, &headers, wall) };
         self.state().streams.insert(context, stream);
         self.call("proxy_on_context_create", &[context, root]).await;
@@ -470,7 +475,7 @@ impl Vm {
 
     /// What Envoy's connection manager adds on the way out; the access log sees it.
     fn finish_response_headers(&mut self, context: u32) {
-        let date = http_date(self.state().commons.lock().clock.wall());
+        let date = http_date(self.wall());
         let server = self.state().options.server_name;
         let Some(headers) = self.half(context, Direction::Response).and_then(|half| half.headers.as_mut()) else {
             return;

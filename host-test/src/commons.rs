@@ -104,6 +104,8 @@ pub(crate) enum Failing {
 
 pub(crate) struct Commons {
     pub(crate) clock: Clock,
+    /// How far the wall clocks of gateways are ahead of the world's, in nanoseconds, where they are not that.
+    pub(crate) wall_ahead: BTreeMap<usize, i128>,
     pub(crate) chance: Chance,
     pub(crate) processes: Vec<SharedProcess>,
     pub(crate) logs: Vec<Log>,
@@ -130,6 +132,7 @@ impl Commons {
     pub(crate) fn new(clock: Clock, chance: Chance, processes: Vec<SharedProcess>) -> Self {
         Self {
             clock,
+            wall_ahead: BTreeMap::new(),
             chance,
             processes,
             logs: Vec::new(),
@@ -180,6 +183,13 @@ impl Commons {
     pub(crate) fn crash(&mut self, place: Place, callback: &str) -> Option<Failing> {
         let wanted = self.crashes.iter().position(|crash| crash.place == place && crash.callback == callback)?;
         Some(self.crashes.swap_remove(wanted).how)
+    }
+
+    /// A gateway's wall clock.
+    pub(crate) fn wall_of(&self, gateway: usize) -> Duration {
+        let (wall, ahead) = (self.clock.wall(), self.wall_ahead.get(&gateway).copied().unwrap_or_default());
+        let by = Duration::from_nanos(u64::try_from(ahead.unsigned_abs()).unwrap_or(u64::MAX));
+        if ahead < 0 { wall.saturating_sub(by) } else { wall.saturating_add(by) }
     }
 
     /// The monotonic clock, as modules see it.

@@ -124,6 +124,11 @@ impl<'call> Guest<'call> {
         self.vm().place
     }
 
+    /// The wall clock of its gateway.
+    pub(crate) fn wall(&self) -> std::time::Duration {
+        self.commons().wall_of(self.place().gateway)
+    }
+
     pub(crate) fn commons(&self) -> std::sync::MutexGuard<'_, Commons> {
         self.caller.data().commons.lock()
     }

@@ -107,7 +107,7 @@ fn environ_sizes_get(guest: &mut Guest<'_>, (count_at, bytes_at): (u32, u32)) ->
 
 fn clock_time_get(guest: &mut Guest<'_>, (clock, _precision, time_at): (u32, u64, u32)) -> Outcome {
     let time = match clock {
-        0 => guest.commons().clock.wall(),
+        0 => guest.wall(),
         1 => guest.commons().monotonic(),
         _ => return Err(Errno::NotSupported),
     };

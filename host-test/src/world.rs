@@ -110,6 +110,20 @@ impl World {
         self.commons.lock().clock.wall()
     }
 
+    /// The wall clock of a gateway.
+    pub fn wall_of(&self, gateway: usize) -> Duration {
+        self.commons.lock().wall_of(gateway)
+    }
+
+    /// Sets the wall clock of a gateway alone, as those of machines differ. The world's clock, by which origins and clusters
+    /// go, moves it from then on.
+    pub fn set_wall_of(&mut self, gateway: usize, since_1970: Duration) {
+        let nanos = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
+        let mut commons = self.commons.lock();
+        let ahead = nanos(since_1970) - nanos(commons.clock.wall());
+        commons.wall_ahead.insert(gateway, ahead);
+    }
+
     /// Sets the wall clock, forwards or backwards; the monotonic one stays.
     pub fn set_wall(&mut self, since_1970: Duration) {
         self.commons.lock().clock.set_wall(since_1970);

@@ -23,7 +23,7 @@ pub(super) async fn get_log_level(guest: &mut Guest<'_>, (level_at,): (u32,)) ->
 }
 
 pub(super) async fn get_current_time_nanoseconds(guest: &mut Guest<'_>, (time_at,): (u32,)) -> Outcome {
-    let time = u64::try_from(guest.commons().clock.wall().as_nanos()).unwrap_or(u64::MAX);
+    let time = u64::try_from(guest.wall().as_nanos()).unwrap_or(u64::MAX);
     Ok(guest.write_u64(time_at, time)?)
 }
 

@@ -209,6 +209,28 @@ fn the_wall_clock_can_jump_while_the_monotonic_one_walks() {
 }
 
 #[test]
+fn the_wall_clocks_of_gateways_differ_while_the_monotonic_one_is_the_same() {
+    let mut world = world(&[on(
+        "request_headers",
+        "(drop (call $time (i32.const 32))) (call $note \"seconds\" (i32.wrap_i64 (i64.div_u (i64.load (i32.const 32)) (i64.const 1000000000)))) (i32.const 0)",
+    )])
+    .gateways(2)
+    .wall(Duration::from_secs(1000))
+    .build()
+    .unwrap();
+    world.set_wall_of(1, Duration::from_secs(700));
+    world.advance(Duration::from_secs(5));
+    for gateway in [0, 1] {
+        world.send(Request::get("/").gateway(gateway));
+        world.run_until_idle();
+    }
+    world.set_wall(Duration::from_secs(2000));
+    assert_eq!(said(&world), ["seconds=1005", "seconds=705"]);
+    assert_eq!([0, 1].map(|gateway| world.wall_of(gateway).as_secs()), [2000, 1700]);
+    assert_eq!((world.wall().as_secs(), world.now()), (2000, Duration::from_secs(5)));
+}
+
+#[test]
 fn a_test_can_have_host_functions_refuse() {
     let mut world = world(&[on(
         "request_headers",
