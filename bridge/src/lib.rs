@@ -18,6 +18,7 @@
 //! ```
 
 pub mod access;
+pub mod clock;
 #[doc(hidden)]
 pub mod decoders;
 mod error;

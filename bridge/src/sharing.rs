@@ -180,7 +180,7 @@ mod tests {
             if asked.key == "broken" {
                 return Err(StoreError::Timeout { at: "h".into(), within: Duration::ZERO });
             }
-            let ticket = Ticket { at: Position { ms: number, seq: 0, unique: 0 }, era: Era(1) };
+            let ticket = Ticket { at: Position { ms: number, seq: 0, unique: 0 }, era: Era(1), seen_ms: None };
             let lease = asked.lease.map(|_| Lease::Granted);
             Ok((LookupReply::Miss { ticket, lease }, Bytes::new()))
         }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use bridge_api::{CONTENT_TYPE, MARKER, Position, VERSION};
+use bridge_api::{CONTENT_TYPE, MARKER, Position, Ticket, VERSION};
 use proxy_wasm::hostcalls::dispatch_http_call;
 use routecache_core::fields::Fields;
 use routecache_core::gateway_log::GroupPosition;
+use routecache_core::planted::planted;
 use routecache_core::policy::Bridge;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +55,27 @@ impl Link {
         ];
         header.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
         dispatch_http_call(&self.cluster, header, Some(&bridge_api::encode(head, payload)), Vec::new(), timeout).ok()
+    }
+}
+
+/// The ticket that the group gave, and when it was heard.
+#[derive(Clone, Copy)]
+pub struct GroupTicket {
+    ticket: Ticket,
+    heard_ms: u64,
+}
+
+impl GroupTicket {
+    /// The ticket of an answer that has just come.
+    pub fn heard(ticket: Ticket) -> Self {
+        Self { ticket, heard_ms: host::monotonic_ms() }
+    }
+
+    /// As it goes back with what is as old as it says at `now_ms` of the monotonic clock.
+    pub fn at(self, now_ms: u64) -> Ticket {
+        let later = |seen_ms: u64| seen_ms.saturating_add(now_ms.saturating_sub(self.heard_ms));
+        let seen_ms = self.ticket.seen_ms.filter(|_| !planted("way_uncounted"));
+        Ticket { seen_ms: seen_ms.map(later), ..self.ticket }
     }
 }
 

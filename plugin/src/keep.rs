@@ -13,6 +13,7 @@ use routecache_core::reply::Replay;
 use routecache_core::request::Wanted;
 use routecache_core::vary::Variants;
 
+use crate::bridge::GroupTicket;
 use crate::host;
 use crate::lookup::{variances_of, variants_of};
 use crate::root::Instance;
@@ -24,7 +25,7 @@ pub struct Response<'a> {
     /// Of the lookup with which its fill began: a purge that came since then has voided it already.
     pub ticket: Ticket,
     /// Likewise, of the group.
-    pub group: Option<bridge_api::Ticket>,
+    pub group: Option<GroupTicket>,
     /// When its header arrived, in milliseconds of the monotonic clock.
     pub received_ms: u64,
     /// How it may be reused.
@@ -117,7 +118,7 @@ pub fn keep(
                 namespace: instance.namespace.clone(),
                 key: key.as_str().to_owned(),
                 tags: response.tags.to_vec(),
-                ticket,
+                ticket: ticket.at(now_ms),
                 keep_ms,
                 holder: leased.take_if(|leased| *leased == key).map(|_| holder),
             };

@@ -29,7 +29,7 @@ fn texts(answer: &Value, name: &str) -> Option<Vec<String>> {
 
 fn ticket(answer: &Value) -> Option<Ticket> {
     let ticket = answer.get("ticket")?;
-    Some(Ticket { at: parsed(ticket, "at")?, era: parsed(ticket, "era")? })
+    Some(Ticket { at: parsed(ticket, "at")?, era: parsed(ticket, "era")?, seen_ms: number(ticket, "seen_ms") })
 }
 
 fn lease(lease: &Value) -> Option<Lease> {

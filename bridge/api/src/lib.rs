@@ -168,6 +168,11 @@ pub struct Ticket {
     pub at: Position,
     /// The log's era then.
     pub era: Era,
+    /// The time then by the store's clock, in milliseconds. Whoever stores gives it back with what has gone by since the
+    /// answer to that lookup until the entry was as old as it says, by a clock of its own: so neither the fill nor the way
+    /// of the store makes an entry look younger. Without it, it is as old as it says when it arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_ms: Option<u64>,
 }
 
 /// Asks for an entry.
@@ -581,7 +586,7 @@ mod tests {
 
     #[test]
     fn the_answers_look_like_this_on_the_wire() {
-        let ticket = Ticket { at: Position { ms: 5, seq: 0, unique: 255 }, era: Era(16) };
+        let ticket = Ticket { at: Position { ms: 5, seq: 0, unique: 255 }, era: Era(16), seen_ms: None };
         assert_eq!(
             encode(&LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9, stale_ms: None }, b"x"),
             b"{\"outcome\":\"hit\",\"ticket\":{\"at\":\"5-0-ff\",\"era\":\"10\"},\"tags\":[\"a\"],\"resident_ms\":9}\nx"
@@ -597,7 +602,8 @@ mod tests {
             }
         }
         let (at, era, remaining_ms) = (Position { ms: 5, seq: 0, unique: 255 }, Era(16), 7);
-        let ticket = Ticket { at, era };
+        let [ticket, unseen] = [Some(6), None].map(|seen_ms| Ticket { at, era, seen_ms });
+        check([LookupReply::Miss { ticket: unseen, lease: None }]);
         let leases = [Lease::Granted, Lease::Held { remaining_ms }, Lease::Pass { remaining_ms }];
         check([None].into_iter().chain(leases.map(Some)).map(|lease| LookupReply::Miss { ticket, lease }));
         let hit = |stale_ms| LookupReply::Hit { ticket, tags: vec!["a".into()], resident_ms: 9, stale_ms };

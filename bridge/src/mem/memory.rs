@@ -102,10 +102,10 @@ impl Memory {
             return (LookupReply::Behind, Bytes::new());
         }
         let last = log.tail();
-        let ticket = Ticket { at: last.position, era: last.era };
+        let ticket = Ticket { at: last.position, era: last.era, seen_ms: Some(now_ms) };
         match self.valid(request, ticket, now_ms) {
             Some((entry, stale_ms)) => {
-                let resident_ms = now_ms.saturating_sub(entry.stored_ms);
+                let resident_ms = now_ms.saturating_sub(entry.since_ms);
                 (LookupReply::Hit { ticket, tags: entry.tags, resident_ms, stale_ms }, entry.payload)
             }
             None => {
@@ -120,7 +120,7 @@ impl Memory {
         let name = Name::Entry { namespace: request.namespace.clone(), key: request.key.clone() };
         let Some(Item::Entry(entry)) = self.shelf.get(&name) else { return None };
         let entry = entry.clone();
-        if now_ms.saturating_sub(entry.stored_ms) >= entry.keep_ms || entry.ticket.era != now.era {
+        if now_ms.saturating_sub(entry.since_ms) >= entry.keep_ms || entry.ticket.era != now.era {
             self.shelf.remove(&name);
             return None;
         }
@@ -229,12 +229,13 @@ impl Memory {
         if let Some(Item::Entry(held)) = self.shelf.get(&name)
             && held.ticket.era == ticket.era
             && id(held.ticket.at) > id(ticket.at)
-            && now_ms.saturating_sub(held.stored_ms) < held.keep_ms
+            && now_ms.saturating_sub(held.since_ms) < held.keep_ms
         {
             return StoreReply::Newer;
         }
         let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
-        let entry = Entry { tags: tags.clone(), ticket: *ticket, stored_ms: now_ms, keep_ms, payload };
+        let since_ms = ticket.seen_ms.map_or(now_ms, |seen_ms| seen_ms.min(now_ms));
+        let entry = Entry { tags: tags.clone(), ticket: *ticket, stored_ms: now_ms, since_ms, keep_ms, payload };
         if self.shelf.put(name, Item::Entry(entry)) { StoreReply::Stored } else { StoreReply::Full }
     }
 

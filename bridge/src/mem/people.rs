@@ -11,10 +11,10 @@ impl Memory {
     /// What is held for a key, valid or not.
     pub fn held(&mut self, namespace: &str, key: &str, now_ms: u64) -> Option<Held> {
         let name = Name::Entry { namespace: namespace.to_owned(), key: key.to_owned() };
-        let Some(Item::Entry(Entry { tags, ticket, stored_ms, keep_ms, payload })) = self.shelf.get(&name) else {
+        let Some(Item::Entry(Entry { tags, ticket, since_ms, keep_ms, payload, .. })) = self.shelf.get(&name) else {
             return None;
         };
-        let resident_ms = now_ms.saturating_sub(*stored_ms);
+        let resident_ms = now_ms.saturating_sub(*since_ms);
         let remaining_ms = keep_ms.saturating_sub(resident_ms);
         (remaining_ms > 0).then(|| Held {
             key: key.to_owned(),
@@ -32,7 +32,7 @@ impl Memory {
         let max = usize::try_from(LISTED_MAX).unwrap_or(usize::MAX);
         let mut found = self.shelf.iter().filter_map(|(name, item)| match (name, item) {
             (Name::Entry { namespace: of, key }, Item::Entry(entry))
-                if of == namespace && now_ms.saturating_sub(entry.stored_ms) < entry.keep_ms =>
+                if of == namespace && now_ms.saturating_sub(entry.since_ms) < entry.keep_ms =>
             {
                 Some((key.clone(), entry.tags.clone()))
             }

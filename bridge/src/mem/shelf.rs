@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub tags: Vec<String>,
     pub ticket: Ticket,
     pub stored_ms: u64,
+    /// When it was as old as its bytes say: before it was stored, by what the fill and the way took.
+    pub since_ms: u64,
     pub keep_ms: u64,
     pub payload: Bytes,
 }

@@ -2,7 +2,7 @@
 
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bridge_api::{
     FeedRequest, Listener, LookupReply, LookupRequest, Pattern, Position, PurgeReply, PurgeRequest, ReleaseReply,
@@ -11,6 +11,7 @@ use bridge_api::{
 use bytes::Bytes;
 
 use super::Memory;
+use crate::clock::Steady;
 use crate::people::{Deleted, Held, KeyCall, KeyReply, Listing};
 use crate::random::Random;
 use crate::store::Figures;
@@ -20,6 +21,7 @@ use crate::{Answer, KeyOf, LeaseLook, Reading, Store};
 pub struct MemStore {
     memory: Arc<Mutex<Memory>>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
+    steady: Mutex<Steady>,
 }
 
 impl MemStore {
@@ -33,9 +35,10 @@ impl MemStore {
         Self::with_clock(Arc::new(Mutex::new(Memory::with_random(bytes_max, Random::from_system()))), clock)
     }
 
-    /// A store on data that others may see too, with a clock in milliseconds that doesn't step back.
+    /// A store on data that others may see too, with a clock in milliseconds. Where that steps back, the store's
+    /// goes on from where it was.
     pub fn with_clock(memory: Arc<Mutex<Memory>>, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { memory, clock: Box::new(clock) }
+        Self { memory, clock: Box::new(clock), steady: Mutex::default() }
     }
 
     fn memory(&self) -> (MutexGuard<'_, Memory>, u64) {
@@ -46,7 +49,10 @@ impl MemStore {
             self.memory.clear_poison();
             memory
         });
-        (memory, (self.clock)())
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = steady.go_on((self.clock)(), Duration::ZERO);
+        drop(steady);
+        (memory, now_ms)
     }
 }
 

@@ -24,8 +24,8 @@ pub fn redis_entry(bytes: &[u8]) {
 /// Sound ones.
 #[must_use]
 pub fn redis_entries() -> Vec<Vec<u8>> {
-    let ticket = Ticket { at: Position { ms: 5, seq: 1, unique: 255 }, era: Era(16) };
-    let head = Head { ticket, keep_ms: 9, tags: vec!["a".into()], key: "k".into(), packed: None };
+    let ticket = Ticket { at: Position { ms: 5, seq: 1, unique: 255 }, era: Era(16), seen_ms: None };
+    let head = Head { ticket, since_ms: None, keep_ms: 9, tags: vec!["a".into()], key: "k".into(), packed: None };
     [&b""[..], b"body"].map(|payload| entry::write(&head, Bytes::from_static(payload)).to_redis_args().concat()).into()
 }
 

@@ -25,6 +25,9 @@ const SUM: std::ops::Range<usize> = 1..9;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     pub ticket: Ticket,
+    /// Since when it lies there, by the group's clock; older bridges didn't write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
     pub keep_ms: u64,
     pub tags: Vec<String>,
     pub key: String,
@@ -127,8 +130,8 @@ mod tests {
     use super::*;
 
     fn head() -> Head {
-        let ticket = Ticket { at: Position { ms: 5, seq: 1, unique: 255 }, era: Era(16) };
-        Head { ticket, keep_ms: 9, tags: vec!["a\n".into()], key: "{\"".into(), packed: None }
+        let ticket = Ticket { at: Position { ms: 5, seq: 1, unique: 255 }, era: Era(16), seen_ms: None };
+        Head { ticket, since_ms: Some(7), keep_ms: 9, tags: vec!["a\n".into()], key: "{\"".into(), packed: None }
     }
 
     fn written(payload: &[u8]) -> Vec<u8> {

@@ -2,11 +2,6 @@
 -- Beside them stands since when every poll has been noted: others may have polled before.
 local SINCE = 'since'
 
-local function clock()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
-end
-
 local function listeners_in(key)
   local listeners, all = {}, redis.call('HGETALL', key)
   for i = 1, #all, 2 do

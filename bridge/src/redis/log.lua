@@ -1,6 +1,7 @@
--- What every script in the log's slot begins with. KEYS[1] is the group's log, a stream of purges; ARGV[1] and ARGV[2]
--- are a unique number and an era that nobody has used yet, both hexadecimal; ARGV[3] is how many records the log keeps.
-local LOG, FRESH_UNIQUE, FRESH_ERA, RECORDS_MAX = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+-- What every script in the log's slot begins with. KEYS[1] is the group's log, a stream of purges, KEYS[2] its clock; ARGV[1]
+-- and ARGV[2] are a unique number and an era that nobody has used yet, both hexadecimal; ARGV[3] is how many records the log
+-- keeps.
+local LOG, CLOCK, FRESH_UNIQUE, FRESH_ERA, RECORDS_MAX = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local WEEK = 7 * 24 * 3600 * 1000
 
 local function field(record, name)
@@ -54,6 +55,16 @@ local function here()
   return (redis.call('INFO', 'server'):match('run_id:(%x+)') or ''):sub(1, 16)
 end
 
+local function newest() return redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1] end
+
+-- As the stream gives ids itself, but by the group's clock.
+local function next_id()
+  local last, first = newest(), ('%.0f-0'):format((clock_of(redis.call('GET', CLOCK))))
+  if not last or before(last[1], first) then return first end
+  local ms, seq = last[1]:match('^(%d+)%-(%d+)$')
+  return #seq > 15 and '*' or ('%s-%.0f'):format(ms, seq + 1) -- a Lua number holds no more
+end
+
 local function append(unique, era, on, tags, ban, patterns)
   local fields = { 'unique', unique, 'era', era, 'on', on }
   if ban and ban ~= '' then
@@ -65,7 +76,7 @@ local function append(unique, era, on, tags, ban, patterns)
     fields[#fields + 1] = 'tag'
     fields[#fields + 1] = tag
   end
-  local id = insist('XADD', LOG, 'MAXLEN', '=', RECORDS_MAX, '*', unpack(fields))
+  local id = insist('XADD', LOG, 'MAXLEN', '=', RECORDS_MAX, next_id(), unpack(fields))
   redis.call('PEXPIRE', LOG, WEEK)
   return { id, fields }
 end
@@ -77,7 +88,7 @@ end
 
 -- The last record. A log that is absent (new, evicted, expired) begins anew, and what it held nobody knows: a new era.
 local function tail()
-  return redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1] or flush()
+  return newest() or flush()
 end
 
 local function find(id, unique)

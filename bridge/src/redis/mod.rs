@@ -7,7 +7,7 @@
 //! | `routecache:{<namespace>}:epoch:<tag>` | id of the tag's last purge | a week from the last store or purge |
 //! | `routecache:{<namespace>}:bans` | stream of patterns that were purged, under the ids of the log | a week from the last |
 //! | `routecache:{<namespace>}:gateways` | hash of those that poll: what each has applied, and until when it trusts that | a week from the last poll |
-//! | `routecache:{<namespace>}:probe` | nothing; written by each poll | a week |
+//! | `routecache:{<namespace>}:probe` | the group's clock: see `clock.lua`; written by each poll | a week |
 //! | `routecache:<namespace>:entry:<hash of key>` | an entry | its `keep_ms`, a week at most |
 //! | `routecache:<namespace>:key:{<hash>}:<key>` | a value of an application: see `keys.rs` | as it was asked for, a week at most |
 //! | `routecache:lease:{<name of an entry>}` | who fetches it, or `pass` | as it was asked for, an hour at most |
@@ -25,11 +25,11 @@ mod published;
 mod script;
 mod target;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bridge_api::{
     Continuity, Era, FeedRecord, FeedRequest, Holder, Lease, LeaseRequest, Listener, LookupReply, LookupRequest,
@@ -47,6 +47,7 @@ pub use self::packing::{Algorithm, Packing};
 pub use self::published::{InRedis, Place};
 use self::target::Role;
 pub use self::target::{StoreTls, UnusableRedis};
+use crate::clock::Steady;
 use crate::limits::{
     FEED_BYTES_MAX, FEED_RECORDS_MAX, KEEP_MS_MAX, LEASE_MS_MAX, LISTED_MAX, LISTENERS_MAX, LOG_RECORDS_MAX,
     PASS_MS_MAX, PROOF_RECORDS_MAX, WINDOW_MS_MAX,
@@ -65,6 +66,34 @@ pub struct RedisStore {
     log_records_max: usize,
     packing: Packing,
     packed: packing::Tally,
+    clocks: Clocks,
+}
+
+/// The clocks of groups, as far as they have been heard.
+struct Clocks {
+    began: Instant,
+    of: Mutex<HashMap<String, Steady>>,
+}
+
+impl Clocks {
+    /// More groups than one bridge serves; of one that is forgotten, the store's word alone counts.
+    const MAX: usize = 1024;
+
+    fn new() -> Self {
+        Self { began: Instant::now(), of: Mutex::default() }
+    }
+
+    fn with<T>(&self, namespace: &str, with: impl FnOnce(&mut Steady, Duration) -> T) -> T {
+        let mut clocks = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.began.elapsed();
+        if let Some(clock) = clocks.get_mut(namespace) {
+            return with(clock, own);
+        }
+        if clocks.len() >= Self::MAX {
+            clocks.clear();
+        }
+        with(clocks.entry(namespace.to_owned()).or_default(), own)
+    }
 }
 
 impl fmt::Debug for RedisStore {
@@ -177,6 +206,7 @@ impl RedisStore {
             log_records_max: LOG_RECORDS_MAX,
             packing: Packing::default(),
             packed: packing::Tally::default(),
+            clocks: Clocks::new(),
         })
     }
 
@@ -250,7 +280,7 @@ impl RedisStore {
         let (seen, (value, left_ms, lease)) = self.fetch(request, name).await?;
 
         let lease = lease.map(|raw| self.lease(raw)).transpose()?;
-        let Some(seen) = self.seen(tags.len(), seen)? else { return Ok(Verdict::Behind { lease }) };
+        let Some(seen) = self.seen(namespace, tags.len(), seen)? else { return Ok(Verdict::Behind { lease }) };
         let ticket = seen.ticket;
         let miss = |judged| Ok(Verdict::Miss { ticket, judged, lease });
         let Some(value) = value else { return miss(Bytes::new()) };
@@ -264,6 +294,7 @@ impl RedisStore {
             }
         };
         let Ok(left_ms) = u64::try_from(left_ms) else { return miss(judged) };
+        let Some(resident_ms) = resident_ms(&head, left_ms, ticket.seen_ms) else { return miss(judged) };
         if head.key != *key || head.ticket.era != ticket.era {
             return miss(judged);
         }
@@ -279,7 +310,7 @@ impl RedisStore {
             let mut again = Pipeline::new();
             again.add_command(self.look(namespace, &unseen, *known));
             let (later,) = self.connection.ask(&again).await?;
-            let Some(later) = self.seen(unseen.len(), later)? else { return Ok(Verdict::Behind { lease }) };
+            let Some(later) = self.seen(namespace, unseen.len(), later)? else { return Ok(Verdict::Behind { lease }) };
             if later.ticket.era != ticket.era || !later.admit(stored_at) {
                 return miss(judged);
             }
@@ -292,7 +323,6 @@ impl RedisStore {
             self.drop_entry(name).await?;
             return miss(Bytes::new());
         };
-        let resident_ms = head.keep_ms.saturating_sub(left_ms);
         let stale_ms = match softly {
             false => None,
             true if !soft => return miss(judged),
@@ -311,7 +341,7 @@ impl RedisStore {
         arguments.push(PROOF_RECORDS_MAX.to_string());
         arguments.extend(head.tags.iter().chain(tags).cloned());
         let mut softened = Pipeline::new();
-        softened.add_command(script::SOFTENED.call(&[log_key(namespace)], arguments));
+        softened.add_command(script::SOFTENED.call(&[log_key(namespace), clock_key(namespace)], arguments));
         let (since_ms,) = self.connection.ask(&softened).await?;
         Ok(since_ms)
     }
@@ -451,7 +481,7 @@ impl RedisStore {
         arguments.extend_from_slice(tags);
         let mut settle = Pipeline::new();
         settle.add_command(script::SETTLE.call(&log_and_epochs(namespace, tags), arguments));
-        let (servable,): (bool,) = self.connection.ask(&settle).await?;
+        let ((servable, now_ms),): ((bool, u64),) = self.connection.ask(&settle).await?;
         if !servable {
             if let Some(holder) = holder {
                 self.end_lease(&name, *holder, None).await?;
@@ -460,7 +490,10 @@ impl RedisStore {
         }
         let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
         let (packed, payload) = self.packing.pack(payload, &self.packed).await;
-        let head = Head { ticket: *ticket, keep_ms, tags: tags.clone(), key: key.clone(), packed };
+        let now_ms = self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own));
+        let since_ms = Some(ticket.seen_ms.map_or(now_ms, |seen_ms| seen_ms.min(now_ms)));
+        let ticket = &Ticket { seen_ms: None, ..*ticket };
+        let head = Head { ticket: *ticket, since_ms, keep_ms, tags: tags.clone(), key: key.clone(), packed };
         let value = entry::write(&head, payload);
         let holder = holder.map_or_else(String::new, |holder| holder.to_string());
         let mut put = Pipeline::new();
@@ -489,7 +522,7 @@ impl RedisStore {
         }
         let named: Vec<String> = tags.iter().filter(|tag| *tag != TAG_SOFT).cloned().collect();
         let mut keys = log_and_epochs(namespace, &named);
-        keys.insert(1, bans_key(namespace));
+        keys.insert(2, bans_key(namespace));
         let mut purge = Pipeline::new();
         purge.add_command(script::PURGE.call(&keys, arguments));
         let ((id, era),): ((String, String),) = self.connection.ask(&purge).await?;
@@ -504,11 +537,13 @@ impl RedisStore {
         arguments.extend([FEED_RECORDS_MAX.to_string(), FEED_BYTES_MAX.to_string()]);
         arguments.extend(name_and_window(request.gateway));
         arguments.push(LISTENERS_MAX.to_string());
-        let probe = format!("routecache:{{{}}}:probe", request.namespace);
-        let keys = [log_key(&request.namespace), probe, listeners_key(&request.namespace)];
+        let least_ms = self.clocks.with(&request.namespace, |clock, own| clock.least_ms(own));
+        arguments.push(least_ms.to_string());
+        let keys = [log_key(&request.namespace), clock_key(&request.namespace), listeners_key(&request.namespace)];
         let mut feed = Pipeline::new();
         feed.add_command(script::FEED.call(&keys, arguments));
-        let (raw,) = self.connection.ask(&feed).await?;
+        let (raw,): (RawReading,) = self.connection.ask(&feed).await?;
+        self.clocks.with(&request.namespace, |clock, own| clock.hear(raw.5, own));
         self.reading(raw)
     }
 
@@ -531,13 +566,16 @@ impl RedisStore {
         Ok(Reading { continuity, records, cursor: self.position(&id, &unique)?, complete, oldest_ms })
     }
 
-    fn seen(&self, tags: usize, raw: RawSeen) -> Result<Option<Seen>, StoreError> {
+    fn seen(&self, namespace: &str, tags: usize, raw: RawSeen) -> Result<Option<Seen>, StoreError> {
         let Some(raw) = raw else { return Ok(None) };
         let text = std::str::from_utf8(&raw).map_err(|_| self.nonsense("a log that isn't text"))?;
         let mut words = text.split(' ');
         let mut word = || words.next().unwrap_or_default();
-        let ticket = Ticket { at: self.position(word(), word())?, era: self.era(word())? };
+        let ticket = Ticket { at: self.position(word(), word())?, era: self.era(word())?, seen_ms: None };
         let ban = parse_id(word());
+        let now_ms = word().parse().map_err(|_| self.nonsense("a time that isn't a number"))?;
+        let seen_ms = Some(self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own)));
+        let ticket = Ticket { seen_ms, ..ticket };
         // An epoch that isn't an id is as good as none.
         let epochs: Vec<_> = words.map(Epoch::parse).collect();
         if epochs.len() != tags {
@@ -617,7 +655,7 @@ impl Store for RedisStore {
             let [name, window_ms] = name_and_window(asks);
             let arguments = [id_text(purged), name, window_ms];
             let mut unheard = Pipeline::new();
-            unheard.add_command(script::UNHEARD.call(&[listeners_key(namespace)], &arguments));
+            unheard.add_command(script::UNHEARD.call(&[listeners_key(namespace), clock_key(namespace)], &arguments));
             let (left_ms,) = self.connection.ask(&unheard).await?;
             Ok(left_ms)
         })
@@ -652,9 +690,25 @@ fn log_key(namespace: &str) -> String {
     format!("routecache:{{{namespace}}}:log")
 }
 
+/// It was a probe before, and older bridges still write it as one.
+fn clock_key(namespace: &str) -> String {
+    format!("routecache:{{{namespace}}}:probe")
+}
+
 fn log_and_epochs(namespace: &str, tags: &[String]) -> Vec<String> {
     let epochs = tags.iter().map(|tag| format!("routecache:{{{namespace}}}:epoch:{tag}"));
-    std::iter::once(log_key(namespace)).chain(epochs).collect()
+    [log_key(namespace), clock_key(namespace)].into_iter().chain(epochs).collect()
+}
+
+/// How long an entry lies there: by the group's clock, and by its server's, whichever says longer. None if that is too long,
+/// or it comes from a time that the clock hasn't reached: then it has been set back, and nobody knows by how much.
+fn resident_ms(head: &Head, left_ms: u64, now_ms: Option<u64>) -> Option<u64> {
+    let by_server_ms = head.keep_ms.saturating_sub(left_ms);
+    let by_group_ms = match head.since_ms.zip(now_ms) {
+        Some((since_ms, now_ms)) => now_ms.checked_sub(since_ms)?,
+        None => 0,
+    };
+    Some(by_server_ms.max(by_group_ms)).filter(|resident_ms| *resident_ms < head.keep_ms)
 }
 
 fn listeners_key(namespace: &str) -> String {

@@ -1,4 +1,4 @@
--- One unit of replication: the record, the epochs and the patterns. KEYS[2] is the list of patterns and KEYS[3…] are epochs;
+-- One unit of replication: the record, the epochs and the patterns. KEYS[3] is the list of patterns and KEYS[4…] are epochs;
 -- ARGV[4] is the record's unique number, ARGV[5] how many patterns and texts follow, and the rest are tags: those of the
 -- epochs first, and `!soft` if it is. Answers the record's id and era.
 local BANS_MAX = 256
@@ -9,7 +9,7 @@ local patterns = { unpack(ARGV, 6, 5 + count) }
 local record = append(ARGV[4], era, field(last, 'on') or '', { unpack(ARGV, 6 + count) }, ban, patterns)
 local soft = false
 for i = 6 + count, #ARGV do soft = soft or ARGV[i] == '!soft' end
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   if soft then -- beside the last hard purge; where that isn't known, a missing epoch is a miss
     local epoch = redis.call('GET', KEYS[i])
     if epoch then redis.call('SET', KEYS[i], epoch:match('^[^,]+') .. ',' .. record[1], 'PX', WEEK) end
@@ -20,12 +20,12 @@ for i = 3, #KEYS do
   end
 end
 if count > 0 then
-  local function add() return redis.pcall('XADD', KEYS[2], 'MAXLEN', '=', BANS_MAX, record[1], 'prev', ban, unpack(patterns)) end
+  local function add() return redis.pcall('XADD', KEYS[3], 'MAXLEN', '=', BANS_MAX, record[1], 'prev', ban, unpack(patterns)) end
   local added = add()
   if added.err then -- left from a log whose clock was ahead: without it, what is older counts as purged
-    redis.call('DEL', KEYS[2])
+    redis.call('DEL', KEYS[3])
     add()
   end
-  redis.call('PEXPIRE', KEYS[2], WEEK)
+  redis.call('PEXPIRE', KEYS[3], WEEK)
 end
 return { record[1], era }

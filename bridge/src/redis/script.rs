@@ -17,12 +17,12 @@ macro_rules! script {
     };
 }
 
-script!(LOOKUP = "ids.lua", "log.lua", "lookup.lua");
-script!(SETTLE = "ids.lua", "log.lua", "settle.lua");
-script!(PURGE = "ids.lua", "log.lua", "purge.lua");
-script!(FEED = "ids.lua", "log.lua", "listeners.lua", "feed.lua");
-script!(UNHEARD = "ids.lua", "listeners.lua", "unheard.lua");
-script!(SOFTENED = "ids.lua", "log.lua", "softened.lua");
+script!(LOOKUP = "ids.lua", "clock.lua", "log.lua", "lookup.lua");
+script!(SETTLE = "ids.lua", "clock.lua", "log.lua", "settle.lua");
+script!(PURGE = "ids.lua", "clock.lua", "log.lua", "purge.lua");
+script!(FEED = "ids.lua", "clock.lua", "log.lua", "listeners.lua", "feed.lua");
+script!(UNHEARD = "ids.lua", "clock.lua", "listeners.lua", "unheard.lua");
+script!(SOFTENED = "ids.lua", "clock.lua", "log.lua", "softened.lua");
 script!(PUT = "ids.lua", "put.lua");
 script!(GET = "lease.lua", "get.lua");
 script!(GRANT = "lease.lua", "grant.lua");

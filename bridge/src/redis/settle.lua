@@ -1,12 +1,12 @@
--- Before an entry is stored: KEYS[2…] are the epochs of its tags ARGV[8…]; ARGV[4…6] its ticket (id, unique, era);
+-- Before an entry is stored: KEYS[3…] are the epochs of its tags ARGV[8…]; ARGV[4…6] its ticket (id, unique, era);
 -- ARGV[7] how many records this may read to prove something.
--- Answers whether it can ever be valid. Absent epochs are created: as old as the ticket if the log proves that nothing
+-- Answers whether it can ever be valid, and the time. Absent epochs are created: as old as the ticket if the log proves that nothing
 -- purged the tag since, else as new as the log's tail, which makes the entry invalid: the safe side.
 local at, unique, era = ARGV[4], ARGV[5], ARGV[6]
 local proof_max = tonumber(ARGV[7])
 
 local last = tail()
-if field(last, 'era') ~= era or lost(at, unique) then return 0 end
+if field(last, 'era') ~= era or lost(at, unique) then return { 0, 0 } end
 
 local purged -- tags since the ticket; false if the log can't tell
 local function proven(tag)
@@ -21,10 +21,10 @@ local function proven(tag)
 end
 
 local servable = 1
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local epoch = redis.call('GET', KEYS[i])
   if not epoch then
-    epoch = proven(ARGV[i + 6]) and at or last[1]
+    epoch = proven(ARGV[i + 5]) and at or last[1]
     redis.call('SET', KEYS[i], epoch, 'PX', WEEK)
   end
   for purged in epoch:gmatch('[^,]+') do -- what was purged softly meanwhile would only be stale
@@ -33,4 +33,4 @@ for i = 2, #KEYS do
 end
 -- All of it outlives the entry. Last, so that a server that is full has refused before.
 for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], WEEK) end
-return servable
+return { servable, (clock_of(redis.call('GET', CLOCK))) }

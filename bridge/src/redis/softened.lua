@@ -10,8 +10,7 @@ for _, record in ipairs(redis.call('XRANGE', LOG, '(' .. ARGV[4], '+', 'COUNT', 
     named = named or tags[tag]
   end
   if soft and named then
-    local now = redis.call('TIME')
-    return math.max(now[1] * 1000 + math.floor(now[2] / 1000) - record[1]:match('^%d+'), 0)
+    return math.max(clock_of(redis.call('GET', CLOCK)) - record[1]:match('^%d+'), 0)
   end
 end
 return false

@@ -1,6 +1,6 @@
 -- How long (ms) a gateway may yet serve what the record ARGV[1] purged; 0 once all have heard of it. KEYS[1] holds those that
--- poll; ARGV[2] is who asks and isn't waited for, ARGV[3] the window (ms).
-local now = clock()
+-- poll, KEYS[2] the clock; ARGV[2] is who asks and isn't waited for, ARGV[3] the window (ms).
+local now = clock_of(redis.call('GET', KEYS[2]))
 redis.call('PEXPIRE', KEYS[1], 7 * 24 * 3600 * 1000) -- before what takes room: see `insist` in log.lua
 redis.call('HSETNX', KEYS[1], SINCE, now)
 local left = redis.call('HGET', KEYS[1], SINCE) + ARGV[3] - now

@@ -7,6 +7,7 @@ mod access;
 mod agreement;
 mod bans;
 mod between;
+mod clocks;
 mod cluster;
 mod copies;
 mod events;

@@ -11,7 +11,8 @@ on_both_stores! {
         assert_eq!(rig.put_for(1_000_000, "k", &["a", "b"], ticket, &body).await, StoreReply::Stored);
         let (reply, found) = rig.ask("k", &["a"], None).await;
         let LookupReply::Hit { tags, ticket: now, .. } = reply else { panic!("{reply:?}") };
-        assert_eq!((tags, now), (vec!["a".to_owned(), "b".to_owned()], ticket));
+        assert_eq!((tags, now.at, now.era), (vec!["a".to_owned(), "b".to_owned()], ticket.at, ticket.era));
+        assert!(now.seen_ms >= ticket.seen_ms && ticket.seen_ms.is_some(), "{ticket:?} {now:?}");
         assert_eq!(found, body);
     }
 
@@ -267,7 +268,7 @@ on_both_stores! {
             Position { seq: u64::MAX, ..now.at },
             Position { unique: now.at.unique ^ 1, ..now.at },
         ] {
-            assert_eq!(rig.put("k", &["a"], Ticket { at, era: now.era }).await, StoreReply::Void, "{at}");
+            assert_eq!(rig.put("k", &["a"], Ticket { at, ..now }).await, StoreReply::Void, "{at}");
             assert_eq!(rig.ask("k", &["a"], Some(at)).await.0, LookupReply::Behind, "{at}");
         }
         let first = Position { ms: 0, seq: 0, unique: 7 };

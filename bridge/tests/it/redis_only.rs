@@ -306,7 +306,7 @@ async fn ids_are_compared_by_all_their_digits() {
             let fields = [("unique", "1"), ("era", "1"), ("on", &*on), ("tag", "a")];
             rig.redis_do(|redis| redis.xadd::<_, _, _, _, ()>("routecache:{shop:v1}:log", id, &fields));
         }
-        let ticket = |id: &str| Ticket { at: format!("{id}-1").parse().unwrap(), era: Era(1) };
+        let ticket = |id: &str| Ticket { at: format!("{id}-1").parse().unwrap(), era: Era(1), seen_ms: None };
         rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:epoch:a", newer));
         rig.redis_do(|redis| redis.set::<_, _, ()>("routecache:{shop:v1}:epoch:b", older));
         assert_eq!(rig.put("k", &["a"], ticket(older)).await, StoreReply::Void, "{older} {newer}");

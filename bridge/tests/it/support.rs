@@ -429,6 +429,38 @@ impl Rig {
         }
     }
 
+    /// The store's clock is set back, as far as an hour, after the last poll. Redis's own stays: what the last poll has left of
+    /// the group's is what a clock would have left that was an hour ahead then, and so is when keys end.
+    pub fn set_clock_back(&self) {
+        match &self.kind {
+            Kind::Mem { now_ms, .. } => drop(now_ms.fetch_sub(HOUR, Ordering::Relaxed)),
+            Kind::Redis { connection, .. } => {
+                let mut redis = connection.lock().unwrap();
+                let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut *redis).unwrap();
+                let left = format!("{} 0", seconds * 1000 + micros / 1000 + HOUR);
+                redis.set::<_, _, ()>(self.clock_key(), left).unwrap();
+                for key in redis.keys::<_, Vec<String>>("routecache:*:entry:*").unwrap() {
+                    let left_ms: i64 = redis.pttl(&key).unwrap();
+                    redis.pexpire::<_, ()>(&key, left_ms + HOUR.cast_signed()).unwrap();
+                }
+            }
+        }
+    }
+
+    /// The store's clock is an hour ahead of what it will be.
+    pub fn set_clock_ahead(&self) {
+        match &self.kind {
+            Kind::Mem { now_ms, .. } => drop(now_ms.fetch_add(HOUR, Ordering::Relaxed)),
+            Kind::Redis { .. } => {
+                self.redis_do(|redis| redis.set::<_, _, ()>(self.clock_key(), format!("0 {HOUR}")));
+            }
+        }
+    }
+
+    fn clock_key(&self) -> String {
+        format!("routecache:{{{}}}:probe", self.namespace)
+    }
+
     pub fn forget_epoch(&self, tag: &str) {
         match &self.kind {
             Kind::Mem { memory, .. } => memory.lock().unwrap().forget_epoch(&self.namespace, tag),

@@ -20,7 +20,7 @@ use routecache_core::request::Reading;
 use super::collapse::Part;
 use super::look::{FAILOVER, Nothing, details};
 use super::{Flight, Question, State, Stream};
-use crate::bridge;
+use crate::bridge::{self, GroupTicket};
 use crate::host::{self, Direction};
 use crate::lookup::{Candidate, Found, judge, newer, softened, variances_of, variants_of};
 
@@ -265,9 +265,9 @@ impl Stream {
                     }
                     Some(Found::Elsewhere(_)) | None => {}
                 }
-                (Some(ticket), None)
+                (Some(GroupTicket::heard(ticket)), None)
             }
-            Some((LookupReply::Miss { ticket, lease }, _)) => (Some(ticket), lease),
+            Some((LookupReply::Miss { ticket, lease }, _)) => (Some(GroupTicket::heard(ticket)), lease),
             Some((LookupReply::Behind, _)) | None => (None, None),
         };
         if key.is_of_refresh()

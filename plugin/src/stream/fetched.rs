@@ -13,6 +13,7 @@ use routecache_core::storing::content_length;
 
 use super::tell::{from_origin, status_of};
 use super::{Accepted, Fill, Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
 use crate::lookup::Candidate;
 
@@ -92,7 +93,7 @@ impl Stream {
     pub(super) fn receive_fetched(
         &mut self,
         question: Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         end_of_stream: bool,
     ) -> Action {
         let instance = Rc::clone(&self.instance);
@@ -125,7 +126,7 @@ impl Stream {
     pub(super) fn meant(
         &mut self,
         question: &Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         rule: &CacheRule,
         fields: &Fields<'_>,
         status: u16,

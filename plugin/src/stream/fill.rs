@@ -19,6 +19,7 @@ use routecache_core::storing::{self, Asked, kept_fields, storable};
 use super::look::FAILOVER;
 use super::tell::{from_origin, shown, status_of, tell};
 use super::{Accepted, Fill, Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
 use crate::keep;
 use crate::lookup::Candidate;
@@ -26,12 +27,7 @@ use crate::random;
 
 impl Stream {
     /// Handles the header of the origin's response: what it says of what is stored, and whether it is stored itself.
-    pub(super) fn receive(
-        &mut self,
-        question: Question,
-        group: Option<bridge_api::Ticket>,
-        end_of_stream: bool,
-    ) -> Action {
+    pub(super) fn receive(&mut self, question: Question, group: Option<GroupTicket>, end_of_stream: bool) -> Action {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
         let header = host::header_map(Map::Response).unwrap_or_default();

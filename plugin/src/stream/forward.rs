@@ -14,12 +14,13 @@ use routecache_core::validation::Validators;
 use super::collapse::Part;
 use super::revalidate::Asked;
 use super::{Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::collapse::Turn;
 use crate::host::{self, Map};
 
 impl Stream {
     /// Sends the request on when it is its turn, or not at all (RFC 9111 §5.2.1.7).
-    pub(super) fn forward(&mut self, question: Question, group: Option<bridge_api::Ticket>) -> Action {
+    pub(super) fn forward(&mut self, question: Question, group: Option<GroupTicket>) -> Action {
         if question.wanted.control.only_if_cached {
             // Neither a hit nor forwarded (RFC 9211 §2).
             let status = format!("{CACHE_NAME}; detail=only-if-cached");
@@ -43,7 +44,7 @@ impl Stream {
     }
 
     /// Sends the request on at once, with the validators of what is stored (RFC 9111 §4.3.1).
-    pub(super) fn send_on(&mut self, mut question: Question, group: Option<bridge_api::Ticket>) -> Action {
+    pub(super) fn send_on(&mut self, mut question: Question, group: Option<GroupTicket>) -> Action {
         let instance = Rc::clone(&self.instance);
         let Some(rule) = instance.engine.cache_rule(question.wanted.rule) else { return Action::Continue };
         if let Some(flight) = &mut self.flight {

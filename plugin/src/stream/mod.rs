@@ -38,7 +38,7 @@ pub use self::handle::{Handle, park};
 use self::straight::Straight;
 pub use self::tell::tell;
 use self::write::Write;
-use crate::bridge;
+use crate::bridge::{self, GroupTicket};
 use crate::fetch::{self, Fetch};
 use crate::host::{self, Buffer, Map};
 use crate::lookup::Candidate;
@@ -97,16 +97,16 @@ enum State {
     /// To be woken ([`Stream::woken`]) when another request's fetch ends; the request is paused.
     Waiting(Question),
     /// To be woken when fewer fetches are under way; the request is paused.
-    Queueing { question: Question, group: Option<bridge_api::Ticket> },
+    Queueing { question: Question, group: Option<GroupTicket> },
     /// The answer to a fetch about what is stored; the request is paused. Without a token, the root context fetches, and
     /// wakes it.
-    Fetching { question: Question, group: Option<bridge_api::Ticket>, token: Option<u32> },
+    Fetching { question: Question, group: Option<GroupTicket>, token: Option<u32> },
     /// The origin's response to a fetch that goes straight there.
-    Fetched { question: Question, group: Option<bridge_api::Ticket>, token: u32 },
+    Fetched { question: Question, group: Option<GroupTicket>, token: u32 },
     /// Our own reply on its way out, to be looked at ([`Replay::look`]); with its header as it was sent.
     Replying { replay: Rc<Replay>, sent: Vec<u8> },
     /// The response header, to decide whether to store.
-    Filling { question: Question, group: Option<bridge_api::Ticket> },
+    Filling { question: Question, group: Option<GroupTicket> },
     /// The rest of a response that is to be stored.
     Storing(Fill),
     /// The body of a response, in whose place another one goes.
@@ -168,7 +168,7 @@ struct Question {
 /// A response on its way into the tiers.
 struct Fill {
     question: Question,
-    group: Option<bridge_api::Ticket>,
+    group: Option<GroupTicket>,
     accepted: Accepted,
     status: u16,
     received_ms: u64,
@@ -188,13 +188,7 @@ struct Accepted {
 
 impl Fill {
     /// The response whose header has just come.
-    fn new(
-        question: Question,
-        group: Option<bridge_api::Ticket>,
-        accepted: Accepted,
-        status: u16,
-        header: Vec<u8>,
-    ) -> Self {
+    fn new(question: Question, group: Option<GroupTicket>, accepted: Accepted, status: u16, header: Vec<u8>) -> Self {
         Self { question, group, accepted, status, received_ms: host::monotonic_ms(), header, body: Vec::new() }
     }
 }

@@ -20,6 +20,7 @@ use routecache_core::validation::Validators;
 use super::look::ttl_s;
 use super::tell::{shown, status_of};
 use super::{Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::fetch::{self, Errand, Fetch};
 use crate::host::{self, Buffer, Direction, Map};
 use crate::worker::Job;
@@ -80,7 +81,7 @@ impl Stream {
     pub(super) fn fetched(
         &mut self,
         mut question: Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         outcome: Result<Outcome, u16>,
         body_len: usize,
     ) {

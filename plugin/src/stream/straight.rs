@@ -15,6 +15,7 @@ use routecache_core::request::Body;
 use super::fetched::Meant;
 use super::tell::status_of;
 use super::{Fill, Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::fetch;
 use crate::host::{self, Buffer};
 use crate::root::Instance;
@@ -70,12 +71,7 @@ impl Stream {
     }
 
     /// Asks the origin.
-    pub(super) fn go_straight(
-        &mut self,
-        question: Question,
-        group: Option<bridge_api::Ticket>,
-        edits: &[Edit],
-    ) -> Action {
+    pub(super) fn go_straight(&mut self, question: Question, group: Option<GroupTicket>, edits: &[Edit]) -> Action {
         let header = edited(&Fields::decode(&question.request).unwrap_or_default(), edits);
         let missing = "to which a rule's `origin` leads, so what it caches isn't refreshed";
         let cluster = self.straight.as_ref().map(|straight| straight.cluster.as_str()).unwrap_or_default();
@@ -90,7 +86,7 @@ impl Stream {
     pub(super) fn received(
         &mut self,
         question: Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         header: &[u8],
         body_len: Option<usize>,
     ) {

@@ -17,6 +17,7 @@ use routecache_core::validation::{freshened, head_agrees};
 use super::fill::{all_tags, asked};
 use super::tell::shown;
 use super::{Question, State, Stream};
+use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
 use crate::keep;
 
@@ -26,7 +27,7 @@ impl Stream {
     pub(super) fn validated(
         &mut self,
         question: &Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         rule: &CacheRule,
         stored: &Rc<Replay>,
         fields: &Fields<'_>,
@@ -47,7 +48,7 @@ impl Stream {
     pub(super) fn renew(
         &mut self,
         question: &Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         rule: &CacheRule,
         stored: &Rc<Replay>,
         newer: &Fields<'_>,
@@ -94,7 +95,7 @@ impl Stream {
     pub(super) fn outdate(
         &mut self,
         question: &Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         rule: &CacheRule,
         old: &Entry,
     ) -> bool {
@@ -107,7 +108,7 @@ impl Stream {
     fn keep_renewed(
         &mut self,
         question: &Question,
-        group: Option<bridge_api::Ticket>,
+        group: Option<GroupTicket>,
         rule: &CacheRule,
         old: &Entry,
         (lines, freshness, received_ms): (&[Line<'_>], Freshness, u64),
