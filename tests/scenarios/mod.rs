@@ -3,6 +3,7 @@
 mod bans;
 mod bridge_lost;
 mod caching;
+mod clocks;
 mod collapsed;
 mod costs;
 mod degradation;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bridge_api::{
     FEED, FeedReply, FeedRequest, LOOKUP, LookupRequest, MARKER, PURGE, Pattern, PurgeReply, PurgeRequest, RELEASE,
-    STORE, StoreRequest, TAG_SOFT, VERSION, WAIT, WaitRequest, decode, encode,
+    STORE, StoreRequest, TAG_SOFT, Ticket, VERSION, WAIT, WaitRequest, decode, encode,
 };
 use e2e::simulation::group::{over, patience};
 use proxy_wasm_host_test::{Answer, Call, CallId, Kept, Reply, Request, Response, Upstream, World, WorldBuilder};
@@ -229,6 +229,8 @@ pub struct Bridge {
     /// What a gateway stored last.
     stored: Rc<RefCell<Option<Stored>>>,
     restarts: Rc<Cell<u64>>,
+    /// How long a store is on its way, in milliseconds. Nobody is told.
+    store_way_ms: Rc<Cell<u64>>,
 }
 
 impl Default for Bridge {
@@ -241,6 +243,7 @@ impl Default for Bridge {
             waiting: Rc::default(),
             stored: Rc::default(),
             restarts: Rc::new(Cell::new(1)),
+            store_way_ms: Rc::default(),
         }
     }
 }
@@ -249,6 +252,11 @@ impl Bridge {
     /// Fails from now on, or works again.
     pub fn fails(&self, failure: Option<Failure>) {
         self.failure.set(failure);
+    }
+
+    /// From now on, stores arrive so much later.
+    pub fn takes_in_stores_after(&self, way: Duration) {
+        self.store_way_ms.set(u64::try_from(way.as_millis()).expect("not that long"));
     }
 
     /// Starts again with nothing in its memory.
@@ -274,9 +282,10 @@ impl Bridge {
         self.stored.borrow().clone().expect("something is stored")
     }
 
-    /// Writes into the store, past all gateways.
+    /// Writes into the store, past all gateways, and says that it is new.
     pub fn put(&self, world: &World, request: &StoreRequest, payload: &[u8]) {
-        self.memory.borrow_mut().store(request, payload.to_vec().into(), now_ms(world.now()));
+        let request = StoreRequest { ticket: Ticket { seen_ms: None, ..request.ticket }, ..request.clone() };
+        self.memory.borrow_mut().store(&request, payload.to_vec().into(), now_ms(world.now()));
     }
 
     /// What the store has for the key of a store.
@@ -340,7 +349,7 @@ impl Upstream for Bridge {
             }
             STORE => {
                 let (request, payload): (StoreRequest, _) = decode(&call.body).expect("a store");
-                let reply = memory.store(&request, payload.to_vec().into(), now_ms);
+                let reply = memory.store(&request, payload.to_vec().into(), now_ms + self.store_way_ms.get());
                 drop(memory);
                 if !payload.is_empty() {
                     *self.stored.borrow_mut() = Some((request, payload.to_vec()));

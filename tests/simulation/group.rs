@@ -11,6 +11,7 @@ use bridge_api::{
     PurgeRequest, RELEASE, STORE, StoreRequest, VERSION, WAIT, WaitReply, WaitRequest, decode, encode, is_soft,
 };
 use proxy_wasm_host_test::{Call, CallId, Kept, Reply, Response, Status, Thread, Upstream};
+use routecache_bridge::clock::Steady;
 use routecache_bridge::mem::Memory;
 use routecache_core::entry::Entry;
 use routecache_core::seal::unsealed;
@@ -51,8 +52,10 @@ struct State {
     evicted_next: Option<u64>,
     /// What becomes of the next entry that a lookup finds.
     damage: Option<Damage>,
-    /// How far the store's clock is ahead.
-    ahead_ms: u64,
+    /// How far the store's clock is ahead, in milliseconds.
+    ahead_ms: i64,
+    /// What the bridge makes of it.
+    clock: Steady,
     purges: Vec<Purge>,
     versions: Versions,
     chance: Chance,
@@ -128,6 +131,7 @@ impl Group {
             evicted_next: None,
             damage: None,
             ahead_ms: 0,
+            clock: Steady::default(),
             purges: Vec::new(),
             versions,
             chance: Chance::new(plan.seed ^ 0x6272_6964_6765),
@@ -246,9 +250,9 @@ impl Group {
         self.0.borrow_mut().damage = Some(damage);
     }
 
-    /// The store's clock jumps ahead.
-    pub fn jump(&self, by: Duration) {
-        self.0.borrow_mut().ahead_ms += u64::try_from(by.as_millis()).unwrap_or_default();
+    /// The store's clock jumps.
+    pub fn jump(&self, seconds: i64) {
+        self.0.borrow_mut().ahead_ms += seconds * 1000;
     }
 
     /// Takes in what arrives by now; says what is to be done for it.
@@ -282,9 +286,11 @@ impl State {
         self.planted == Some(planted)
     }
 
-    fn store_ms(&self, now: Duration) -> u64 {
-        // The store's clock: its zero doesn't matter, but an id is never 0.
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 2) + 1_000_000 + self.ahead_ms
+    fn store_ms(&mut self, now: Duration) -> u64 {
+        // The store's clock: its zero doesn't matter, but however often it is set back, it is later.
+        let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 4) + 1_000_000_000;
+        let shown_ms = ms.saturating_add_signed(self.ahead_ms);
+        if self.plants(Planted::ClockBack) { shown_ms } else { self.clock.go_on(shown_ms, now) }
     }
 
     fn break_polls(&mut self, which: impl Fn(usize) -> bool) -> Vec<CallId> {

@@ -47,6 +47,8 @@ pub struct Plan {
     pub origin_ahead_s: i64,
     /// Whether gateways seal what they share.
     pub sealed: bool,
+    /// How far each gateway's wall clock is ahead of the world's, in seconds.
+    pub gateways_ahead_s: Vec<i64>,
     /// Whether the first requests come before the feed was heard.
     pub cold: bool,
     /// What the rules say of load.
@@ -93,8 +95,8 @@ pub enum What {
     EvictNext { user: u64 },
     /// The next entry that the store gives away is damaged.
     Damage(Damage),
-    /// The store's clock jumps ahead.
-    StoreClock { seconds: u64 },
+    /// The store's clock jumps.
+    StoreClock { seconds: i64 },
     /// The store's replica takes over what there is to know.
     Replicate,
     /// The store's replica becomes the store: what came since it last took over is lost.
@@ -241,6 +243,7 @@ impl Plan {
             Theme::Crossing => (1, 2),
             Theme::Forgery => (2, 1 + chance.index(2)),
             Theme::Witness => (2, 2),
+            Theme::Clocks => (2, 1 + chance.index(2)),
             Theme::Pending => (1 + chance.index(2), 2),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
         };
@@ -293,11 +296,13 @@ impl Plan {
             lifetime_ms: match theme {
                 Theme::Ageing | Theme::Refreshing => chance.of(&[1000, 2000]),
                 Theme::Load => chance.of(&[2000, 3_600_000]),
+                Theme::Clocks => chance.of(&[3000, 3_600_000]),
                 Theme::Anything => chance.of(&[2000, 3_600_000, 3_600_000]),
                 _ => 3_600_000,
             },
             origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
             sealed: theme == Theme::Forgery,
+            gateways_ahead_s: (0..gateways).map(|_| aside.of(&[0, 0, -600, -300, -20, 2, 60, 599])).collect(),
             cold: chance.percent(30),
             care: Care::draw(theme, grouped, &mut aside),
             steps: Vec::new(),
@@ -323,6 +328,7 @@ impl Plan {
             Theme::Pending => (0..count / 8).flat_map(|_| plan.pending(&mut chance)).collect(),
             Theme::Heard => (0..count / 8).flat_map(|_| plan.heard(&mut chance)).collect(),
             Theme::Crossing => (0..count / 6).flat_map(|_| plan.crossing(&mut chance)).collect(),
+            Theme::Clocks => (0..count / 8).flat_map(|_| plan.clocks(&mut chance)).collect(),
             Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
             Theme::Forgery if chance.percent(50) => (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect(),
             Theme::Load => (0..count / 8).flat_map(|_| plan.load(&mut chance)).collect(),
@@ -528,6 +534,27 @@ impl Plan {
         steps
     }
 
+    /// An entry that gateways share, and clocks that are set while it lies in the store: a replica may take over whose clock is
+    /// behind.
+    fn clocks(&self, chance: &mut Chance) -> Vec<Step> {
+        let gateway = chance.index(self.gateways);
+        let (user, of) = (chance.below(USERS), chance.of(&KINDS_OF));
+        let read = |gateway| What::Read { gateway, worker: 0, user, of, ask: Ask::Whole };
+        let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
+        let mut steps = vec![at(0, What::Write { gateway, worker: 0, user }), at(300, read(gateway))];
+        for _ in 0..1 + chance.below(3) {
+            steps.push(at(chance.below(900), What::StoreClock { seconds: chance.of(&[-1, -2, -60, -3600, 60]) }));
+            if chance.percent(20) {
+                steps.extend([at(0, What::Replicate), at(chance.below(300), What::FailOver)]);
+            }
+            if chance.percent(30) {
+                steps.push(at(0, What::Clock { seconds: chance.of(&[-600, -60, 600]) }));
+            }
+        }
+        steps.extend([at(100 + chance.below(1500), read((gateway + 1) % self.gateways))]);
+        steps
+    }
+
     /// A write in one gateway, while another one hears late of it, or not at all for a while, and is asked all the time.
     fn heard(&self, chance: &mut Chance) -> Vec<Step> {
         let gateway = chance.index(self.gateways);
@@ -621,6 +648,8 @@ pub enum Theme {
     Refreshing,
     /// Crowds that want the same, and what goes wrong while they wait.
     Load,
+    /// Clocks that are set back.
+    Clocks,
 }
 
 impl Theme {
@@ -645,7 +674,7 @@ impl Theme {
     ];
 
     /// Those that came later. Each takes a run in sixteen from the drawn ones and leaves all other seeds what they were.
-    const ASIDE: [Self; 6] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery, Self::Refreshing, Self::Load];
+    const ASIDE: [Self; 7] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery, Self::Refreshing, Self::Load, Self::Clocks];
 
     /// The later theme that takes this seed's run, if one does.
     fn aside(seed: u64) -> Option<Self> {
@@ -672,7 +701,7 @@ impl Theme {
             Self::Alone => &["crash", "race"],
             Self::Ageing => &["origin", "clock", "store clock"],
             Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
-            Self::Heard | Self::Crossing | Self::Witness | Self::Load => &[],
+            Self::Heard | Self::Crossing | Self::Witness | Self::Load | Self::Clocks => &[],
             Self::Forgery => &["damage", "fail over", "restart", "reconfigure", "write behind"],
         })
     }

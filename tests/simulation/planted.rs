@@ -13,6 +13,7 @@ pub enum Store {
     CreateUnchecked,
     StoreUnderTail,
     Unheard,
+    ClockBack,
 }
 
 /// Where a mistake is.
@@ -80,6 +81,7 @@ pub const PLANTS: &[Plant] = &[
     filter("residence_forgotten", 300, "what comes from the group is as old as when it was stored there"),
     filter("seal_unverified", 300, "a seal is taken off unread"),
     filter("ban_ignored", 300, "what a pattern means is served though it was purged by it"),
+    filter("way_uncounted", 300, "what is stored in the group begins to age there when it arrives"),
     filter("private_stored", 300, "`private` doesn't keep a response out"),
     store("create_unchecked", Store::CreateUnchecked, 300, "a missing epoch is made as old as the ticket, unproven"),
     store("no_probe", Store::NoProbe, 300, "a deposed master answers polls"),
@@ -88,6 +90,7 @@ pub const PLANTS: &[Plant] = &[
     store("epoch_zero_when_missing", Store::EpochZeroWhenMissing, 300, "a missing epoch counts as never purged"),
     filter("unheard_ignored", 300, "a write says that it purged though gateways haven't heard of it"),
     store("unheard", Store::Unheard, 300, "the bridge doesn't wait until gateways have heard"),
+    store("store_clock_back", Store::ClockBack, 300, "the store's clock is believed when it is set back"),
     store("store_under_tail", Store::StoreUnderTail, 300, "an entry is stored under the log's tail of that time"),
     filter("soft_past_limit", 300, "what was purged softly is stale since somebody looks, not since the purge"),
     filter("stale_past_limit", 300, "what is stale answers for ever while it is refreshed"),

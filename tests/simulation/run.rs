@@ -295,6 +295,10 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
         builder = builder.env("ROUTECACHE_PLANTED", name);
     }
     let mut world = builder.build().unwrap_or_else(|error| panic!("seed {}: {error}", plan.seed));
+    for (gateway, ahead_s) in plan.gateways_ahead_s.iter().enumerate() {
+        let (wall, by) = (world.wall(), Duration::from_secs(ahead_s.unsigned_abs()));
+        world.set_wall_of(gateway, if *ahead_s < 0 { wall - by } else { wall + by });
+    }
     let over = Rc::new(Cell::new(false));
     if plan.grouped {
         pump(&mut world, group.clone(), Rc::clone(&over), Rc::clone(&history));
@@ -411,7 +415,7 @@ impl Running<'_> {
             What::Damage(damage) => self.group.damage(damage),
             What::StoreClock { seconds } => {
                 self.history.borrow_mut().store_lapses.push(now);
-                self.group.jump(Duration::from_secs(seconds));
+                self.group.jump(seconds);
             }
             What::CrashPoller { gateway, turns } => self.group.doom(gateway, turns),
             What::Forget { gateway, part } => {
@@ -620,7 +624,7 @@ impl Running<'_> {
             let (from, to) = (Duration::ZERO, Duration::from_secs(1 << 20));
             history.troubles.push(While { trouble: Trouble::Bridge, gateway: None, from, to });
         }
-        history.transit = Duration::from_millis(self.plan.origin_way_ms * 2 + self.plan.bridge_way_ms + 5);
+        history.transit = Duration::from_millis(self.plan.origin_way_ms * 2 + 5);
         history.bounds = self.bounds();
         let world = &mut self.world;
         let numbers: HashMap<RequestId, usize> =
