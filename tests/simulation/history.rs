@@ -262,7 +262,7 @@ pub struct History {
     pub grouped: bool,
     /// Whether writes wait until every gateway has heard of their purges.
     pub heard: bool,
-    /// When the store forgot who polls, or misjudged how long ago they did: failovers, and jumps of its clock.
+    /// When the store forgot who polls, or misjudged how long ago they did: failovers, and jumps ahead of its clock.
     pub store_lapses: Vec<Duration>,
     /// Freshness lifetime of what is stored.
     pub lifetime: Duration,

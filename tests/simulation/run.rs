@@ -414,7 +414,9 @@ impl Running<'_> {
             What::EvictNext { user } => self.group.evict_next(user),
             What::Damage(damage) => self.group.damage(damage),
             What::StoreClock { seconds } => {
-                self.history.borrow_mut().store_lapses.push(now);
+                if seconds > 0 {
+                    self.history.borrow_mut().store_lapses.push(now);
+                }
                 self.group.jump(seconds);
             }
             What::CrashPoller { gateway, turns } => self.group.doom(gateway, turns),
