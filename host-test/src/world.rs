@@ -155,6 +155,12 @@ impl World {
         self.scripts.push(lanes::Script { gateway, turns, what: Box::new(what) });
     }
 
+    /// Has a worker let others go first for so many turns of its gateway's threads, as a machine with too few cores does: between
+    /// two host calls, perhaps. Where nobody else can go on, it does.
+    pub fn rest_worker_of(&mut self, gateway: usize, worker: usize, turns: u64) {
+        self.rest(Place { gateway, thread: Thread::Worker(worker) }, turns);
+    }
+
     fn schedule(&mut self, at: Duration, background: bool, event: Event) {
         let number = self.number();
         self.events.push(at.max(self.now()), number, background, event);

@@ -125,6 +125,8 @@ pub enum What {
     Origin { failure: OriginFailure, ms: u64 },
     /// Nothing happens.
     Nothing,
+    /// After so many turns of a gateway's threads, a worker lets the others go first for so many.
+    Yield { gateway: usize, worker: usize, after: u64, turns: u64 },
     /// Nothing happens for two windows.
     Rest,
     /// Nothing happens for nearly one.
@@ -227,15 +229,16 @@ impl Plan {
         let (mut chance, mut aside) = (Chance::new(seed), Chance::new(seed ^ 0x0061_7369_6465));
         let drawn = chance.of(&Theme::DRAWN);
         let theme = Theme::aside(seed).unwrap_or(drawn);
-        let crowd = matches!(theme, Theme::Crowd | Theme::Alone);
+        let alone = matches!(theme, Theme::Alone | Theme::Overtaken);
+        let crowd = alone || theme == Theme::Crowd;
         let grouped = match theme {
-            Theme::Alone => false,
             Theme::Load => chance.percent(70),
-            _ => true,
+            _ => !alone,
         };
         let (gateways, workers) = match theme {
             Theme::Load => (if grouped { 1 + chance.index(2) } else { 1 }, 1 + chance.of(&[0, 1, 1, 2])),
             Theme::Alone => (1, 2 + chance.index(4)),
+            Theme::Overtaken => (1, 4),
             Theme::Crowd => (1 + chance.index(2), 2 + chance.index(2)),
             Theme::SlowGroup => (3, 1),
             Theme::FailOver | Theme::Feed | Theme::FeedLoss | Theme::Heard => (2, 1 + chance.index(2)),
@@ -328,6 +331,7 @@ impl Plan {
             Theme::Pending => (0..count / 8).flat_map(|_| plan.pending(&mut chance)).collect(),
             Theme::Heard => (0..count / 8).flat_map(|_| plan.heard(&mut chance)).collect(),
             Theme::Crossing => (0..count / 6).flat_map(|_| plan.crossing(&mut chance)).collect(),
+            Theme::Overtaken => (0..count / 2).flat_map(|_| plan.overtaken(&mut chance)).collect(),
             Theme::Clocks => (0..count / 8).flat_map(|_| plan.clocks(&mut chance)).collect(),
             Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
             Theme::Forgery if chance.percent(50) => (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect(),
@@ -374,6 +378,21 @@ impl Plan {
         }
         steps.push(at(3_000, read(0, 0)));
         steps.extend(everywhere.map(|what| at(0, what)));
+        steps
+    }
+
+    /// Three writes at once on as many workers, of which one comes to a stop somewhere; a fourth worker reads.
+    fn overtaken(&self, chance: &mut Chance) -> Vec<Step> {
+        let at = |after_us: u64, what| Step { after_us, what };
+        let read = |user| What::Read { gateway: 0, worker: 3, user, of: Of::User, ask: Ask::Whole };
+        let write = |worker, user| What::Write { gateway: 0, worker, user };
+        let (after, turns) = (chance.below(120), 20 + chance.below(60));
+        let mut steps = vec![at(2_000, read(1)), at(2_000, What::Yield { gateway: 0, worker: 0, after, turns })];
+        let mut meeting = vec![write(0, 0), write(1, 0), write(2, 1), read(0)];
+        while !meeting.is_empty() {
+            steps.push(at(0, meeting.swap_remove(chance.index(meeting.len()))));
+        }
+        steps.push(at(2_000, read(1)));
         steps
     }
 
@@ -650,6 +669,8 @@ pub enum Theme {
     Load,
     /// Clocks that are set back.
     Clocks,
+    /// Writers that others overtake between two host calls.
+    Overtaken,
 }
 
 impl Theme {
@@ -674,7 +695,16 @@ impl Theme {
     ];
 
     /// Those that came later. Each takes a run in sixteen from the drawn ones and leaves all other seeds what they were.
-    const ASIDE: [Self; 7] = [Self::Heard, Self::Crossing, Self::Witness, Self::Forgery, Self::Refreshing, Self::Load, Self::Clocks];
+    const ASIDE: [Self; 8] = [
+        Self::Heard,
+        Self::Crossing,
+        Self::Witness,
+        Self::Forgery,
+        Self::Refreshing,
+        Self::Load,
+        Self::Clocks,
+        Self::Overtaken,
+    ];
 
     /// The later theme that takes this seed's run, if one does.
     fn aside(seed: u64) -> Option<Self> {
@@ -701,7 +731,7 @@ impl Theme {
             Self::Alone => &["crash", "race"],
             Self::Ageing => &["origin", "clock", "store clock"],
             Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
-            Self::Heard | Self::Crossing | Self::Witness | Self::Load | Self::Clocks => &[],
+            Self::Heard | Self::Crossing | Self::Witness | Self::Load | Self::Clocks | Self::Overtaken => &[],
             Self::Forgery => &["damage", "fail over", "restart", "reconfigure", "write behind"],
         })
     }

@@ -482,6 +482,9 @@ impl Running<'_> {
                 self.until("origin".to_owned(), ms, move |_| origin.borrow_mut().failure = None);
             }
             What::Nothing => {}
+            What::Yield { gateway, worker, after, turns } => {
+                self.world.after_turns(gateway, after, move |world| world.rest_worker_of(gateway, worker, turns));
+            }
             What::Rest => self.world.run_for(Duration::from_millis(self.plan.window_ms * 2)),
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Lane {
     failed_at: Option<Duration>,
     /// Tries a configuration, and is thrown away.
     trial: bool,
+    /// Turns of its gateway that it lets go by; see [`World::rest_worker_of`].
+    rests: u64,
 }
 
 impl Lane {
@@ -85,7 +87,10 @@ impl World {
         while let Some(event) = self.events.pop_due(self.now()) {
             self.happen(event);
         }
-        let ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+        let mut ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+        if ready.iter().any(|lane| self.lanes[*lane].rests == 0) {
+            ready.retain(|lane| self.lanes[*lane].rests == 0);
+        }
         let Some(lane) = self.choose(&ready) else { return false };
         let gateway = self.lanes[lane].place.gateway;
         self.take_turn(lane);
@@ -96,12 +101,22 @@ impl World {
 
     /// Does what was to be done after this turn.
     fn count_turn(&mut self, gateway: usize) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.place.gateway == gateway) {
+            lane.rests = lane.rests.saturating_sub(1);
+        }
         for script in self.scripts.iter_mut().filter(|script| script.gateway == gateway) {
             script.turns = script.turns.saturating_sub(1);
         }
         while let Some(due) = self.scripts.iter().position(|script| script.gateway == gateway && script.turns == 0) {
             let script = self.scripts.remove(due);
             (script.what)(self);
+        }
+    }
+
+    /// Has a thread let others go first.
+    pub(super) fn rest(&mut self, place: Place, turns: u64) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.place == place) {
+            lane.rests = turns;
         }
     }
 
@@ -304,6 +319,7 @@ impl World {
             started: Started::NotYet,
             failed_at: None,
             trial,
+            rests: 0,
         });
         vm
     }
@@ -351,7 +367,10 @@ impl World {
             self.post(vm, Job::Stop);
         }
         for _ in 0..TURNS_MAX {
-            let ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+            let mut ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+            if ready.iter().any(|lane| self.lanes[*lane].rests == 0) {
+                ready.retain(|lane| self.lanes[*lane].rests == 0);
+            }
             let Some(lane) = self.choose(&ready) else { return };
             self.take_turn(lane);
             self.obey();
@@ -375,7 +394,7 @@ impl World {
         let configuration = Arc::clone(&self.configurations[place.gateway]);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.vm == old) {
             let (seat, inbox, started) = (Seat::Empty, VecDeque::new(), Started::NotYet);
-            *lane = Lane { place, vm: new, seat, inbox, started, failed_at: None, trial: false };
+            *lane = Lane { place, vm: new, seat, inbox, started, failed_at: None, trial: false, rests: 0 };
         }
         self.forget_vm(old);
         let served = |id: &&RequestId| self.exchanges.get(*id).is_some_and(|exchange| exchange.vm == old);

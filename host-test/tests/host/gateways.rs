@@ -231,6 +231,29 @@ fn the_wall_clocks_of_gateways_differ_while_the_monotonic_one_is_the_same() {
 }
 
 #[test]
+fn a_worker_that_rests_lets_the_others_go_first() {
+    for seed in 0..20 {
+        let note =
+            on("request_headers", "(call $note \"a\" (i32.const 1)) (call $note \"b\" (i32.const 2)) (i32.const 0)");
+        let mut world = world(&[note]).workers(2).seed(seed).interleave(true).build().unwrap();
+        let order = |world: &mut World| {
+            let before = world.logs().len();
+            for worker in 0..2 {
+                world.send(Request::get("/").worker(worker));
+            }
+            world.run_until_idle();
+            world.logs()[before..].iter().map(|log| log.thread).collect::<Vec<_>>()
+        };
+        world.rest_worker_of(0, 0, 1000);
+        let [one, other] = [0, 1].map(Thread::Worker);
+        assert_eq!(order(&mut world), [other, other, one, one], "seed {seed}: it goes on when nobody else can");
+        world.rest_worker_of(0, 0, 0);
+        world.rest_worker_of(0, 1, 1000);
+        assert_eq!(order(&mut world), [one, one, other, other], "seed {seed}");
+    }
+}
+
+#[test]
 fn a_test_can_have_host_functions_refuse() {
     let mut world = world(&[on(
         "request_headers",
