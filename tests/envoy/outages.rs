@@ -36,7 +36,7 @@ async fn bridge(lookups: Answer) -> Result<Origin> {
 }
 
 fn nothing_there() -> Answer {
-    let ticket = Ticket { at: Position { ms: 1, seq: 1, unique: 1 }, era: "1".parse().expect("an era") };
+    let ticket = Ticket { at: Position { ms: 1, seq: 1, unique: 1 }, era: "1".parse().expect("an era"), seen_ms: None };
     marked(&LookupReply::Miss { ticket, lease: None })
 }
 

@@ -57,17 +57,21 @@ fn read_costs(sealed: bool, bytes: usize) -> [u64; 3] {
     let builder = builder.origin(move |_: &Call| Response::ok("x".repeat(bytes))).env("SEAL", &"5e".repeat(32));
     let mut world = builder.gateways(2).workers(2).interleave(false).build().expect("a world");
     settle(&mut world);
-    get(&mut world, 0, "/users/7");
-    world.run_for(ms(20));
-    [("group", 0), ("worker", 0), ("gateway", 1)].map(|(tier, worker)| {
-        let hit = world.fetch(Request::get("/users/7").gateway(1).worker(worker));
-        assert_eq!(status(&hit), format!("hit; detail={tier}"));
-        let replies =
-            |callback: &&Callback| callback.host_calls.iter().any(|call| call.name == "proxy_send_local_response");
-        let fuel = world.trace().iter().rfind(replies).expect("a reply").fuel;
+    // What the allocator finds differs: the least of several.
+    let mut least = [u64::MAX; 3];
+    for path in ["/users/3", "/users/4", "/users/5", "/users/6", "/users/7"] {
+        get(&mut world, 0, path);
         world.run_for(ms(20));
-        fuel
-    })
+        for (least, (tier, worker)) in least.iter_mut().zip([("group", 0), ("worker", 0), ("gateway", 1)]) {
+            let hit = world.fetch(Request::get(path).gateway(1).worker(worker));
+            assert_eq!(status(&hit), format!("hit; detail={tier}"));
+            let replies =
+                |callback: &&Callback| callback.host_calls.iter().any(|call| call.name == "proxy_send_local_response");
+            *least = world.trace().iter().rfind(replies).expect("a reply").fuel.min(*least);
+            world.run_for(ms(20));
+        }
+    }
+    least
 }
 
 /// Only what comes from the group is hashed: SHA-256 goes over it once, 64 bytes at a time.
