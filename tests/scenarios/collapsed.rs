@@ -293,6 +293,26 @@ fn who_fetches_in_anothers_place_gives_back_its_lease_of_the_group() {
     assert!(answer.took() < ms(1500), "{:?}", answer.took());
 }
 
+/// C11: answers that purges overtake are no failures of the origin.
+#[test]
+fn writes_that_overtake_fetches_have_nobody_refused_where_the_origin_is_protected() {
+    let (builder, versions, _) = world(&rules_alone());
+    let origin = move |call: &Call| versions.answer(call).after(ms(if call.method() == "GET" { 200 } else { 10 }));
+    let rules = rules_with(rules_alone(), &json!({ "protect_origin": "on" }));
+    let mut world = builder.configuration(rules).origin(origin).build().expect("a world");
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.extend(crowd(&mut world, 10, (1, 1), &Request::get("/users/7")));
+        world.run_for(ms(50));
+        world.fetch(Request::put("/users/7").body("x"));
+        world.run_for(ms(150));
+    }
+    for answer in answers(&mut world, &ids) {
+        assert_eq!(answer.status, 200, "{:?}", answer.headers);
+        assert!(answer.took() < ms(1000), "{:?}", answer.took());
+    }
+}
+
 /// C13.
 #[test]
 fn of_too_many_the_rest_goes_to_the_origin() {

@@ -13,7 +13,7 @@ use crate::planted::planted;
 /// one ends it.
 pub const PASS_MS: u64 = 60_000;
 
-/// How long it is remembered that a fetch failed, in milliseconds. After another one, those who still wait go on by
+/// How long it is remembered that a fetch failed, or that its answer wasn't kept, in milliseconds. After another one, those who still wait go on by
 /// themselves: one after the other they would wait for an origin that is down.
 const FAILED_PASS_MS: u64 = 1000;
 
@@ -72,8 +72,10 @@ pub enum Outcome {
     Stored,
     /// The answer is for one client only.
     Uncacheable,
-    /// The origin failed, or what it said was overtaken by a purge.
+    /// The origin failed.
     Failed,
+    /// The answer couldn't be kept: a purge has overtaken it, or there was no room.
+    Unkept,
     /// The holder's client has gone.
     Gone,
 }
@@ -94,6 +96,7 @@ impl Flights {
     pub fn join(&mut self, key: u64, member: Member, now_ms: u64, room: bool) -> Join {
         match self.passes.of(key, now_ms) {
             Some(Pass::Uncacheable) if !planted("pass_not_remembered") => return Join::Pass,
+            Some(Pass::Unkept) => return Join::Pass,
             Some(Pass::Failed) => return Join::Down,
             Some(Pass::Uncacheable | Pass::Suspect) | None => {}
         }
@@ -124,11 +127,15 @@ impl Flights {
             Outcome::Uncacheable if holds && planted("pass_not_remembered") => return self.next(key),
             Outcome::Stored => self.passes.forget(key),
             Outcome::Uncacheable => self.passes.add(key, Pass::Uncacheable, PASS_MS, now_ms),
-            Outcome::Failed | Outcome::Gone if !holds => return Ended::Not,
-            Outcome::Failed | Outcome::Gone => {
+            Outcome::Failed | Outcome::Unkept | Outcome::Gone if !holds => return Ended::Not,
+            Outcome::Failed | Outcome::Unkept | Outcome::Gone => {
                 let again = self.passes.of(key, now_ms).is_some();
-                if outcome == Outcome::Failed {
-                    let pass = if again { Pass::Failed } else { Pass::Suspect };
+                let pass = match outcome {
+                    _ if !again => Pass::Suspect,
+                    Outcome::Failed => Pass::Failed,
+                    _ => Pass::Unkept,
+                };
+                if outcome != Outcome::Gone {
                     self.passes.add(key, pass, FAILED_PASS_MS, now_ms);
                 }
                 if outcome == Outcome::Gone || !again {
@@ -229,7 +236,9 @@ struct Passes(HashMap<u64, (Pass, u64)>);
 enum Pass {
     Uncacheable,
     Failed,
-    /// It failed once; that changes nothing yet.
+    /// Twice nothing was kept, though the origin answered.
+    Unkept,
+    /// Nothing was kept once; that changes nothing yet.
     Suspect,
 }
 
@@ -314,6 +323,16 @@ mod tests {
         assert_eq!(flights.end(7, 1, Outcome::Failed, 10), Ended::Next(2));
         assert_eq!(flights.end(7, 2, Outcome::Failed, 20), Ended::All((3..9).collect()));
         assert_eq!(flights.join(7, member(9, 30), 30, true), Join::Down);
+        let later = 20 + FAILED_PASS_MS;
+        assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
+    }
+
+    #[test]
+    fn an_origin_whose_answers_are_not_kept_counts_as_one_that_answers() {
+        let mut flights = flight(2..9);
+        assert_eq!(flights.end(7, 1, Outcome::Unkept, 10), Ended::Next(2));
+        assert_eq!(flights.end(7, 2, Outcome::Unkept, 20), Ended::All((3..9).collect()));
+        assert_eq!(flights.join(7, member(9, 30), 30, true), Join::Pass);
         let later = 20 + FAILED_PASS_MS;
         assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
     }

@@ -137,7 +137,7 @@ impl Stream {
         match stored {
             Some(stored) if status == 304 && asked => {
                 let (_, kept) = self.renew(question, group, rule, &stored, fields);
-                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Failed });
+                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Unkept });
                 Meant::Done(if kept { Kind::Stored } else { Kind::Uncacheable })
             }
             _ if is_failure(status) || !from_origin => Meant::Done(Kind::Failed),

@@ -135,7 +135,7 @@ impl Stream {
         };
         match self.keep(rule, question, &request, &response) {
             true => Outcome::Stored,
-            false => Outcome::Failed,
+            false => Outcome::Unkept,
         }
     }
 }

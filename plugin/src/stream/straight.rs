@@ -114,7 +114,7 @@ impl Stream {
                     flights::Outcome::Stored => Kind::Stored,
                     flights::Outcome::Uncacheable => Kind::Uncacheable,
                     // It is torn, or a purge came meanwhile: as if nothing had come.
-                    flights::Outcome::Failed | flights::Outcome::Gone => return,
+                    flights::Outcome::Failed | flights::Outcome::Unkept | flights::Outcome::Gone => return,
                 }
             }
         };

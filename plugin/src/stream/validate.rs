@@ -38,7 +38,7 @@ impl Stream {
             Some(entry) => Rc::new(stored.renewed(entry, &rule.terms)),
             None => Rc::clone(stored),
         };
-        self.land(if kept { Outcome::Stored } else { Outcome::Failed });
+        self.land(if kept { Outcome::Stored } else { Outcome::Unkept });
         let told = shown(question, 304, replay.entry(), kept, None);
         self.answer_instead(question, rule, &replay, &told, end_of_stream)
     }
