@@ -227,6 +227,7 @@ impl Plan {
     /// Draws a plan.
     pub fn draw(seed: u64) -> Self {
         let (mut chance, mut aside) = (Chance::new(seed), Chance::new(seed ^ 0x0061_7369_6465));
+        let mut walls = Chance::new(seed ^ 0x0077_616c_6c73);
         let drawn = chance.of(&Theme::DRAWN);
         let theme = Theme::aside(seed).unwrap_or(drawn);
         let alone = matches!(theme, Theme::Alone | Theme::Overtaken);
@@ -281,12 +282,13 @@ impl Plan {
                 Theme::Crowd => 1,
                 Theme::SlowGroup | Theme::Pending | Theme::Crossing => 45,
                 Theme::Witness => 10,
+                Theme::Clocks => 90,
                 Theme::Load => chance.of(&[1, 10, 45]),
                 _ => chance.of(&[1, 10, 45, 100]),
             },
             origin_way_ms: match theme {
                 _ if crowd => 1,
-                Theme::Crossing => 1,
+                Theme::Crossing | Theme::Clocks => 1,
                 Theme::SlowGroup | Theme::Witness => 5,
                 Theme::LateStore => 40,
                 Theme::Ageing => chance.of(&[40, 150]),
@@ -305,7 +307,7 @@ impl Plan {
             },
             origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
             sealed: theme == Theme::Forgery,
-            gateways_ahead_s: (0..gateways).map(|_| aside.of(&[0, 0, -600, -300, -20, 2, 60, 599])).collect(),
+            gateways_ahead_s: (0..gateways).map(|_| walls.of(&[0, 0, -600, -300, -20, 2, 60, 599])).collect(),
             cold: chance.percent(30),
             care: Care::draw(theme, grouped, &mut aside),
             steps: Vec::new(),
@@ -570,7 +572,9 @@ impl Plan {
                 steps.push(at(0, What::Clock { seconds: chance.of(&[-600, -60, 600]) }));
             }
         }
-        steps.extend([at(100 + chance.below(1500), read((gateway + 1) % self.gateways))]);
+        steps.push(at(100 + chance.below(1500), read((gateway + 1) % self.gateways)));
+        // Ages are told in seconds: what is missing shows around the end of one.
+        steps.extend((0..12).map(|_| at(70 + chance.below(30), read((gateway + 1) % self.gateways))));
         steps
     }
 
