@@ -152,10 +152,18 @@ impl<'h> View<'h> {
     fn is_vain(&self, contact: &Contact) -> bool {
         let (from, to) = (contact.at.saturating_sub(self.call()), contact.ended + self.history.window);
         let purged = |at: Duration, user: u64| user == contact.resource.user && from <= at && at <= to;
+        // A gateway records a purge when it hears of it; its own write's a second time, when that is acknowledged.
+        let heard = |purge: &Purge| match purge.gateway == Some(contact.gateway) {
+            true => purge.at + self.call(),
+            false => purge.at + self.history.window,
+        };
+        let overtakes = |purge: &Purge| purge.user == contact.resource.user && from <= heard(purge) && purge.at <= to;
+        let written =
+            |write: &Write| [Some(write.done), write.released].into_iter().flatten().any(|at| purged(at, write.user));
         matches!(contact.status, 0 | 500..)
             || !contact.whole
-            || self.history.purges.iter().any(|purge| purged(purge.at, purge.user))
-            || self.history.writes.iter().any(|write| purged(write.done, write.user))
+            || self.history.purges.iter().any(overtakes)
+            || self.history.writes.iter().any(written)
             // Or all that was stored has been dropped.
             || self.troubled(contact.gateway, contact.at.saturating_sub(self.history.window * 2), to, |_| true)
     }
