@@ -293,6 +293,27 @@ fn who_fetches_in_anothers_place_gives_back_its_lease_of_the_group() {
     assert!(answer.took() < ms(1500), "{:?}", answer.took());
 }
 
+/// I17, found by the simulation.
+#[test]
+fn a_stored_answer_that_becomes_private_holds_nobody_up() {
+    let mut first = true;
+    let origin = move |_: &Call| match std::mem::take(&mut first) {
+        true => Response::ok("menu").header("etag", "\"1\""),
+        false => Response::new(304).header("etag", "\"1\"").header("cache-control", "private").after(ms(100)),
+    };
+    let (builder, ..) = world(&rules_alone());
+    let rules = rules_with(rules_alone(), &json!({ "ttl": "1s" }));
+    let mut world = builder.configuration(rules).origin(origin).build().expect("a world");
+    world.fetch(Request::get("/users/7"));
+    world.run_for(Duration::from_secs(2));
+    let ids = crowd(&mut world, 10, (1, 1), &Request::get("/users/7"));
+    for answer in answers(&mut world, &ids) {
+        assert_eq!((answer.status, answer.text().as_str()), (200, "menu"));
+        assert!(answer.took() <= ms(2 * 100), "{:?}", answer.took());
+    }
+    assert_eq!(asked(&world), 1 + 10);
+}
+
 /// C11: answers that purges overtake are no failures of the origin.
 #[test]
 fn writes_that_overtake_fetches_have_nobody_refused_where_the_origin_is_protected() {

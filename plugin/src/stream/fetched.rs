@@ -136,9 +136,9 @@ impl Stream {
         let asked = matches!(question.candidate, Some(Candidate { asked: true, .. }));
         match stored {
             Some(stored) if status == 304 && asked => {
-                let (_, kept) = self.renew(question, group, rule, &stored, fields);
-                self.land(if kept { flights::Outcome::Stored } else { flights::Outcome::Unkept });
-                Meant::Done(if kept { Kind::Stored } else { Kind::Uncacheable })
+                let (_, outcome) = self.renew(question, group, rule, &stored, fields);
+                self.land(outcome);
+                Meant::Done(if outcome == flights::Outcome::Stored { Kind::Stored } else { Kind::Uncacheable })
             }
             _ if is_failure(status) || !from_origin => Meant::Done(Kind::Failed),
             stored => {

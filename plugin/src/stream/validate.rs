@@ -33,17 +33,17 @@ impl Stream {
         fields: &Fields<'_>,
         end_of_stream: bool,
     ) -> Action {
-        let (entry, kept) = self.renew(question, group, rule, stored, fields);
+        let (entry, outcome) = self.renew(question, group, rule, stored, fields);
         let replay = match entry {
             Some(entry) => Rc::new(stored.renewed(entry, &rule.terms)),
             None => Rc::clone(stored),
         };
-        self.land(if kept { Outcome::Stored } else { Outcome::Unkept });
-        let told = shown(question, 304, replay.entry(), kept, None);
+        self.land(outcome);
+        let told = shown(question, 304, replay.entry(), outcome == Outcome::Stored, None);
         self.answer_instead(question, rule, &replay, &told, end_of_stream)
     }
 
-    /// What is stored, with the fields of a 304 or of the response to a HEAD; and whether it is stored so now. Like any
+    /// What is stored, with the fields of a 304 or of the response to a HEAD; and what has become of it. Like any
     /// fill, it has the ticket of the lookup with which it began.
     pub(super) fn renew(
         &mut self,
@@ -52,7 +52,7 @@ impl Stream {
         rule: &CacheRule,
         stored: &Rc<Replay>,
         newer: &Fields<'_>,
-    ) -> (Option<Entry>, bool) {
+    ) -> (Option<Entry>, Outcome) {
         let (old, now_ms) = (stored.entry(), host::monotonic_ms());
         let header = old.header();
         let (control, _) = storing::control(newer, rule);
@@ -61,7 +61,7 @@ impl Stream {
             if !about_it {
                 self.outdate(question, group, rule, old); // §4.3.5
             }
-            return (None, false);
+            return (None, Outcome::Unkept);
         };
         // `Age` isn't stored, and counts.
         let judged: Vec<_> = lines.iter().copied().chain(newer.all("age").map(|age| (&b"age"[..], age))).collect();
@@ -74,8 +74,13 @@ impl Stream {
             body: Some(old.body()),
         };
         let freshness = storable(&response, rule, asked(question, rule), self.instance.engine.body_bytes_max(rule));
-        let kept =
-            freshness.is_ok_and(|freshness| self.keep_renewed(question, group, rule, old, (&lines, freshness, now_ms)));
+        let outcome = match freshness {
+            Ok(freshness) if self.keep_renewed(question, group, rule, old, (&lines, freshness, now_ms)) => {
+                Outcome::Stored
+            }
+            Ok(_) => Outcome::Unkept,
+            Err(_) => Outcome::Uncacheable,
+        };
         let freshness = freshness.unwrap_or(Freshness { age_ms: initial_age_ms(&response), ..old.freshness() });
         let entry = Entry::new(&Parts {
             ticket: old.ticket(),
@@ -88,7 +93,7 @@ impl Stream {
             header: &lines,
             body: old.body(),
         });
-        (entry, kept)
+        (entry, outcome)
     }
 
     /// Keeps what is stored for nothing but to be asked about.
