@@ -318,23 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_fails_twice_isnt_asked_by_one_after_the_other() {
-        let mut flights = flight(2..9);
-        assert_eq!(flights.end(7, 1, Outcome::Failed, 10), Ended::Next(2));
-        assert_eq!(flights.end(7, 2, Outcome::Failed, 20), Ended::All((3..9).collect()));
-        assert_eq!(flights.join(7, member(9, 30), 30, true), Join::Down);
-        let later = 20 + FAILED_PASS_MS;
-        assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
-    }
-
-    #[test]
-    fn an_origin_whose_answers_are_not_kept_counts_as_one_that_answers() {
-        let mut flights = flight(2..9);
-        assert_eq!(flights.end(7, 1, Outcome::Unkept, 10), Ended::Next(2));
-        assert_eq!(flights.end(7, 2, Outcome::Unkept, 20), Ended::All((3..9).collect()));
-        assert_eq!(flights.join(7, member(9, 30), 30, true), Join::Pass);
-        let later = 20 + FAILED_PASS_MS;
-        assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
+    fn after_two_answers_for_nobody_all_go_on_and_only_an_origin_that_fails_is_spared() {
+        for (outcome, then) in [(Outcome::Failed, Join::Down), (Outcome::Unkept, Join::Pass)] {
+            let mut flights = flight(2..9);
+            assert_eq!(flights.end(7, 1, outcome, 10), Ended::Next(2));
+            assert_eq!(flights.end(7, 2, outcome, 20), Ended::All((3..9).collect()));
+            assert_eq!(flights.join(7, member(9, 30), 30, true), then);
+            let later = 20 + FAILED_PASS_MS;
+            assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
+        }
     }
 
     #[test]
