@@ -65,8 +65,8 @@ struct State {
     log_records: usize,
     lives: u64,
     planted: Option<Planted>,
-    /// What was stored lately.
-    seen: Vec<Vec<u8>>,
+    /// What was stored lately, under which keys.
+    seen: Vec<(String, Vec<u8>)>,
     /// Entries and epochs as a bridge with a planted mistake sees them.
     naive: Naive,
 }
@@ -450,12 +450,12 @@ impl State {
                 }
                 marked(&reply, b"")
             }
-            (LookupReply::Hit { .. }, _) => marked(&reply, &self.damaged(payload.to_vec())),
+            (LookupReply::Hit { .. }, _) => marked(&reply, &self.damaged(&request.key, payload.to_vec())),
             _ => marked(&reply, &payload),
         }
     }
 
-    fn damaged(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
+    fn damaged(&mut self, key: &str, mut payload: Vec<u8>) -> Vec<u8> {
         let last = payload.len().saturating_sub(3);
         match self.damage.take() {
             None => {}
@@ -465,8 +465,8 @@ impl State {
             Some(Damage::Oversized) => payload.resize(payload.len() + (1 << 20), b'x'),
             Some(Damage::Foreign) => {
                 // Another key's bytes, which are whole.
-                let other = self.seen.iter().rfind(|other| **other != payload);
-                payload = other.cloned().unwrap_or_default();
+                let other = self.seen.iter().rfind(|(other, _)| other != key);
+                payload = other.map(|(_, bytes)| bytes.clone()).unwrap_or_default();
             }
             Some(Damage::Forged) => {
                 let (entry, _) = unsealed(&payload);
@@ -492,7 +492,7 @@ impl State {
             self.naive.epochs.entry(tag.clone()).or_insert(position);
         }
         let reply = self.memory.store(&request, payload.to_vec().into(), now_ms);
-        self.seen.push(payload.to_vec());
+        self.seen.push((request.key.clone(), payload.to_vec()));
         self.seen.drain(..self.seen.len().saturating_sub(8));
         self.naive.entries.insert(request.key.clone(), (request, payload.to_vec(), now_ms));
         marked(&reply, b"")
