@@ -1,7 +1,7 @@
 //! What the rules say, after they were checked: [`Policy`]. `routecache-config` builds it; nothing here can be wrong in
 //! a way that a request would notice.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::condition::{Condition, Glob, Subject, Test};
 use crate::json::Pointer;
@@ -618,7 +618,7 @@ impl Rule {
     /// that carries another one was stored under other rules, and is a miss.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut print = Print(Xxh3::new());
+        let mut print = Print(Vec::new());
         print.add(&self.name);
         print.add(self.host.as_deref().unwrap_or_default());
         print.add(self.path.source());
@@ -626,7 +626,7 @@ impl Rule {
         if let Action::Cache(cache) = &self.action {
             cache.print(&mut print);
         }
-        print.0.digest()
+        xxh3_64(&print.0)
     }
 }
 
@@ -666,7 +666,7 @@ impl CacheRule {
         }
         // What was stored under laxer terms isn't reused under stricter ones.
         let terms = [*origin as u8, *cookies as u8, u8::from(unheard.private), u8::from(unheard.no_store)];
-        print.0.update(&terms);
+        print.0.extend(terms);
         // What was stored without it has another tag of its URL.
         if self.terms.no_vary_search == NoVarySearch::Respect {
             print.add("no-vary-search");
@@ -675,12 +675,12 @@ impl CacheRule {
 }
 
 /// What becomes a fingerprint: texts with their lengths, so that none runs into the next.
-struct Print(Xxh3);
+struct Print(Vec<u8>);
 
 impl Print {
     fn add(&mut self, text: &str) {
-        self.0.update(&text.len().to_le_bytes());
-        self.0.update(text.as_bytes());
+        self.0.extend(text.len().to_le_bytes());
+        self.0.extend(text.as_bytes());
     }
 
     fn list<'t>(&mut self, kind: &str, texts: impl Iterator<Item = &'t str>) {
