@@ -5,7 +5,7 @@
 //! host can be asked, so the first one finds out: if nothing of its body has come within a bound, it goes on its way, and for
 //! a minute none waits.
 
-use std::collections::HashMap;
+use routecache_core::numbered::Numbered;
 
 use crate::root::WAKES_MAX;
 
@@ -19,7 +19,7 @@ const RETRY_MS: u64 = 60_000;
 #[derive(Default)]
 pub struct Bodies {
     /// Streams that wait, and since when, in milliseconds.
-    waiting: HashMap<u32, u64>,
+    waiting: Numbered<u32, u64>,
     /// Whether the host has shown a body.
     shown: bool,
     /// No stream waits before this time, in milliseconds.
@@ -39,14 +39,14 @@ impl Bodies {
 
     /// Notes that something of a stream's body has come; whether it was waiting.
     pub fn came(&mut self, stream: u32) -> bool {
-        let waited = self.waiting.contains_key(&stream);
+        let waited = self.waiting.contains(stream);
         self.shown |= waited;
         waited
     }
 
     /// Notes that a stream doesn't wait any more; whether it did.
     pub fn done(&mut self, stream: u32) -> bool {
-        self.waiting.remove(&stream).is_some()
+        self.waiting.remove(stream).is_some()
     }
 
     /// The streams that have waited in vain, if one has for so long; as many as may go on in one callback.
@@ -56,8 +56,8 @@ impl Bodies {
             return Vec::new();
         }
         self.not_before_ms = now_ms.saturating_add(RETRY_MS);
-        let overdue: Vec<u32> = self.waiting.keys().copied().take(WAKES_MAX).collect();
-        self.waiting.retain(|stream, _| !overdue.contains(stream));
+        let overdue: Vec<u32> = self.waiting.iter().map(|(stream, _)| stream).take(WAKES_MAX).collect();
+        self.waiting.retain(|stream, _| !overdue.contains(&stream));
         overdue
     }
 }

@@ -82,7 +82,7 @@ impl Instance {
         let mut worker = self.worker.borrow_mut();
         let streams = worker.flights.pass(key, until_ms, now_ms);
         worker.wake(streams, Woken::Landed(now_ms));
-        if worker.leases.remove(&key).is_some() {
+        if worker.leases.remove(key).is_some() {
             self.end_lease(key, Some(until_ms), now_ms);
         }
     }
@@ -96,7 +96,7 @@ impl Instance {
             Ended::Not => return,
             // It has the leases of this one, too: it may not ask the group before it fetches.
             Ended::Next(next) => {
-                let heir = worker.parked.get(&next).and_then(|heir| heir.try_borrow_mut().ok());
+                let heir = worker.parked.get(next).and_then(|heir| heir.try_borrow_mut().ok());
                 if let Some((mut heir, leased)) = heir.zip(leased.filter(|_| !planted("lease_not_inherited"))) {
                     heir.inherits(leased);
                 }
@@ -112,7 +112,7 @@ impl Instance {
         worker.wake(streams, Woken::Landed(began_ms));
         let pass_ms = (outcome == Outcome::Uncacheable).then_some(PASS_MS);
         let for_all = reach >= Reach::Gateway && matches!(outcome, Outcome::Stored | Outcome::Uncacheable);
-        if worker.leases.remove(&key).is_some() || for_all {
+        if worker.leases.remove(key).is_some() || for_all {
             self.end_lease(key, pass_ms.map(|ms| now_ms.saturating_add(ms)), began_ms);
         }
         if let Some(key) = leased {
@@ -146,10 +146,10 @@ impl Instance {
     pub fn renew_for(&self, key: u64, now_ms: u64) {
         let mut worker = self.worker.borrow_mut();
         let Worker { leases, name, .. } = &mut *worker;
-        let Some(since_ms) = leases.get_mut(&key).filter(|since_ms| is_due(**since_ms, now_ms)) else { return };
+        let Some(since_ms) = leases.get_mut(key).filter(|since_ms| is_due(**since_ms, now_ms)) else { return };
         *since_ms = now_ms;
         if !self.shared.renew_lease(key, *name, now_ms) {
-            leases.remove(&key);
+            leases.remove(key);
         }
     }
 
@@ -162,7 +162,7 @@ impl Instance {
                 return true;
             }
             *since_ms = now_ms;
-            self.shared.renew_lease(*key, *name, now_ms)
+            self.shared.renew_lease(key, *name, now_ms)
         });
         if *running > 0 {
             self.shared.swap_permits(|permits| permits.renew(*name, *running, now_ms));

@@ -1,7 +1,7 @@
 //! What goes on behind the streams: configuration, the feed of the group's log, and the calls that streams leave behind.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use routecache_core::cache_status::{CacheStatus, Forward};
 use routecache_core::fetch::Kind;
 use routecache_core::gateway_log::{Change, GatewayLog, GroupPosition, Head, Pending, Record};
 use routecache_core::key::tag_hash;
+use routecache_core::numbered::Numbered;
 use routecache_core::planted::planted;
 use routecache_core::policy::{Action, Policy};
 use routecache_core::request::{Engine, Writing};
@@ -244,7 +245,7 @@ impl Purged {
 pub struct Root {
     id: u32,
     instance: Option<Rc<Instance>>,
-    calls: HashMap<u32, Call>,
+    calls: Numbered<u32, Call>,
     /// Fetches that go straight to the origin, by the numbers of their exchanges: what each is for.
     straight: Vec<(u32, Errand)>,
     /// What is to be fetched as soon as fewer fetches are under way.
@@ -288,7 +289,7 @@ impl Root {
         Self {
             id,
             instance: None,
-            calls: HashMap::new(),
+            calls: Numbered::default(),
             straight: Vec::new(),
             fetches: VecDeque::new(),
             recaches: VecDeque::new(),
@@ -376,7 +377,7 @@ impl Root {
         }
         self.wakes = self.wakes.saturating_sub(streams.len());
         for id in streams {
-            let parked = instance.worker.borrow_mut().parked.remove(&id);
+            let parked = instance.worker.borrow_mut().parked.remove(id);
             match parked.filter(|stream| stream.borrow().is_straight() || host::become_context(id)) {
                 Some(stream) => {
                     stream.borrow_mut().woken(woken);
@@ -489,7 +490,7 @@ impl Root {
         match errand {
             Errand::Warm(place, tried) => return self.warming.heard(instance, place, tried, answer),
             Errand::Client(id) => {
-                let parked = instance.worker.borrow_mut().parked.remove(&id);
+                let parked = instance.worker.borrow_mut().parked.remove(id);
                 if let Some(stream) = parked.filter(|_| host::become_context(id)) {
                     stream.borrow_mut().heard_back(outcome, body_len);
                     self.follow(instance, id, stream, 0);
@@ -718,7 +719,7 @@ impl Context for Root {
         if let Some(instance) = &self.instance {
             let straight = mem::take(&mut self.straight);
             let parked = |id| instance.worker.borrow_mut().parked.remove(id);
-            let mut gone: Vec<_> = straight.iter().filter_map(|(id, _)| parked(id)).collect();
+            let mut gone: Vec<_> = straight.iter().filter_map(|(id, _)| parked(*id)).collect();
             instance.shared.release_lease(self.name);
             let mut worker = instance.worker.borrow_mut();
             worker.forget_queue();
@@ -730,7 +731,7 @@ impl Context for Root {
             // This context's calls end with it. A purge among them may be that of a stream under the new rules, which is
             // held for its answer; so the next context sends it again.
             self.recaches.drain(..).for_each(|fetch| worker.hand_over(Job::Fetch(fetch)));
-            for (_, call) in self.calls.drain() {
+            for (_, call) in self.calls.take() {
                 match call {
                     Call::Purge { operation, tags, stream } => {
                         worker.hand_over(Job::Purge { operation, tags, stream });
@@ -752,7 +753,7 @@ impl Context for Root {
     }
 
     fn on_http_call_response(&mut self, token: u32, header_count: usize, body_len: usize, trailer_count: usize) {
-        let Some(call) = self.calls.remove(&token) else { return };
+        let Some(call) = self.calls.remove(token) else { return };
         let Some(instance) = self.instance.clone() else { return };
         if let Call::Asked(id, stream) = call {
             let straight = stream.borrow().is_straight();

@@ -1,7 +1,7 @@
 //! What one worker holds: the worker tier, its view of the log, and the work that streams leave to the root context.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use routecache_core::bans::Bans;
@@ -10,6 +10,7 @@ use routecache_core::entry::Ticket;
 use routecache_core::eviction::S3Fifo;
 use routecache_core::flights::Flights;
 use routecache_core::gateway_log::Head;
+use routecache_core::numbered::Numbered;
 use routecache_core::purge_table::PurgeTable;
 use routecache_core::refresh::Attempts;
 use routecache_core::reply::Replay;
@@ -75,7 +76,7 @@ pub struct Worker {
     /// What is known of the gateway's log.
     pub purges: PurgeTable,
     /// Streams whose response is held for purges.
-    pub held: HashMap<u32, Held>,
+    pub held: Numbered<u32, Held>,
     /// What was fetched behind the clients lately.
     pub attempts: Attempts,
     /// The name of this VM among those of the gateway.
@@ -83,13 +84,13 @@ pub struct Worker {
     /// What is fetched, and who waits for it.
     pub flights: Flights,
     /// Flights that other workers know of: when their leases were renewed last.
-    pub leases: HashMap<u64, u64>,
+    pub leases: Numbered<u64, u64>,
     /// Fetches under way, where they are counted.
     pub running: u32,
     /// Streams that wait for their turn to fetch, and until when.
     pub turns: VecDeque<(u32, u64)>,
     /// Streams that wait to be woken.
-    pub parked: HashMap<u32, Rc<RefCell<Stream>>>,
+    pub parked: Numbered<u32, Rc<RefCell<Stream>>>,
     /// Whether the bridge is asked.
     pub breaker: Breaker,
     /// Until when it isn't told again that what the group gives doesn't open, in milliseconds of the monotonic clock.
@@ -131,14 +132,14 @@ impl Worker {
             let worker = Rc::new(RefCell::new(Self {
                 entries: S3Fifo::new(l0_bytes),
                 purges: PurgeTable::new(bridge_api::looks_like),
-                held: HashMap::new(),
+                held: Numbered::default(),
                 attempts: Attempts::default(),
                 name: random(),
                 flights: Flights::default(),
-                leases: HashMap::new(),
+                leases: Numbered::default(),
                 running: 0,
                 turns: VecDeque::new(),
-                parked: HashMap::new(),
+                parked: Numbered::default(),
                 breaker: Breaker::default(),
                 seals_told_ms: 0,
                 unreachable: Vec::new(),
@@ -219,8 +220,9 @@ impl Worker {
 
     /// Holds a stream's response for one reason more; with its header, unless that has gone.
     pub fn hold_back(&mut self, stream: u32, header: bool) {
-        let held = self.held.entry(stream).or_insert(Held { header, ..Held::default() });
+        let mut held = self.held.remove(stream).unwrap_or(Held { header, ..Held::default() });
         held.reasons = held.reasons.saturating_add(1);
+        self.held.insert(stream, held);
     }
 
     /// Holds a stream's response until its body has come; false if the host shows none before its header has gone.
@@ -234,7 +236,7 @@ impl Worker {
 
     /// Notes what is to be said in a response that is held, unless something worse is.
     pub fn says(&mut self, stream: u32, detail: Option<&'static str>) {
-        if let Some(held) = self.held.get_mut(&stream).filter(|held| matches!(held.detail, None | Some("purged"))) {
+        if let Some(held) = self.held.get_mut(stream).filter(|held| matches!(held.detail, None | Some("purged"))) {
             held.detail = detail.or(held.detail);
         }
     }
@@ -242,9 +244,9 @@ impl Worker {
     /// A reason is gone, and this is to be said; the response, if it was the last.
     pub fn let_go(&mut self, stream: u32, detail: Option<&'static str>) -> Option<Held> {
         self.says(stream, detail);
-        let held = self.held.get_mut(&stream)?;
+        let held = self.held.get_mut(stream)?;
         held.reasons = held.reasons.saturating_sub(1);
-        if held.reasons == 0 { self.held.remove(&stream) } else { None }
+        if held.reasons == 0 { self.held.remove(stream) } else { None }
     }
 
     /// Leaves work to the root context, and wakes it.

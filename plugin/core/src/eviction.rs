@@ -5,7 +5,9 @@
 //! remembered enters the main queue at once. The main queue gives used entries another round. So a scan passes through
 //! the small queue and leaves the rest in peace.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use crate::numbered::Numbered;
 
 /// Uses that are counted; more don't help an entry.
 const USES_MAX: u8 = 3;
@@ -13,11 +15,11 @@ const USES_MAX: u8 = 3;
 /// Values by 64-bit hash, within a byte budget. The values say for themselves which key they belong to.
 #[derive(Debug)]
 pub struct S3Fifo<V> {
-    held: HashMap<u64, Held<V>>,
+    held: Numbered<u64, Held<V>>,
     small: VecDeque<Place>,
     main: VecDeque<Place>,
     ghosts: VecDeque<u64>,
-    ghost_set: HashSet<u64>,
+    ghost_set: Numbered<u64, ()>,
     bytes_max: u64,
     small_bytes: u64,
     main_bytes: u64,
@@ -66,11 +68,11 @@ impl<V> S3Fifo<V> {
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
         Self {
-            held: HashMap::new(),
+            held: Numbered::default(),
             small: VecDeque::new(),
             main: VecDeque::new(),
             ghosts: VecDeque::new(),
-            ghost_set: HashSet::new(),
+            ghost_set: Numbered::default(),
             bytes_max,
             small_bytes: 0,
             main_bytes: 0,
@@ -80,7 +82,7 @@ impl<V> S3Fifo<V> {
 
     /// The value for a hash; counts as a use.
     pub fn get(&mut self, hash: u64) -> Option<&V> {
-        let held = self.held.get_mut(&hash)?;
+        let held = self.held.get_mut(hash)?;
         held.uses = held.uses.saturating_add(1).min(USES_MAX);
         Some(&held.value)
     }
@@ -88,12 +90,12 @@ impl<V> S3Fifo<V> {
     /// The value for a hash, without a use.
     #[must_use]
     pub fn peek(&self, hash: u64) -> Option<&V> {
-        self.held.get(&hash).map(|held| &held.value)
+        self.held.get(hash).map(|held| &held.value)
     }
 
     /// Likewise, to be changed.
     pub fn peek_mut(&mut self, hash: u64) -> Option<&mut V> {
-        self.held.get_mut(&hash).map(|held| &mut held.value)
+        self.held.get_mut(hash).map(|held| &mut held.value)
     }
 
     /// Puts a value in, in place of one with the same hash; returns what had to leave. A value larger than the whole
@@ -111,7 +113,7 @@ impl<V> S3Fifo<V> {
             }
         }
         self.stamp = self.stamp.wrapping_add(1);
-        let in_main = self.ghost_set.remove(&hash);
+        let in_main = self.ghost_set.remove(hash).is_some();
         let place = (hash, self.stamp);
         if in_main {
             self.ghosts.retain(|known| *known != hash);
@@ -134,7 +136,7 @@ impl<V> S3Fifo<V> {
     }
 
     fn take(&mut self, hash: u64) -> Option<V> {
-        let held = self.held.remove(&hash)?;
+        let held = self.held.remove(hash)?;
         let queue = if held.in_main { &mut self.main_bytes } else { &mut self.small_bytes };
         *queue = queue.saturating_sub(held.bytes);
         Some(held.value)
@@ -174,7 +176,7 @@ impl<V> S3Fifo<V> {
     pub fn queues(&self) -> Queues<'_, V> {
         let live = |queue: &VecDeque<Place>| {
             let held = |(hash, stamp): &Place| {
-                self.held.get(hash).filter(|held| held.stamp == *stamp).map(|held| (*hash, held))
+                self.held.get(*hash).filter(|held| held.stamp == *stamp).map(|held| (*hash, held))
             };
             queue
                 .iter()
@@ -197,12 +199,12 @@ impl<V> S3Fifo<V> {
 
     /// Remembers a hash as gone; the oldest are forgotten beyond `keep`.
     pub fn remember(&mut self, hash: u64, keep: usize) {
-        if self.ghost_set.insert(hash) {
+        if self.ghost_set.insert(hash, ()).is_none() {
             self.ghosts.push_back(hash);
         }
         while self.ghosts.len() > keep {
             match self.ghosts.pop_front() {
-                Some(oldest) => self.ghost_set.remove(&oldest),
+                Some(oldest) => self.ghost_set.remove(oldest),
                 None => break,
             };
         }
@@ -220,7 +222,7 @@ impl<V> S3Fifo<V> {
 
     fn evict_small(&mut self) -> Option<V> {
         while let Some((hash, stamp)) = self.small.pop_front() {
-            let Some(held) = self.held.get_mut(&hash).filter(|held| held.stamp == stamp) else { continue };
+            let Some(held) = self.held.get_mut(hash).filter(|held| held.stamp == stamp) else { continue };
             if held.uses > 0 {
                 held.uses = 0;
                 held.in_main = true;
@@ -237,7 +239,7 @@ impl<V> S3Fifo<V> {
 
     fn evict_main(&mut self) -> Option<V> {
         while let Some((hash, stamp)) = self.main.pop_front() {
-            let Some(held) = self.held.get_mut(&hash).filter(|held| held.stamp == stamp) else { continue };
+            let Some(held) = self.held.get_mut(hash).filter(|held| held.stamp == stamp) else { continue };
             if held.uses > 0 {
                 held.uses = held.uses.saturating_sub(1);
                 self.main.push_back((hash, stamp));
@@ -251,7 +253,7 @@ impl<V> S3Fifo<V> {
     /// Drops places of entries that were replaced or removed, once they outnumber the live ones.
     fn sweep(&mut self) {
         if self.small.len().saturating_add(self.main.len()) > self.held.len().saturating_mul(2).saturating_add(16) {
-            let live = |(hash, stamp): &Place| self.held.get(hash).is_some_and(|held| held.stamp == *stamp);
+            let live = |(hash, stamp): &Place| self.held.get(*hash).is_some_and(|held| held.stamp == *stamp);
             self.small.retain(live);
             self.main.retain(live);
         }
@@ -260,6 +262,8 @@ impl<V> S3Fifo<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;

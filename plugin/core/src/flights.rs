@@ -5,8 +5,9 @@
 //! it, nobody waits longer than the rule's `lock_wait`. Streams are known by their number, flights by a hash: two keys
 //! that share one wait for each other in vain, and then fetch for themselves.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use crate::numbered::Numbered;
 use crate::planted::planted;
 
 /// How long it is remembered that the answers for a key aren't for sharing (hit-for-miss), in milliseconds. A shareable
@@ -23,7 +24,7 @@ const PASSES_MAX: usize = 4096;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Flights {
-    flights: HashMap<u64, Flight>,
+    flights: Numbered<u64, Flight>,
     passes: Passes,
 }
 
@@ -100,7 +101,7 @@ impl Flights {
             Some(Pass::Failed) => return Join::Down,
             Some(Pass::Uncacheable | Pass::Suspect) | None => {}
         }
-        match self.flights.get_mut(&key) {
+        match self.flights.get_mut(key) {
             // One that waits itself isn't stuck: it will be woken.
             Some(flight) if now_ms >= flight.until_ms && flight.elsewhere_ms.is_none() && member.may_hold => {
                 (flight.holder, flight.until_ms) = (member, member.until_ms);
@@ -121,7 +122,7 @@ impl Flights {
 
     /// A stream's fetch has ended, whether it holds the flight or not: an answer is welcome from anyone.
     pub fn end(&mut self, key: u64, stream: u32, outcome: Outcome, now_ms: u64) -> Ended {
-        let flight = self.flights.get_mut(&key);
+        let flight = self.flights.get_mut(key);
         let holds = flight.as_ref().is_some_and(|flight| flight.holder.stream == stream);
         match outcome {
             Outcome::Uncacheable if holds && planted("pass_not_remembered") => return self.next(key),
@@ -148,7 +149,7 @@ impl Flights {
 
     /// Has the longest waiting of those who may hold take over.
     fn next(&mut self, key: u64) -> Ended {
-        let Some(flight) = self.flights.get_mut(&key) else { return Ended::Not };
+        let Some(flight) = self.flights.get_mut(key) else { return Ended::Not };
         let next = flight.waiters.iter().position(|waiter| waiter.may_hold).and_then(|at| flight.waiters.remove(at));
         match next {
             Some(next) => {
@@ -160,7 +161,7 @@ impl Flights {
     }
 
     fn disband(&mut self, key: u64) -> Vec<u32> {
-        let Some(Flight { holder, elsewhere_ms, mut waiters, .. }) = self.flights.remove(&key) else {
+        let Some(Flight { holder, elsewhere_ms, mut waiters, .. }) = self.flights.remove(key) else {
             return Vec::new();
         };
         if elsewhere_ms.is_some() {
@@ -171,21 +172,21 @@ impl Flights {
 
     /// A stream that waited doesn't any more.
     pub fn leave(&mut self, key: u64, stream: u32) {
-        if let Some(flight) = self.flights.get_mut(&key) {
+        if let Some(flight) = self.flights.get_mut(key) {
             flight.waiters.retain(|waiter| waiter.stream != stream);
         }
     }
 
     /// The holder waits for another worker's flight, and looks again at `check_ms`, unless it is told before.
     pub fn wait_elsewhere(&mut self, key: u64, check_ms: u64) {
-        if let Some(flight) = self.flights.get_mut(&key) {
+        if let Some(flight) = self.flights.get_mut(key) {
             flight.elsewhere_ms = Some(check_ms);
         }
     }
 
     /// Another worker's flight has ended: who here has waited for it.
     pub fn heard_from_elsewhere(&mut self, key: u64) -> Option<u32> {
-        let flight = self.flights.get_mut(&key)?;
+        let flight = self.flights.get_mut(key)?;
         flight.elsewhere_ms.take().map(|_| flight.holder.stream)
     }
 
@@ -230,7 +231,7 @@ impl Flight {
 
 /// Keys that nobody waits for, why, and until when that is remembered.
 #[derive(Debug, Default)]
-struct Passes(HashMap<u64, (Pass, u64)>);
+struct Passes(Numbered<u64, (Pass, u64)>);
 
 #[derive(Clone, Copy, Debug)]
 enum Pass {
@@ -244,7 +245,7 @@ enum Pass {
 
 impl Passes {
     fn of(&self, key: u64, now_ms: u64) -> Option<Pass> {
-        self.0.get(&key).filter(|(_, until_ms)| *until_ms > now_ms).map(|(pass, _)| *pass)
+        self.0.get(key).filter(|(_, until_ms)| *until_ms > now_ms).map(|(pass, _)| *pass)
     }
 
     fn add(&mut self, key: u64, pass: Pass, for_ms: u64, now_ms: u64) {
@@ -252,18 +253,20 @@ impl Passes {
             self.0.retain(|_, (_, until_ms)| *until_ms > now_ms);
         }
         // Of too many, the new one isn't remembered: its waiters were released all the same.
-        if self.0.len() < PASSES_MAX || self.0.contains_key(&key) {
+        if self.0.len() < PASSES_MAX || self.0.contains(key) {
             self.0.insert(key, (pass, now_ms.saturating_add(for_ms)));
         }
     }
 
     fn forget(&mut self, key: u64) {
-        self.0.remove(&key);
+        self.0.remove(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -46,6 +46,7 @@ pub mod key;
 pub mod leases;
 pub mod matching;
 pub mod no_vary_search;
+pub mod numbered;
 pub mod order;
 pub mod path;
 pub mod pattern;

@@ -8,7 +8,6 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use crate::order::sorted;
 use crate::path::{Capture, PathTemplate, Segment};
@@ -17,8 +16,8 @@ use crate::policy::{Action, Rule};
 /// Finds the rules for a request.
 #[derive(Debug, Default)]
 pub struct Router {
-    /// By host, by `*.` and what stands behind it, and under no name for every host.
-    hosts: HashMap<String, Vec<Tree>>,
+    /// By host, by `*.` and what stands behind it, and under no name for every host; in the order of those names.
+    hosts: Vec<(String, Vec<Tree>)>,
 }
 
 /// The templates of one host that have one shape.
@@ -73,7 +72,7 @@ impl Router {
     pub fn new(rules: &[Rule]) -> Self {
         let mut router = Self::default();
         for ((index, rule), rank) in rules.iter().enumerate().zip(ranks(rules)) {
-            let trees = router.hosts.entry(rule.host.clone().unwrap_or_default()).or_default();
+            let Some(trees) = router.trees_of(rule.host.as_deref().unwrap_or_default()) else { continue };
             let candidate = || Candidate {
                 index,
                 captures: rule.path.captures.clone(),
@@ -96,6 +95,22 @@ impl Router {
             }
         }
         router
+    }
+
+    fn place_of(&self, host: &str) -> Result<usize, usize> {
+        self.hosts.binary_search_by(|(known, _)| known.as_str().cmp(host))
+    }
+
+    /// The trees of a host, none yet if it is new.
+    fn trees_of(&mut self, host: &str) -> Option<&mut Vec<Tree>> {
+        let place = match self.place_of(host) {
+            Ok(place) => place,
+            Err(place) => {
+                self.hosts.insert(place, (host.to_owned(), Vec::new()));
+                place
+            }
+        };
+        self.hosts.get_mut(place).map(|(_, trees)| trees)
     }
 
     /// The rules for a request; `host` is in lower case and without port, `path` without query. `meets` says whether it
@@ -153,7 +168,8 @@ impl Router {
         };
         let slashes = path.bytes().filter(|byte| *byte == b'/').count();
         let mut walk = |host: &str| {
-            for tree in self.hosts.get(host).into_iter().flatten() {
+            let place = self.place_of(host).ok();
+            for tree in place.and_then(|place| self.hosts.get(place)).into_iter().flat_map(|(_, trees)| trees) {
                 let long_enough = tree.slashes == slashes || tree.takes_rest && tree.slashes < slashes;
                 if let Some(found) = long_enough.then(|| tree.templates.at(path).ok()).flatten() {
                     let values: Vec<&str> = found.params.iter().map(|(_, value)| value).collect();

@@ -1,10 +1,9 @@
 //! What one worker knows of the gateway's log: [`PurgeTable`], the position of each tag's last purge.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::bans::{Ban, Bans, Looks, over};
 use crate::entry::{Entry, Ticket};
 use crate::gateway_log::{GatewayLog, GroupPosition, Head, RING_RECORDS, Record};
+use crate::numbered::Numbered;
 use crate::order::sorted;
 use crate::planted::planted;
 
@@ -21,9 +20,9 @@ pub struct PurgeTable {
     position: u64,
     /// Entries with an older ticket can't be judged, and count as purged.
     floor: u64,
-    last: HashMap<u64, u64>,
+    last: Numbered<u64, u64>,
     /// The soft purges of each tag: position, and when they were heard of.
-    soft: HashMap<u64, Vec<(u64, u64)>>,
+    soft: Numbered<u64, Vec<(u64, u64)>>,
     softs: usize,
     /// Purges by pattern, and where they stand; the newest last.
     bans: Vec<(u64, Ban)>,
@@ -31,7 +30,7 @@ pub struct PurgeTable {
     last_ban: u64,
     /// How patterns are compared; without, they mean everything.
     looks: Option<Looks>,
-    pending: HashSet<u64>,
+    pending: Numbered<u64, ()>,
     known: Option<GroupPosition>,
     /// Where in the group's log the last purges stand, and where here.
     grouped: Vec<(GroupPosition, u64)>,
@@ -72,7 +71,10 @@ impl PurgeTable {
             let named = says.and_then(|says| says.bans_by(record));
             let ban = named.and_then(|name| bans.get(name));
             if let Some((_, at_ms)) = softened {
-                self.soft.entry(tag).or_default().push((position, at_ms));
+                match self.soft.get_mut(tag) {
+                    Some(softened) => softened.push((position, at_ms)),
+                    None => drop(self.soft.insert(tag, vec![(position, at_ms)])),
+                }
                 self.softs = self.softs.saturating_add(1);
             } else if let Some(ban) = ban {
                 self.ban(position, ban.clone());
@@ -88,12 +90,12 @@ impl PurgeTable {
             self.grouped.drain(..older);
         }
         self.position = log.seq;
-        self.pending =
-            log.pending.iter().flat_map(|pending| &pending.tags).map(|tag| crate::key::tag_hash(tag)).collect();
+        let pending = log.pending.iter().flat_map(|pending| &pending.tags);
+        self.pending = pending.map(|tag| (crate::key::tag_hash(tag), ())).collect();
         self.known = log.known.max(log.cursor);
         if self.softs > SOFTS_MAX {
             // What is older counts as purged for good.
-            (self.soft, self.softs, self.floor) = (HashMap::new(), 0, self.position);
+            (self.soft, self.softs, self.floor) = (Numbered::default(), 0, self.position);
         }
         if self.last.len() > TAGS_MAX {
             self.forget_half();
@@ -143,7 +145,7 @@ impl PurgeTable {
         }
         Some(ticket.era) == self.era
             && ticket.position >= self.floor
-            && tags.iter().all(|tag| self.last.get(tag).is_none_or(|purged| *purged <= ticket.position))
+            && tags.iter().all(|tag| self.last.get(*tag).is_none_or(|purged| *purged <= ticket.position))
     }
 
     /// When the entry was first purged softly, in milliseconds of the monotonic clock, if it was.
@@ -153,7 +155,7 @@ impl PurgeTable {
             return None;
         }
         let position = entry.ticket().position;
-        let first = |tag: &u64| self.soft.get(tag)?.iter().find(|(at, _)| *at > position).map(|(_, at_ms)| *at_ms);
+        let first = |tag: &u64| self.soft.get(*tag)?.iter().find(|(at, _)| *at > position).map(|(_, at_ms)| *at_ms);
         entry.tags().iter().filter_map(first).min()
     }
 
@@ -181,7 +183,7 @@ impl PurgeTable {
     /// Whether a purge of one of the tags is on its way to the group: then the group isn't asked (C5).
     #[must_use]
     pub fn is_pending(&self, tags: &[u64]) -> bool {
-        !planted("pending_ignored") && !self.pending.is_empty() && tags.iter().any(|tag| self.pending.contains(tag))
+        !planted("pending_ignored") && !self.pending.is_empty() && tags.iter().any(|tag| self.pending.contains(*tag))
     }
 
     /// Whether any purge is on its way to the group.

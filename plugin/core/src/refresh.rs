@@ -1,9 +1,8 @@
 //! Refreshing: when what is stored is asked about behind the client that it answers ([`due`]), that a gateway does so once
 //! at a time for each key ([`Leases`]), and that it waits longer and longer after failures ([`backoff_ms`]).
 
-use std::collections::HashMap;
-
 use crate::entry::Entry;
+use crate::numbered::Numbered;
 use crate::planted::planted;
 use crate::policy::{DeltaSeconds, Terms};
 use crate::wire::Reader;
@@ -138,7 +137,7 @@ impl Leases {
 
 /// What a worker has tried lately to fetch behind its clients, and when it may try again.
 #[derive(Debug, Default)]
-pub struct Attempts(HashMap<u64, Attempt>);
+pub struct Attempts(Numbered<u64, Attempt>);
 
 #[derive(Debug)]
 struct Attempt {
@@ -158,19 +157,19 @@ impl Attempts {
     /// Whether a key may be tried.
     #[must_use]
     pub fn may_start(&self, key: u64, now_ms: u64) -> bool {
-        self.0.get(&key).is_none_or(|attempt| attempt.until_ms <= now_ms) || planted("refresh_each")
+        self.0.get(key).is_none_or(|attempt| attempt.until_ms <= now_ms) || planted("refresh_each")
     }
 
     /// Whether a key has failed so lately that it isn't to be tried.
     #[must_use]
     pub fn has_failed(&self, key: u64, now_ms: u64) -> bool {
-        self.0.get(&key).is_some_and(|attempt| attempt.failures > 0 && attempt.until_ms > now_ms)
+        self.0.get(key).is_some_and(|attempt| attempt.failures > 0 && attempt.until_ms > now_ms)
     }
 
     /// Whether what came for a key lately wasn't for sharing, so that nothing is gained by a fetch.
     #[must_use]
     pub fn is_unshared(&self, key: u64, now_ms: u64) -> bool {
-        self.0.get(&key).is_some_and(|attempt| attempt.unshared && attempt.until_ms > now_ms)
+        self.0.get(key).is_some_and(|attempt| attempt.unshared && attempt.until_ms > now_ms)
     }
 
     /// What came for a key isn't for sharing.
@@ -181,18 +180,18 @@ impl Attempts {
 
     /// A key isn't to be tried until then: somebody is at it.
     pub fn wait(&mut self, key: u64, now_ms: u64, until_ms: u64) {
-        let failures = self.0.get(&key).map_or(0, |attempt| attempt.failures);
+        let failures = self.0.get(key).map_or(0, |attempt| attempt.failures);
         self.add(key, now_ms, Attempt { until_ms, failures, unshared: false });
     }
 
     /// A key has been fetched.
     pub fn succeed(&mut self, key: u64) {
-        self.0.remove(&key);
+        self.0.remove(key);
     }
 
     /// A key has failed.
     pub fn fail(&mut self, key: u64, now_ms: u64) {
-        let failures = self.0.get(&key).map_or(0, |attempt| attempt.failures);
+        let failures = self.0.get(key).map_or(0, |attempt| attempt.failures);
         let until_ms = now_ms.saturating_add(backoff_ms(failures));
         self.add(key, now_ms, Attempt { until_ms, failures: failures.saturating_add(1), unshared: false });
     }
@@ -202,7 +201,7 @@ impl Attempts {
             self.0.retain(|_, attempt| attempt.until_ms > now_ms);
         }
         // Of too many, the new one isn't remembered: the gateway's leases still hold it.
-        if self.0.len() < ATTEMPTS_MAX || self.0.contains_key(&key) {
+        if self.0.len() < ATTEMPTS_MAX || self.0.contains(key) {
             self.0.insert(key, attempt);
         }
     }

@@ -375,7 +375,7 @@ impl Stream {
             let mut worker = self.instance.worker.borrow_mut();
             worker.flights.leave(flight.key, self.id);
             worker.turns.retain(|(stream, _)| *stream != self.id);
-            worker.parked.remove(&self.id);
+            worker.parked.remove(self.id);
         }
         self.land(Outcome::Gone);
         if mem::take(&mut self.counted) {

@@ -255,7 +255,7 @@ impl Context for Stream {
     fn on_done(&mut self) -> bool {
         {
             let mut worker = self.instance.worker.borrow_mut();
-            worker.held.remove(&self.id);
+            worker.held.remove(self.id);
             worker.answers.done(self.id);
         }
         for fetch in mem::take(&mut self.recaches) {

@@ -124,7 +124,7 @@ impl Stream {
     /// Holds what comes of a response as long as purges are under way. Where a host shows bodies while their header is held,
     /// letting one pass would let the header go.
     pub(super) fn hold(&mut self) -> Action {
-        if self.instance.worker.borrow().held.contains_key(&self.id) {
+        if self.instance.worker.borrow().held.contains(self.id) {
             self.state = State::Held;
             return Action::Pause;
         }
