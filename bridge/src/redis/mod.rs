@@ -43,6 +43,7 @@ pub use self::address::Address;
 use self::connection::{Connection, refused_with};
 use self::entry::{Head, Unreadable};
 pub use self::events::{Event, Source, follow};
+use self::packing::Packed;
 pub use self::packing::{Algorithm, Packing};
 pub use self::published::{InRedis, Place};
 use self::target::Role;
@@ -162,7 +163,8 @@ enum Verdict {
 
 type Id = (u64, u64);
 
-/// How often a lookup is repeated because the entry changed before its lease was granted.
+/// How often a lookup is repeated because the entry changed before its lease was granted, and a store because it said a time
+/// that was still to come.
 const ROUNDS: usize = 3;
 
 /// What stands in place of a holder when what came can't be stored.
@@ -472,15 +474,50 @@ impl RedisStore {
     }
 
     async fn put(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
-        let StoreRequest { namespace, key, tags, ticket, keep_ms, holder } = request;
+        match self.connection.is_cluster() {
+            true => self.put_in_two(request, payload).await,
+            false => self.put_in_one(request, payload).await,
+        }
+    }
+
+    /// A store where one server has both the log and the entry: one round trip.
+    async fn put_in_one(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
+        let StoreRequest { namespace, key, tags, ticket, holder, .. } = request;
+        let mut keys = log_and_epochs(namespace, tags);
+        let entry = entry_and_lease(&entry::name(namespace, key));
+        keys.splice(2..2, entry);
+        let (packed, payload) = self.packing.pack(payload, &self.packed).await;
+        let least_ms = || self.clocks.with(namespace, |clock, own| clock.least_ms(own));
+        // Filters of before say no time.
+        let mut since_ms = ticket.seen_ms.unwrap_or_else(|| Some(least_ms()).filter(|ms| *ms > 0).unwrap_or(u64::MAX));
+        for _ in 0..ROUNDS {
+            let (value, keep_ms) = written(request, since_ms, packed, payload.clone());
+            let mut arguments = self.of_ticket(ticket);
+            arguments.extend([holder.map_or_else(String::new, |holder| holder.to_string())]);
+            arguments.extend([since_ms, least_ms(), keep_ms].map(|ms| ms.to_string()));
+            let mut store = Pipeline::with_capacity(1);
+            store.add_command(script::STORE.call(&keys, (arguments, value, tags)));
+            let ((came, now_ms),): ((String, u64),) = self.connection.ask(&store).await?;
+            self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own));
+            match &*came {
+                "stored" => return Ok(StoreReply::Stored),
+                "newer" => return Ok(StoreReply::Newer),
+                "void" => return Ok(StoreReply::Void),
+                "later" => since_ms = now_ms, // nobody stores what is younger than now
+                _ => break,
+            }
+        }
+        Err(self.nonsense("an outcome that the script doesn't give"))
+    }
+
+    /// The same where they may be on two: the entry follows once its epochs are there, since without them, and under a ticket
+    /// that the log has lost, it mustn't be found.
+    async fn put_in_two(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
+        let StoreRequest { namespace, key, tags, ticket, holder, .. } = request;
         let name = entry::name(namespace, key);
-        let at = id_text(ticket.at);
-        let mut arguments = self.prelude();
-        arguments.extend(id_and_unique(Some(ticket.at)));
-        arguments.extend([ticket.era.to_string(), PROOF_RECORDS_MAX.to_string()]);
-        arguments.extend_from_slice(tags);
         let mut settle = Pipeline::new();
-        settle.add_command(script::SETTLE.call(&log_and_epochs(namespace, tags), arguments));
+        let arguments = (self.of_ticket(ticket), tags);
+        settle.add_command(script::SETTLED.call(&log_and_epochs(namespace, tags), arguments));
         let ((servable, now_ms),): ((bool, u64),) = self.connection.ask(&settle).await?;
         if !servable {
             if let Some(holder) = holder {
@@ -488,20 +525,24 @@ impl RedisStore {
             }
             return Ok(StoreReply::Void);
         }
-        let keep_ms = (*keep_ms).min(KEEP_MS_MAX);
         let (packed, payload) = self.packing.pack(payload, &self.packed).await;
         let now_ms = self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own));
-        let since_ms = Some(ticket.seen_ms.map_or(now_ms, |seen_ms| seen_ms.min(now_ms)));
-        let ticket = &Ticket { seen_ms: None, ..*ticket };
-        let head = Head { ticket: *ticket, since_ms, keep_ms, tags: tags.clone(), key: key.clone(), packed };
-        let value = entry::write(&head, payload);
+        let since_ms = ticket.seen_ms.map_or(now_ms, |seen_ms| seen_ms.min(now_ms));
+        let (value, keep_ms) = written(request, since_ms, packed, payload);
         let holder = holder.map_or_else(String::new, |holder| holder.to_string());
+        let (at, era) = (id_text(ticket.at), ticket.era.to_string());
         let mut put = Pipeline::new();
-        put.add_command(
-            script::PUT.call(&entry_and_lease(&name), (value, keep_ms, at, ticket.era.to_string(), holder)),
-        );
+        put.add_command(script::STORED.call(&entry_and_lease(&name), (value, keep_ms, at, era, holder)));
         let (stored,): (bool,) = self.connection.ask(&put).await?;
         Ok(if stored { StoreReply::Stored } else { StoreReply::Newer })
+    }
+
+    /// What the scripts that settle a store are called with first.
+    fn of_ticket(&self, ticket: &Ticket) -> Vec<String> {
+        let mut arguments = self.prelude();
+        arguments.extend(id_and_unique(Some(ticket.at)));
+        arguments.extend([ticket.era.to_string(), PROOF_RECORDS_MAX.to_string()]);
+        arguments
     }
 
     async fn append(&self, request: &PurgeRequest, patterns: &[Pattern]) -> Result<PurgeReply, StoreError> {
@@ -742,6 +783,14 @@ fn entry_and_lease(name: &str) -> [String; 2] {
 fn lease_arguments(asked: Option<LeaseRequest>) -> [String; 2] {
     let told = |asked: LeaseRequest| [asked.holder.to_string(), asked.ttl_ms.min(LEASE_MS_MAX).to_string()];
     asked.map_or_else(Default::default, told)
+}
+
+/// What is stored, as it lies there since then, and for how long.
+fn written(request: &StoreRequest, since_ms: u64, packed: Option<Packed>, payload: Bytes) -> (entry::Value, u64) {
+    let StoreRequest { key, tags, ticket, keep_ms, .. } = request;
+    let (ticket, keep_ms) = (Ticket { seen_ms: None, ..*ticket }, (*keep_ms).min(KEEP_MS_MAX));
+    let (tags, key, since_ms) = (tags.clone(), key.clone(), Some(since_ms));
+    (entry::write(&Head { ticket, since_ms, keep_ms, tags, key, packed }, payload), keep_ms)
 }
 
 /// Those of the tags that aren't among the others.

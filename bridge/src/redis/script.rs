@@ -18,12 +18,13 @@ macro_rules! script {
 }
 
 script!(LOOKUP = "ids.lua", "clock.lua", "log.lua", "lookup.lua");
-script!(SETTLE = "ids.lua", "clock.lua", "log.lua", "settle.lua");
+script!(STORE = "ids.lua", "clock.lua", "log.lua", "settle.lua", "put.lua", "store.lua");
+script!(SETTLED = "ids.lua", "clock.lua", "log.lua", "settle.lua", "settled.lua");
+script!(STORED = "ids.lua", "put.lua", "stored.lua");
 script!(PURGE = "ids.lua", "clock.lua", "log.lua", "purge.lua");
 script!(FEED = "ids.lua", "clock.lua", "log.lua", "listeners.lua", "feed.lua");
 script!(UNHEARD = "ids.lua", "clock.lua", "listeners.lua", "unheard.lua");
 script!(SOFTENED = "ids.lua", "clock.lua", "log.lua", "softened.lua");
-script!(PUT = "ids.lua", "put.lua");
 script!(GET = "lease.lua", "get.lua");
 script!(GRANT = "lease.lua", "grant.lua");
 script!(RELEASE = "release.lua");
@@ -35,10 +36,10 @@ script!(BANS = "ids.lua", "bans.lua");
 
 impl Script {
     /// All of them, for a server that has none yet.
-    pub(super) fn all() -> [&'static Self; 15] {
+    pub(super) fn all() -> [&'static Self; 16] {
         [
-            &LOOKUP, &SETTLE, &PURGE, &FEED, &UNHEARD, &SOFTENED, &PUT, &GET, &GRANT, &RELEASE, &LOOK, &TAIL, &BANS,
-            &KEY, &POP,
+            &LOOKUP, &STORE, &SETTLED, &STORED, &PURGE, &FEED, &UNHEARD, &SOFTENED, &GET, &GRANT, &RELEASE, &LOOK,
+            &TAIL, &BANS, &KEY, &POP,
         ]
     }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bridge_api::{FeedRequest, LookupReply, LookupRequest, PurgeRequest, StoreRequest};
+use bridge_api::{FeedRequest, LookupReply, LookupRequest, PurgeRequest, StoreReply, StoreRequest};
 use bytes::Bytes;
 use redis::cmd;
-use routecache_bridge::{Service, Store, StoreTls, StoreUrl};
+use routecache_bridge::{RedisStore, Service, Store, StoreTls, StoreUrl};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::events::{ORDER, events};
+use crate::failover::{LOOKUP, PURGE, cursor, fill, is_held, poll};
+use crate::process::ask;
 use crate::replicas::calls;
 use crate::support::{BridgeProcess, RedisServer, redis_store, within};
 
@@ -76,6 +78,22 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// A replica of that master that is in step with it.
+    fn replica_of(&self, master: usize) -> usize {
+        let (port, mut found) = (self.nodes[master].port, None);
+        within(Duration::from_secs(20), || {
+            found = self.nodes.iter().position(|node| {
+                let info: String = cmd("INFO").arg("replication").query(&mut node.connect()).unwrap();
+                let size = |node: &RedisServer| cmd("DBSIZE").query::<u64>(&mut node.connect()).unwrap();
+                let follows =
+                    info.contains("master_link_status:up") && info.contains(&format!("master_port:{port}\r\n"));
+                follows && size(node) == size(&self.nodes[master])
+            });
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     fn slot_of(&self, key: &str) -> u16 {
@@ -218,6 +236,29 @@ impl Load {
     }
 }
 
+/// The log and an entry are asked at once, and the log once more where only the entry names a tag. An entry is put when its epochs
+/// are there.
+async fn rounds(store: &RedisStore) {
+    let (namespace, tags) = ("rounds".to_owned(), vec!["named".to_owned()]);
+    let asked = |key: &str| {
+        let (namespace, tags) = (namespace.clone(), tags.clone());
+        LookupRequest { namespace, key: key.into(), tags, ..LookupRequest::default() }
+    };
+    let said = store.lookup(&asked("k")).await.unwrap().0;
+    let LookupReply::Miss { ticket, .. } = said else { panic!("{said:?}") };
+    for (key, more, lookup) in [("k", None, 1), ("l", Some("response-only".to_owned()), 2)] {
+        let trips = || store.figures().round_trips;
+        let before = trips();
+        let tags = tags.iter().cloned().chain(more).collect();
+        let (namespace, key) = (namespace.clone(), key.to_owned());
+        let put = StoreRequest { namespace, key: key.clone(), tags, ticket, keep_ms: 60_000, holder: None };
+        assert_eq!(store.store(&put, Bytes::from_static(b"x")).await.unwrap(), StoreReply::Stored);
+        assert_eq!(trips() - before, 2, "{key}: a store");
+        assert!(matches!(store.lookup(&asked(&key)).await.unwrap().0, LookupReply::Hit { .. }), "{key}");
+        assert_eq!(trips() - before, 2 + lookup, "{key}: a hit");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_that_move_and_masters_that_die_cost_no_purge() {
     let mut cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
@@ -225,6 +266,7 @@ async fn slots_that_move_and_masters_that_die_cost_no_purge() {
     let StoreUrl::Redis(address) = StoreUrl::parse(&cluster.url()).unwrap() else { panic!() };
     let store = store.with_replicas(&address, &StoreTls::default(), Duration::from_millis(1_500)).unwrap();
     assert!(store.ready().await.is_ok());
+    rounds(&store).await;
     let service = Service::new(store);
     // Its log is among the first of the slots that the second master has, so that resharding moves it.
     let namespace = (0..100_000)
@@ -289,4 +331,35 @@ fn applications_purge_through_a_cluster() {
     within(Duration::from_secs(30), || cluster.master_of(ORDERS_SLOT).is_some_and(|(node, _)| node != of_the_stream));
     add(&cluster);
     within(Duration::from_secs(30), || events(&bridge, "stream", "purged") >= 2);
+}
+
+/// As on one server: nobody is left who knows of the purge, and what shows is that another node has the log now.
+#[test]
+fn a_purge_that_only_a_dead_master_of_the_cluster_had_is_not_forgotten() {
+    let mut cluster = Cluster::start();
+    let bridge = BridgeProcess::start(&["--store", &cluster.url(), "--store-timeout-ms", "1500"]);
+    let heard = cursor(&poll(&bridge, None));
+    fill(&bridge);
+    let slot = cluster.slot_of("{n}");
+    let (master, _) = cluster.master_of(slot).unwrap();
+    let replica = cluster.replica_of(master);
+    cluster.nodes[replica].signal("-STOP");
+    cmd("CLIENT").arg(&["KILL", "TYPE", "replica"]).exec(&mut cluster.nodes[master].connect()).unwrap();
+    let purged = ask(bridge.address, "POST", PURGE.0, PURGE.1);
+    cluster.nodes[master].kill();
+    cluster.nodes[replica].signal("-CONT");
+    assert!(purged.starts_with("HTTP/1.1 200"), "{purged}");
+    within(Duration::from_secs(30), || cluster.master_of(slot).is_some_and(|(node, _)| node == replica));
+    let answers = || ask(bridge.address, "POST", LOOKUP.0, LOOKUP.1).starts_with("HTTP/1.1 200");
+    within(Duration::from_secs(30), answers);
+    assert!(is_held(&bridge), "it lacks the purge, and no gateway has polled yet");
+    let mut told = String::new();
+    within(Duration::from_secs(10), || {
+        told = poll(&bridge, Some(&heard));
+        told.starts_with("HTTP/1.1 200")
+    });
+    assert!(told.contains(r#""continuity":"lost""#), "the gateway drops what it holds: {told}");
+    assert!(!is_held(&bridge), "and the group's entries are void");
+    fill(&bridge);
+    assert!(poll(&bridge, Some(&cursor(&told))).contains("joined"), "once");
 }

@@ -7,28 +7,29 @@ use redis::cmd;
 use crate::process::ask;
 use crate::support::{BridgeProcess, RedisServer, Way, within};
 
-const LOOKUP: &str = r#"{"namespace":"n","key":"k","tags":["a"]}"#;
+pub const LOOKUP: (&str, &str) = ("/v1/lookup", r#"{"namespace":"n","key":"k","tags":["a"]}"#);
+pub const PURGE: (&str, &str) = ("/v1/purge", r#"{"namespace":"n","tags":["a"]}"#);
 
 /// A gateway's poll; with no cursor, its first.
-fn poll(bridge: &BridgeProcess, cursor: Option<&str>) -> String {
+pub fn poll(bridge: &BridgeProcess, cursor: Option<&str>) -> String {
     let cursor = cursor.map_or_else(String::new, |cursor| format!(r#","cursor":"{cursor}""#));
     ask(bridge.address, "POST", "/v1/feed", &format!(r#"{{"namespace":"n","hold_ms":0{cursor}}}"#))
 }
 
-fn cursor(answer: &str) -> String {
+pub fn cursor(answer: &str) -> String {
     answer.split(r#""cursor":""#).nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
-fn fill(bridge: &BridgeProcess) {
-    let miss = ask(bridge.address, "POST", "/v1/lookup", LOOKUP);
+pub fn fill(bridge: &BridgeProcess) {
+    let miss = ask(bridge.address, "POST", LOOKUP.0, LOOKUP.1);
     let ticket = miss.split(r#""ticket":"#).nth(1).unwrap().split_inclusive('}').next().unwrap().to_owned();
     let head = format!(r#"{{"namespace":"n","key":"k","tags":["a"],"ticket":{ticket},"keep_ms":60000}}"#);
     assert!(ask(bridge.address, "POST", "/v1/store", &format!("{head}\nold")).contains("stored"));
     assert!(is_held(bridge));
 }
 
-fn is_held(bridge: &BridgeProcess) -> bool {
-    let answer = ask(bridge.address, "POST", "/v1/lookup", LOOKUP);
+pub fn is_held(bridge: &BridgeProcess) -> bool {
+    let answer = ask(bridge.address, "POST", LOOKUP.0, LOOKUP.1);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer.contains(r#""hit""#)
 }
@@ -50,7 +51,7 @@ fn a_purge_that_only_the_dead_master_had_is_not_forgotten() {
     };
     within(Duration::from_secs(20), in_step);
     cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut replica.connect()).unwrap(); // from here on it hears no more
-    let purged = ask(bridge.address, "POST", "/v1/purge", r#"{"namespace":"n","tags":["a"]}"#);
+    let purged = ask(bridge.address, "POST", PURGE.0, PURGE.1);
     assert!(purged.starts_with("HTTP/1.1 200"), "{purged}");
     assert!(!is_held(&bridge));
 

@@ -10,7 +10,8 @@ use bridge_api::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::{Commands, cmd};
-use routecache_bridge::{RedisStore, Service, Store};
+use routecache_bridge::people::KeyCall;
+use routecache_bridge::{KeyOf, RedisStore, Service, Store};
 
 use crate::support::{NAMESPACE, RedisServer, Rig, redis_store};
 
@@ -60,6 +61,31 @@ async fn a_lookup_only_reads() {
         (1, 1),
         "the entry, not by a script"
     );
+}
+
+/// A tag that only the response has is known once the entry is there, and what the log says of it comes after that.
+#[tokio::test]
+async fn a_lookup_a_store_and_a_purge_are_one_round_trip_each() {
+    let rig = Rig::redis();
+    rig.fill("warm-up", &["a"]).await;
+    let ticket = rig.ticket().await;
+    let trips = || rig.store.figures().round_trips;
+    let before = trips();
+    assert_eq!(rig.put("k", &["a", "new"], ticket).await, StoreReply::Stored);
+    assert_eq!(trips() - before, 1, "a store, of two tags, one of which has no epoch yet");
+    assert!(rig.hits("k", &["a", "new"]).await);
+    assert!(!rig.hits("nothing", &["a"]).await);
+    assert_eq!(trips() - before, 3, "a hit and a miss");
+    rig.compete("nothing", &["a"], 7, 60_000).await;
+    assert_eq!(rig.put_by(7, "nothing", &["a"], ticket).await, StoreReply::Stored);
+    assert_eq!(trips() - before, 5, "the same with a lease");
+    rig.purge(&["a", "new"]).await;
+    assert_eq!(rig.put_by(7, "k", &["a"], ticket).await, StoreReply::Void);
+    assert_eq!(trips() - before, 7, "a purge, and a store that comes too late");
+    rig.fill("k", &["a", "response-only"]).await;
+    let before = trips();
+    assert!(rig.hits("k", &["a"]).await);
+    assert_eq!(trips() - before, 2, "with a tag that only the response has");
 }
 
 #[tokio::test]
@@ -117,16 +143,37 @@ async fn every_key_dies_within_a_week_and_no_name_of_a_user_is_its_slot() {
     assert_eq!(rig.put_for(u64::MAX, "{k}", &["{t}"], ticket, b"x").await, StoreReply::Stored);
     rig.purge(&["{other}"]).await;
     rig.poll(None, None).await;
-    let mut keys: Vec<String> = rig.redis_do(|redis| redis.keys("*"));
-    keys.sort();
+    let names = |glob: &str| {
+        let mut names: Vec<String> = rig.redis_do(|redis| redis.keys(glob));
+        names.sort();
+        names
+    };
+    let mut keys = names("*");
     let entry = keys.remove(0);
     assert!(entry.starts_with("routecache:shop:v1:entry:") && !entry.contains('{'), "{entry}");
     assert_eq!(
         keys,
         ["epoch:{other}", "epoch:{t}", "log", "probe"].map(|name| format!("routecache:{{shop:v1}}:{name}"))
     );
-    for key in keys.iter().chain([&entry]) {
-        let left_ms: i64 = rig.redis_do(|redis| redis.pttl(key));
+    // And whatever else is ever written.
+    rig.ban(&[], &[Pattern::Key("{x}*".into())]).await;
+    let purged = rig.purge(&["{t}", "!soft"]).await;
+    rig.poll_as(1, None).await;
+    rig.unheard(&purged, 2).await;
+    rig.compete("{l}", &["{t}"], 7, u64::MAX).await;
+    rig.release("{m}", 7, Some(u64::MAX)).await;
+    let of = KeyOf { namespace: NAMESPACE.into(), key: "{mine}".into() };
+    for call in
+        [KeyCall::Add { value: Bytes::from_static(b"1"), ttl_ms: 60_000 }, KeyCall::Increment { by: 1, ttl_ms: 60_000 }]
+    {
+        rig.store.key(&of, &call).await.unwrap();
+    }
+    for name in ["bans", "gateways"] {
+        assert_eq!(names(&format!("routecache:{{shop:v1}}:{name}")).len(), 1, "{name}");
+    }
+    assert_eq!((names("routecache:lease:*").len(), names("routecache:shop:v1:key:*").len()), (2, 1));
+    for key in names("*") {
+        let left_ms: i64 = rig.redis_do(|redis| redis.pttl(&key));
         assert!((1..=WEEK_MS).contains(&left_ms), "{key}: {left_ms}");
     }
 }
