@@ -1,6 +1,7 @@
 //! Where hits come from, and what they say.
 
-use proxy_wasm_host_test::Request;
+use proxy_wasm_host_test::{Call, Request, Response, World};
+use serde_json::json;
 
 use super::stage::{get, ms, rules, settle, status, world};
 
@@ -14,9 +15,8 @@ fn a_hit_comes_from_the_worker_else_the_gateway_else_the_group() {
     assert_eq!(status(&get(&mut world, 0, "/users/7")), "hit; detail=worker");
     assert_eq!(status(&get(&mut world, 1, "/users/7")), "hit; detail=gateway");
     assert_eq!(status(&get(&mut world, 1, "/users/7")), "hit; detail=worker");
-    let elsewhere = |world: &mut proxy_wasm_host_test::World, worker| {
-        status(&world.fetch(Request::get("/users/7").gateway(1).worker(worker)))
-    };
+    let elsewhere =
+        |world: &mut World, worker| status(&world.fetch(Request::get("/users/7").gateway(1).worker(worker)));
     assert_eq!(elsewhere(&mut world, 0), "hit; detail=group");
     assert_eq!(elsewhere(&mut world, 1), "hit; detail=gateway");
     assert_eq!(world.origin_requests().len(), 1);
@@ -68,13 +68,13 @@ fn a_head_is_answered_from_what_get_stored_and_stores_nothing() {
 #[test]
 fn a_response_is_reused_only_for_the_selecting_fields_that_it_was_made_for() {
     let (builder, _, _) = world(&rules());
-    let origin = |call: &proxy_wasm_host_test::Call| {
+    let origin = |call: &Call| {
         let language = call.header("accept-language").unwrap_or("none").to_owned();
-        proxy_wasm_host_test::Response::ok(language).header("vary", "Accept-Language")
+        Response::ok(language).header("vary", "Accept-Language")
     };
     let mut world = builder.origin(origin).build().expect("a world");
     settle(&mut world);
-    let ask = |world: &mut proxy_wasm_host_test::World, language| {
+    let ask = |world: &mut World, language| {
         let answer = world.fetch(Request::get("/users/7").header("accept-language", language));
         assert_eq!(answer.text(), language);
         status(&answer)
@@ -95,4 +95,38 @@ fn a_request_that_no_rule_speaks_of_passes_untouched() {
         assert_eq!((answer.status, status(&answer).as_str()), (200, "none"));
     }
     assert_eq!(world.origin_requests().len(), 2);
+}
+
+/// C9: what is too long for one gateway is a miss there, and the others' to keep; what is no entry goes.
+#[test]
+fn a_gateway_leaves_in_the_group_what_only_others_take() {
+    for seals in [false, true] {
+        let mut rules = rules();
+        rules["limits"] = json!({ "l1_bytes": "4MiB", "body_bytes_max": "512KiB" });
+        if seals {
+            rules["bridge"]["seal"] = json!({ "env": ["SEAL"] });
+        }
+        let (builder, _, bridge) = world(&rules);
+        let origin = |_: &Call| Response::ok("x".repeat(300 << 10)).after(ms(30));
+        let builder = builder.gateways(3).origin(origin).env("SEAL", &"5e".repeat(32));
+        let mut world = builder.build().expect("a world");
+        settle(&mut world);
+        rules["limits"]["body_bytes_max"] = json!("1KiB");
+        world.reconfigure_gateway(1, rules.to_string().as_bytes()).expect("good rules");
+        settle(&mut world);
+        let ask = |world: &mut World, gateway: usize, path: &str| {
+            let answer = world.fetch(Request::get(path).gateway(gateway));
+            world.run_for(ms(20));
+            status(&answer)
+        };
+        assert_eq!(ask(&mut world, 0, "/users/7"), "fwd=uri-miss; stored");
+        assert_eq!(ask(&mut world, 1, "/users/7"), "fwd=uri-miss; detail=too-large");
+        assert_eq!(ask(&mut world, 2, "/users/7"), "hit; detail=group", "sealed: {seals}");
+        // As long, and nobody's.
+        assert_eq!(ask(&mut world, 0, "/users/8"), "fwd=uri-miss; stored");
+        let (request, payload) = bridge.last_stored();
+        bridge.put(&world, &request, &[payload, vec![b'x'; 9]].concat());
+        assert_eq!(ask(&mut world, 1, "/users/8"), "fwd=uri-miss; detail=too-large");
+        assert!(bridge.holds(&world, &request).is_empty());
+    }
 }

@@ -205,6 +205,36 @@ fn a_write_purges_what_its_body_its_response_and_its_responses_body_name() {
     }
 }
 
+/// However the body of a write comes: what can't be read, or not to its end, may mean any order.
+#[test]
+fn a_write_whose_body_cannot_be_read_purges_all_that_it_may_mean() {
+    let json = r#"{"orders":[12]}"#;
+    let long = format!(r#"{{"orders":[12],"more":"{}"}}"#, "x".repeat(64 << 10));
+    let whole = [false, true, true];
+    let any = [false, false, true];
+    let named = r#"{"orders":["nothing"]}"#;
+    let (of_named, gzip) = ([true, true, true], &b"\x1f\x8b\x08\0\0\0\0\0"[..]);
+    for (how, request, expected) in [
+        ("whole", Request::post("/import").body(json), whole),
+        ("in pieces", Request::post("/import").chunk(ms(5), &json[..9]).chunk(ms(5), &json[9..]), whole),
+        ("in pieces, of nothing", Request::post("/import").chunk(ms(5), named), of_named),
+        ("none", Request::post("/import"), any),
+        ("empty", Request::post("/import").body(""), any),
+        ("longer than is read", Request::post("/import").body(long.clone()), any),
+        ("longer, in pieces", Request::post("/import").chunk(ms(5), &long[..90]).chunk(ms(5), &long[90..]), any),
+        ("compressed", Request::post("/import").header("content-encoding", "gzip").body(gzip), any),
+        ("said to be compressed", Request::post("/import").header("content-encoding", "gzip").body(named), any),
+        ("cut short", Request::post("/import").body(&json[..9]), any),
+    ] {
+        let (mut world, _) = stage(&orders(), shop);
+        read_shop(&mut world);
+        let write = send(&mut world, request, &[]);
+        assert_eq!((write.status, status(&write).as_str()), (200, "fwd=method; detail=purged"), "{how}");
+        let hits: Vec<bool> = read_shop(&mut world).iter().map(|status| status == HIT).collect();
+        assert_eq!(hits, expected, "{how}");
+    }
+}
+
 #[test]
 fn the_body_of_a_writes_response_is_held_until_what_it_names_is_purged_in_the_group() {
     let (mut world, _) = stage(&orders(), shop);

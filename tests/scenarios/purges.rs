@@ -210,24 +210,61 @@ fn a_client_that_leaves_while_its_write_is_held_stops_nothing() {
     assert_eq!(world.get("/users/7").text(), "v2");
 }
 
-/// The simulation found it: the gateway's own 503 was taken for the origin's.
+/// The simulation found it: the gateway's own 503 was taken for the origin's. The same of its 504, when the route's time is over.
 #[test]
-fn a_write_whose_connection_broke_before_the_answer_purges_since_it_may_have_happened() {
-    let (builder, versions, _) = world(&rules());
-    let origin = move |call: &Call| match call.method() {
-        "PUT" => {
-            versions.answer(call);
-            Reply::reset()
+fn a_write_whose_outcome_nobody_saw_purges_since_it_may_have_happened() {
+    for (how, told) in [("the connection broke", 503), ("it took too long", 504)] {
+        let (builder, versions, _) = world(&rules());
+        let origin = move |call: &Call| match call.method() {
+            "PUT" => {
+                versions.answer(call);
+                if told == 504 { Reply::hang() } else { Reply::reset() }
+            }
+            _ => versions.answer(call).into(),
+        };
+        let mut world = builder.gateways(2).origin(origin).build().expect("a world");
+        settle(&mut world);
+        warm(&mut world, 2, 1);
+        let write = world.fetch(Request::put("/users/7").body("x"));
+        assert_eq!((write.status, status(&write).as_str()), (told, "fwd=method; detail=purged"), "{how}");
+        world.run_for(ms(50));
+        for gateway in 0..2 {
+            assert_eq!(world.fetch(Request::get("/users/7").gateway(gateway)).text(), "v2", "{how}");
         }
-        _ => versions.answer(call).into(),
-    };
-    let mut world = builder.gateways(2).origin(origin).build().expect("a world");
-    settle(&mut world);
-    warm(&mut world, 2, 1);
-    let write = world.fetch(Request::put("/users/7").body("x"));
-    assert_eq!((write.status, status(&write).as_str()), (503, "fwd=method; detail=purged"));
-    world.run_for(ms(50));
-    for gateway in 0..2 {
-        assert_eq!(world.fetch(Request::get("/users/7").gateway(gateway)).text(), "v2");
+    }
+}
+
+/// What only the request or the response could have said is taken for anything.
+#[test]
+fn a_write_whose_outcome_nobody_saw_purges_all_that_it_may_mean() {
+    let mut rules = rules();
+    rules["routes"][2]["purge"]["tags"] =
+        serde_json::json!([{ "json": "/changed/*", "as": "user:{}" }, { "header": "x-also", "as": "user:{}" }]);
+    for leaves in [false, true] {
+        let (builder, versions, _) = world(&rules);
+        let origin = move |call: &Call| match call.method() {
+            "PUT" => Reply::hang(),
+            _ => versions.answer(call).into(),
+        };
+        let mut world = builder.gateways(2).origin(origin).build().expect("a world");
+        settle(&mut world);
+        warm(&mut world, 2, 1);
+        let write = world.send(Request::put("/users/9").body("x"));
+        world.run_for(ms(10));
+        if leaves {
+            world.client_disconnects(write);
+            world.run_for(ms(500));
+        } else {
+            world.run_until_idle();
+            assert_eq!(world.answer(write).status, 504);
+        }
+        for path in ["/users/7", "/users/7/orders", "/users/8"] {
+            for gateway in 0..2 {
+                let answer = world.fetch(Request::get(path).gateway(gateway));
+                let miss = if gateway == 0 { "fwd=uri-miss; stored" } else { "hit; detail=group" };
+                assert_eq!(status(&answer), miss, "{path} on {gateway}, left: {leaves}");
+                world.run_for(ms(20));
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use bridge_api::StoreRequest;
+use bridge_api::{Pattern, StoreRequest};
 use proxy_wasm_host_test::{Call, LogLevel, Metric, Request, Response, World};
 use routecache_core::entry::Entry;
 use routecache_core::seal::CLOCKS_APART_MS;
@@ -188,24 +188,72 @@ fn gateways_with_other_secrets_miss_what_each_other_stored() {
     assert_eq!(world.metrics_of(1)["routecache_seals_unknown"], Metric::Counter(1));
 }
 
-/// I8. Who can write to the store can put back what was there: not past a purge that the gateway has heard of.
+/// I8. Who can write to the store can put back what was there: not past a purge that the gateway has heard of, of whatever kind.
 #[test]
 fn what_is_put_back_after_a_purge_stays_purged() {
-    for soft in [false, true] {
+    type Purge = fn(&Bridge, &World);
+    let key = |bridge: &Bridge, world: &World| bridge.ban(world, &[], &[Pattern::Key("* user:7 ".into())]);
+    let tag = |bridge: &Bridge, world: &World| bridge.ban(world, &[], &[Pattern::Tag("user:7*".into())]);
+    let kinds: [(&str, Purge); 6] = [
+        ("for good", |bridge, world| bridge.purge(world, &["user:7"])),
+        ("everything", Bridge::purge_everything),
+        ("softly", |bridge, world| bridge.purge_softly(world, "user:7")),
+        ("by a pattern of keys", key),
+        ("by one of tags", tag),
+        ("softly and by a pattern", |bridge, world| {
+            bridge.purge_softly(world, "user:7");
+            bridge.ban(world, &[], &[Pattern::Tag("user:7".into())]);
+        }),
+    ];
+    for (how, purge) in kinds {
         let (mut world, versions, bridge) = gateways(&sealing(&["SEAL"], false));
         assert_eq!(at(&mut world, 0, "/users/7"), miss("v1"));
         let (old, sealed) = bridge.last_stored();
         versions.write("/users/7");
-        match soft {
-            false => bridge.purge(&world, &["user:7"]),
-            true => bridge.purge_softly(&world, "user:7"),
-        }
+        purge(&bridge, &world);
         world.run_for(ms(600));
         assert_eq!(at(&mut world, 0, "/users/8"), miss("v1"));
         let now = bridge.last_stored().0.ticket;
         assert_ne!(old.ticket.at, now.at);
         bridge.put(&world, &StoreRequest { ticket: now, ..old }, &sealed);
-        assert_eq!(at(&mut world, 1, "/users/7").1, "v2", "soft: {soft}");
+        assert_eq!(at(&mut world, 1, "/users/7").1, "v2", "{how}");
+    }
+}
+
+/// What a seal vouches for is stale, refreshed and gone as anything is.
+#[test]
+fn what_is_sealed_serves_after_a_soft_purge_and_not_after_a_ban() {
+    let mut rules = sealing(&["SEAL"], false);
+    rules["routes"][1]["cache"]["stale_while_revalidate"] = json!("10s");
+    let (builder, versions, bridge) = world(&rules);
+    let builder = builder.gateways(2).loopback("routecache-self").env("SEAL", SECRET);
+    let mut world = builder.build().expect("a world");
+    settle(&mut world);
+    let path = "/users/7/orders";
+    assert_eq!(at(&mut world, 0, path), miss("v1"));
+    let (old, sealed) = bridge.last_stored();
+    versions.write("/users/7");
+    bridge.purge_softly(&world, "user:7");
+    world.run_for(ms(600));
+    assert_eq!(at(&mut world, 1, path), hit("v1"), "stale, and refreshed");
+    world.run_for(ms(600));
+    assert_eq!(at(&mut world, 1, path).1, "v2");
+    let (new, resealed) = bridge.last_stored();
+    assert_eq!((&new.key, new.ticket.era), (&old.key, old.ticket.era));
+
+    versions.write("/users/7");
+    bridge.ban(&world, &[], &[Pattern::Tag("user:*".into())]);
+    world.run_for(ms(600));
+    assert_eq!(at(&mut world, 0, "/users/8"), miss("v1"));
+    let now = bridge.last_stored().0.ticket;
+    for bytes in [&sealed, &resealed] {
+        bridge.put(&world, &StoreRequest { ticket: now, ..new.clone() }, bytes);
+        world.restart_gateway(1); // it knows of no purge but what the group says
+        world.run_for(ms(600));
+        bridge.purge(&world, &["another"]);
+        world.run_for(ms(600));
+        let (told, text) = at(&mut world, 0, path);
+        assert_eq!(text, "v3", "{told}");
     }
 }
 

@@ -21,6 +21,9 @@ use crate::wire::{Reader, put_len, put_text};
 
 const MARK: &[u8; 4] = b"rce4";
 
+/// What stands between the mark and the key: eleven numbers, flags and status.
+const NUMBERS_BYTES: usize = 11 * 8 + 1 + 2;
+
 /// A position in a gateway's log of purges, with the log's era; see [`crate::gateway_log`]. An entry's is that of the
 /// lookup with which its fill began: its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +177,24 @@ impl Entry {
     /// [`NoEntry`].
     pub fn decode(bytes: Vec<u8>) -> Result<Self, NoEntry> {
         Self::read(bytes).ok_or(NoEntry)
+    }
+
+    /// Whether bytes are as many as an entry's that begins like this. Nothing vouches for them: for what is too long to be read.
+    #[must_use]
+    pub fn is_all_there(bytes: &[u8]) -> bool {
+        let mut reader = Reader::new(bytes);
+        let mut walk = || {
+            (reader.take(MARK.len())? == MARK).then_some(())?;
+            reader.take(NUMBERS_BYTES)?;
+            reader.text()?;
+            for _ in 0..reader.len()? {
+                reader.text()?;
+            }
+            reader.text()?;
+            reader.text()?;
+            reader.done()
+        };
+        walk().is_some()
     }
 
     fn read(bytes: Vec<u8>) -> Option<Self> {
@@ -516,14 +537,17 @@ mod tests {
         let bytes = entry().bytes().to_vec();
         for len in 0..bytes.len() {
             assert!(Entry::decode(bytes[..len].to_vec()).is_err(), "cut at {len}");
+            assert!(!Entry::is_all_there(&bytes[..len]), "cut at {len}");
         }
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             assert!(Entry::decode(damaged).is_err(), "damaged at {at}");
         }
+        assert!(Entry::is_all_there(&bytes));
         let mut longer = bytes;
         longer.push(0);
+        assert!(!Entry::is_all_there(&longer));
         assert!(Entry::decode(longer).is_err());
     }
 

@@ -199,7 +199,7 @@ impl Seals {
     }
 }
 
-/// An entry's bytes, and whether they were sealed; nobody has looked at the seal. For people to look at, not for gateways.
+/// An entry's bytes, and whether they were sealed; nobody has looked at the seal. To be looked at, and never served.
 #[must_use]
 pub fn unsealed(payload: &[u8]) -> (&[u8], bool) {
     let entry = payload.strip_prefix(MARK).and_then(|_| payload.get(SEALED_AT.saturating_add(MADE_BYTES)..));

@@ -42,7 +42,7 @@ impl Stream {
                 None
             }
             plan => {
-                self.pass(plan, body);
+                self.pass(plan, &fields, body);
                 None
             }
         };
@@ -54,12 +54,12 @@ impl Stream {
     }
 
     /// Lets a request go to the origin of which nothing is stored.
-    fn pass(&mut self, plan: Plan<'_>, body: Body<'_>) {
+    fn pass(&mut self, plan: Plan<'_>, fields: &Fields<'_>, body: Body<'_>) {
         match plan {
             Plan::Bypass(reason) => {
                 self.state = State::Telling(CacheStatus::forwarded(Forward::Bypass, false, Some(reason.word())));
             }
-            Plan::Write(write) => self.state = State::Writing(Write::new(*write, body)),
+            Plan::Write(write) => self.state = State::Writing(Write::new(*write, fields, body)),
             Plan::Ignore | Plan::Read(_) | Plan::ReadBody => {}
         }
     }
@@ -70,7 +70,7 @@ impl Stream {
         let Some(fields) = Fields::decode(request) else { return };
         let instance = Rc::clone(&self.instance);
         let plan = instance.engine.plan_unread(&Arrived::new(&fields, false, &host::property));
-        self.pass(plan, Body::Coming);
+        self.pass(plan, &fields, Body::Coming);
     }
 
     /// Handles a piece of a body that is waited for.
