@@ -86,7 +86,8 @@ fn at<'a>(document: &'a mut Value, pointer: &str) -> &'a mut Value {
 #[tokio::test]
 async fn a_bridge_with_tokens_serves_the_gateways_that_have_one() -> Result<()> {
     let redis = Redis::start().await?;
-    let bridge = Bridge::start_with(redis.url(), Some("right-token-0123456789 filter shop:v1")).await?;
+    let bridge =
+        Bridge::start_with(redis.url(), &[("ROUTECACHE_TOKENS", "right-token-0123456789 filter shop:v1")]).await?;
     let origin = Origin::start().await?;
     let mut rules = rules();
     rules["bridge"]["token_env"] = json!("GATEWAY_TOKEN");

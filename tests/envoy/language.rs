@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use routecache_config::render::EnvoyOptions;
-use routecache_harness::{Answer, Origin, Request, Result};
+use routecache_harness::{Answer, Error, Origin, Request, Result};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::stage::{Gateway, Stage, options};
@@ -136,8 +138,10 @@ async fn tags_are_made_of_what_responses_and_writes_say() -> Result<()> {
     for (write, kept) in [
         (post("/import", json!([2])), [false, true]),
         (post("/random", json!([])), [true, false]),
-        // What it names can't be told.
+        // What it names can't be told: it says something else, too much, or in another coding.
         (post("/import", json!("all")), [false, false]),
+        (post("/import", json!(["x".repeat(70_000)])), [false, false]),
+        (post("/import", json!([])).header("content-encoding", "gzip"), [false, false]),
     ] {
         for path in ["/lists/a", "/lists/b"] {
             gateway.get(0, path).await?;
@@ -145,6 +149,50 @@ async fn tags_are_made_of_what_responses_and_writes_say() -> Result<()> {
         }
         let answer = gateway.send(0, write).await?;
         assert!(answer.status.is_success());
+        for (path, kept) in ["/lists/a", "/lists/b"].into_iter().zip(kept) {
+            assert_eq!(is_hit(&gateway.get(0, path).await?.header("cache-status")), kept, "{path}");
+        }
+    }
+    Ok(())
+}
+
+/// A body without a length, piece by piece.
+#[tokio::test]
+async fn what_a_write_names_is_read_from_a_body_that_comes_in_chunks() -> Result<()> {
+    let origin = Origin::start().await?;
+    let list = |id: u8| Answer::json(StatusCode::OK, &json!({ "items": [{ "id": id }] }));
+    origin.script("GET", "/lists/a", list(1));
+    origin.script("GET", "/lists/b", list(2));
+    origin.script("POST", "/import", Answer::json(StatusCode::OK, &json!({})));
+    let order = |part: &str, pointer: &str| json!([{ part: pointer, "as": "order:{}" }]);
+    let mut gateway = gateway(
+        &origin,
+        &json!([
+            { "name": "list", "match": { "path": "/lists/{name}" }, "cache": { "tags": order("json", "/items/*/id") } },
+            { "name": "import", "match": { "path": "/import" }, "purge": { "tags": order("request_json", "/orders/*") } }
+        ]),
+    )
+    .await?;
+    let long = format!(r#"{{"orders":[1],"more":"{}"}}"#, "x".repeat(70_000));
+    for (body, kept) in [(r#"{"orders":[1]}"#, [false, true]), (&long, [false, false])] {
+        for path in ["/lists/a", "/lists/b"] {
+            gateway.get(0, path).await?;
+            assert!(is_hit(&gateway.get(0, path).await?.header("cache-status")), "{path}");
+        }
+        let broken = || |error: std::io::Error| Error::Unexpected(format!("send a body in chunks: {error}"));
+        let mut stream = TcpStream::connect(gateway.envoy.address()).await.map_err(broken())?;
+        let head =
+            "POST /import HTTP/1.1\r\nhost: api.example.com\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.map_err(broken())?;
+        let (one, two) = body.split_at(6);
+        for piece in [one, two, ""] {
+            sleep(Duration::from_millis(30)).await;
+            let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+            stream.write_all(chunk.as_bytes()).await.map_err(broken())?;
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map_err(broken())?;
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         for (path, kept) in ["/lists/a", "/lists/b"].into_iter().zip(kept) {
             assert_eq!(is_hit(&gateway.get(0, path).await?.header("cache-status")), kept, "{path}");
         }

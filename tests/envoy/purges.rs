@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use routecache_harness::{Answer, Request, Result};
-use serde_json::json;
-use tokio::time::sleep;
+use routecache_harness::{Answer, Bridge, Client, Origin, Redis, Request, Response, Result};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use super::stage::{Stage, WINDOW};
+use super::stage::{Gateway, Stage, WINDOW, options, rules};
 
 const PURGED: &str = "routecache; fwd=method; detail=purged";
 
@@ -140,6 +140,109 @@ async fn a_write_reaches_every_other_gateway_within_the_window() -> Result<()> {
     for worker in [0, 1] {
         assert_eq!(b.get(worker, "/users/1").await?.json()["version"], 2, "worker {worker}");
         assert!(b.get(worker, "/users/2").await?.cache_status().hit, "worker {worker}");
+    }
+    Ok(())
+}
+
+/// C5. The origin may have done what it was asked: it took too long to say so, it broke off, or nobody was left to hear it.
+#[tokio::test]
+async fn a_write_whose_outcome_nobody_saw_purges_on_every_gateway() -> Result<()> {
+    let stage = Stage::set().await?;
+    let hasty = |yaml: String| yaml.replace("timeout: 15s", "timeout: 0.5s");
+    let mut a = Gateway::open_changed(&rules(), stage.options()?, hasty).await?;
+    a.settled(&Request::get("/users/999")).await?;
+    let mut b = stage.gateway().await?;
+    let late = || Answer::empty(StatusCode::OK).after(Duration::from_secs(60));
+    for (how, answer, told) in [
+        ("too late", late(), Some(StatusCode::GATEWAY_TIMEOUT)),
+        ("broken off", Answer::reset(), Some(StatusCode::SERVICE_UNAVAILABLE)),
+        ("unheard", late(), None),
+    ] {
+        for worker in [0, 1, 0, 1] {
+            a.get(worker, "/users/1").await?;
+            b.get(worker, "/users/1").await?;
+        }
+        stage.origin.script("PUT", "/users/1", answer);
+        let write = Request::put("/users/1", &json!({ "name": "Augusta" }));
+        match told {
+            Some(status) => {
+                let answer = a.send(0, write).await?;
+                assert_eq!((answer.status, answer.header("cache-status").as_str()), (status, PURGED), "{how}");
+                assert!(!a.get(1, "/users/1").await?.cache_status().hit, "{how}");
+            }
+            None => {
+                let before = stage.origin.requests("PUT", "/users/1");
+                let mut leaving = a.envoy.client().connect().await?;
+                while stage.origin.requests("PUT", "/users/1") == before {
+                    let waits = timeout(Duration::from_millis(100), leaving.begin(write.clone())).await;
+                    assert!(waits.is_err(), "{how}: it was answered");
+                }
+                drop(leaving);
+                a.until(1, "/users/1", Duration::from_secs(10), |answer| !answer.cache_status().hit).await?;
+            }
+        }
+        // The one that has purged may have stored it anew for the group.
+        let anew =
+            |answer: &Response| !["worker", "gateway"].map(Some).contains(&answer.cache_status().detail.as_deref());
+        b.until(0, "/users/1", WINDOW * 10, anew).await?;
+    }
+    Ok(())
+}
+
+/// C3, whoever purges what: an order to any bridge, or a message in Redis, reaches what every worker of every gateway holds.
+#[tokio::test]
+async fn an_order_to_a_bridge_or_a_message_in_redis_reaches_every_gateway_within_the_window() -> Result<()> {
+    let (origin, redis) = (Origin::start().await?, Redis::start().await?);
+    let listens = [("ROUTECACHE_EVENTS_CHANNEL", "purges")];
+    let bridges = [Bridge::start_with(redis.url(), &listens).await?, Bridge::start_with(redis.url(), &listens).await?];
+    let mut gateways = Vec::new();
+    for bridge in &bridges {
+        let mut options = options(&origin)?;
+        options.bridge = Some(bridge.address().into());
+        let gateway = Gateway::open(&rules(), options).await?;
+        gateway.settled(&Request::get("/users/999")).await?;
+        gateways.push(gateway);
+    }
+    let orders = [
+        (json!({ "tags": ["user:1"] }), true),
+        (json!({ "keys": ["shop:v1 user http GET api.example.com user:1 "] }), true),
+        (json!({ "urls": ["http://api.example.com/users/1"] }), true),
+        (json!({ "patterns": [{ "tag": "*:1" }] }), true),
+        (json!({ "patterns": [{ "key": "* user:1 " }] }), true),
+        (json!({ "hosts": ["api.example.com"] }), false),
+        (json!({ "rules": ["user"] }), false),
+        (json!({ "everything": true }), false),
+    ];
+    for (turn, (mut order, kept)) in orders.into_iter().chain([(json!({ "tags": ["user:1"] }), true)]).enumerate() {
+        for gateway in &mut gateways {
+            for (worker, path) in
+                [0, 1, 0, 1].into_iter().flat_map(|worker| [(worker, "/users/1"), (worker, "/users/2")])
+            {
+                gateway.get(worker, path).await?;
+            }
+        }
+        let direct = Client::new(origin.address());
+        let now = direct.send(Request::put("/users/1", &json!({ "name": "Augusta" }))).await?.json()["version"].clone();
+        assert_ne!(now, Value::Null);
+        order["namespace"] = json!("shop:v1");
+        match turn % 3 {
+            0 => drop(redis.tell(&format!("PUBLISH purges '{order}'")).await?),
+            number => {
+                let bridge = Client::new(bridges[number - 1].address());
+                let answer = bridge.send(Request::post("/v1/purge", &order)).await?;
+                assert_eq!(answer.status, StatusCode::OK, "{order}: {}", answer.text());
+            }
+        }
+        sleep(WINDOW).await;
+        for (number, gateway) in gateways.iter_mut().enumerate() {
+            for worker in [0, 1] {
+                let other = gateway.get(worker, "/users/2").await?.cache_status();
+                let stays = other.hit || other.detail.as_deref() == Some("feed-lost");
+                assert!(stays || !kept, "{order}: gateway {number}, worker {worker}: {other:?}");
+                let read = gateway.get(worker, "/users/1").await?;
+                assert_eq!(read.json()["version"], now, "{order}: gateway {number}, worker {worker}");
+            }
+        }
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 use routecache_config::render::{self, EnvoyOptions};
 use routecache_harness::{Client, Connection, Error, Port, Request, Result};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use super::stage::{Gateway, Stage, rules};
+use super::stage::{Gateway, Stage, WINDOW, rules};
 
 /// The listeners of a configuration.
 fn listeners(yaml: &str) -> &str {
@@ -85,5 +86,52 @@ async fn filters_of_one_namespace_share_entries_and_purges_and_others_nothing() 
         }
         assert_eq!(same.get("/users/1").await?.json()["version"], now.json()["version"], "{vm_id:?}");
     }
+    Ok(())
+}
+
+/// One namespace under two VM ids is two gateways in one process: neither sees the other's shared data, and each hears of the other's
+/// purges through the bridge.
+#[tokio::test]
+async fn filters_of_one_namespace_under_two_vm_ids_hear_of_each_others_purges_through_the_bridge() -> Result<()> {
+    let stage = Stage::set().await?;
+    let port = Port::claim()?;
+    let yaml = render::envoy(&rules(), &EnvoyOptions { listen: port.address(), ..stage.options()? });
+    let apart = with_vm_id(&listeners(&yaml).replace("name: ingress", "name: other"), "two");
+    let mut one = Gateway::open_changed(&rules(), stage.options()?, |yaml| {
+        let ours = listeners(&yaml);
+        yaml.replace(ours, &format!("{}\n{apart}", with_vm_id(ours, "one").trim_end()))
+    })
+    .await?;
+    one.settled(&Request::get("/users/999")).await?;
+    let client = Client::new(port.address());
+    while client.get("/users/999").await?.cache_status().detail.as_deref() == Some("feed-lost") {}
+    let mut two = client.connect().await?;
+
+    let first = one.get(0, "/users/1").await?.json();
+    // What the one has stored reaches the other by the group, or not at all.
+    let there = two.get("/users/1").await?.cache_status();
+    assert!(!there.hit || there.detail.as_deref() == Some("group"), "{there:?}");
+    for (writes, name) in [(0, "Ada"), (1, "Augusta")] {
+        for worker in [0, 1, 0, 1] {
+            one.get(worker, "/users/1").await?;
+            two.get("/users/1").await?;
+        }
+        let write = Request::put("/users/1", &json!({ "name": name }));
+        let write = if writes == 0 { one.send(0, write).await? } else { two.send(write).await? };
+        assert_eq!(write.cache_status().detail.as_deref(), Some("purged"));
+        let now = write.json()["version"].clone();
+        assert_ne!(now, first["version"]);
+        sleep(WINDOW).await;
+        for worker in [0, 1] {
+            assert_eq!(one.get(worker, "/users/1").await?.json()["version"], now, "written by {writes}");
+        }
+        for _ in 0..2 {
+            assert_eq!(client.get("/users/1").await?.json()["version"], now, "written by {writes}");
+            assert_eq!(two.get("/users/1").await?.json()["version"], now, "written by {writes}");
+        }
+    }
+    // Two logs, and two that are listened to.
+    let heard = stage.redis.tell("HLEN routecache:{shop:v1}:gateways").await?;
+    assert_eq!(heard, "3", "two that poll, and since when that has been noted");
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{Client, Port, Result, programs};
 pub struct Bridge {
     port: Port,
     store: String,
-    tokens: Option<String>,
+    variables: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -24,17 +24,17 @@ impl Bridge {
     ///
     /// When it hasn't been built, or refuses the store.
     pub async fn start(store: impl Into<String>) -> Result<Self> {
-        Self::start_with(store, None).await
+        Self::start_with(store, &[]).await
     }
 
-    /// The same for those only who show one of `tokens`, written as in a tokens' file.
+    /// The same with these settings, as variables of its environment.
     ///
     /// # Errors
     ///
-    /// As [`Bridge::start`], and when the tokens can't be read.
-    pub async fn start_with(store: impl Into<String>, tokens: Option<&str>) -> Result<Self> {
-        let tokens = tokens.map(str::to_owned);
-        let mut bridge = Self { port: Port::claim()?, store: store.into(), tokens, process: None };
+    /// As [`Bridge::start`], and when it refuses them.
+    pub async fn start_with(store: impl Into<String>, variables: &[(&str, &str)]) -> Result<Self> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut bridge = Self { port: Port::claim()?, store: store.into(), variables, process: None };
         bridge.restart().await?;
         Ok(bridge)
     }
@@ -53,7 +53,7 @@ impl Bridge {
     pub async fn restart(&mut self) -> Result<()> {
         let mut command = Command::new(programs::bridge()?);
         command.args(["--listen", &self.address().to_string(), "--store", &self.store]);
-        command.envs(self.tokens.iter().map(|tokens| ("ROUTECACHE_TOKENS", tokens)));
+        command.envs(self.variables.iter().cloned());
         let mut process = Process::start("routecache-bridge", command)?;
         let client = Client::new(self.address());
         process.ready(async || matches!(client.get("/readyz").await, Ok(answer) if answer.status == 200)).await?;
