@@ -2,7 +2,7 @@
 //! on at full speed while bridges are killed, masters die, keys are evicted or refused and gateways are replaced or take other
 //! rules; no read may tell of a version older than what was acknowledged a window before.
 //!
-//! In reading order: [`Soak::run`] sets the stage and begins; `break_things` is what fails; [`ledger`] knows which version a
+//! In reading order: [`Soak::run`] sets the stage and begins; `break_things` is what fails; `ledger` knows which version a
 //! read must have, and how long purges took.
 
 mod ledger;

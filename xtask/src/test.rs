@@ -52,7 +52,9 @@ fn checks() -> Result<(), Failure> {
         .map_err(|_| Failure::new("some files aren't formatted (the lines above show them)", "run: cargo fmt --all"))?;
     let filter = ["--package", "routecache-filter", "--target", tools::WASM_TARGET];
     clippy("clippy, filter", &filter)?;
-    clippy("clippy", &[NATIVE, &["--all-targets"]].concat())
+    clippy("clippy", &[NATIVE, &["--all-targets"]].concat())?;
+    let mut doc = step::cargo([&["doc", "--no-deps"], NATIVE].concat());
+    step::run("references in comments", doc.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 fn clippy(name: &str, scope: &[&str]) -> Result<(), Failure> {
