@@ -87,11 +87,7 @@ impl World {
         while let Some(event) = self.events.pop_due(self.now()) {
             self.happen(event);
         }
-        let mut ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
-        if ready.iter().any(|lane| self.lanes[*lane].rests == 0) {
-            ready.retain(|lane| self.lanes[*lane].rests == 0);
-        }
-        let Some(lane) = self.choose(&ready) else { return false };
+        let Some(lane) = self.choose() else { return false };
         let gateway = self.lanes[lane].place.gateway;
         self.take_turn(lane);
         self.obey();
@@ -120,8 +116,13 @@ impl World {
         }
     }
 
-    /// With interleaving any thread may go on; without, a turn is ended before the next one begins, first come first served.
-    fn choose(&mut self, ready: &[usize]) -> Option<usize> {
+    /// The thread that goes on: with interleaving any that has something to do; without, a turn is ended before the next one
+    /// begins, first come first served. Those that rest go on where nobody else can.
+    fn choose(&mut self) -> Option<usize> {
+        let mut ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
+        if ready.iter().any(|lane| self.lanes[*lane].rests == 0) {
+            ready.retain(|lane| self.lanes[*lane].rests == 0);
+        }
         if self.options.interleave {
             let choice = if ready.len() > 1 { self.random.below(ready.len()) } else { 0 };
             return ready.get(choice).copied();
@@ -367,11 +368,7 @@ impl World {
             self.post(vm, Job::Stop);
         }
         for _ in 0..TURNS_MAX {
-            let mut ready: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_ready()).collect();
-            if ready.iter().any(|lane| self.lanes[*lane].rests == 0) {
-                ready.retain(|lane| self.lanes[*lane].rests == 0);
-            }
-            let Some(lane) = self.choose(&ready) else { return };
+            let Some(lane) = self.choose() else { return };
             self.take_turn(lane);
             self.obey();
         }
