@@ -17,7 +17,7 @@ use routecache_core::request::response_tags;
 use routecache_core::storing::{self, Asked, kept_fields, storable};
 
 use super::look::FAILOVER;
-use super::tell::{from_origin, shown, status_of, tell};
+use super::tell::{Asker, from_origin, shown, status_of, tell};
 use super::{Accepted, Fill, Question, State, Stream};
 use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
@@ -42,7 +42,7 @@ impl Stream {
                 self.land(Outcome::Failed);
                 let told = shown(
                     &question,
-                    status,
+                    Asker::Here(status),
                     replay.entry(),
                     false,
                     Some(if rule.terms.failover { FAILOVER } else { "stale-if-error" }),

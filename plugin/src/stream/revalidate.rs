@@ -18,7 +18,7 @@ use routecache_core::storing::kept_fields;
 use routecache_core::validation::Validators;
 
 use super::look::ttl_s;
-use super::tell::{shown, status_of};
+use super::tell::{Asker, shown, status_of};
 use super::{Question, State, Stream};
 use crate::bridge::GroupTicket;
 use crate::fetch::{self, Errand, Fetch};
@@ -134,7 +134,7 @@ impl Stream {
         let request = Fields::decode(&question.request).unwrap_or_default();
         let now_ms = host::monotonic_ms();
         let Ok((replay, ..)) = self.find(&question.wanted, &rule.terms, &request, now_ms) else { return false };
-        let told = shown(question, outcome.status, replay.entry(), true, None);
+        let told = shown(question, Asker::of(outcome), replay.entry(), true, None);
         self.reply(&replay, &rule.terms, &request, &told, DETAILS, now_ms)
     }
 
@@ -178,9 +178,9 @@ impl Stream {
         let request = Fields::decode(&question.request).unwrap_or_default();
         let now_ms = host::monotonic_ms();
         let detail = Some("stale-if-error");
-        let told = match failed.status {
-            0 => CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: "stale-if-error" },
-            status => shown(question, status, replay.entry(), false, detail),
+        let told = match Asker::of(failed) {
+            Asker::Elsewhere => CacheStatus::Hit { ttl_s: ttl_s(replay.entry(), now_ms), detail: "stale-if-error" },
+            asker @ Asker::Here(_) => shown(question, asker, replay.entry(), false, detail),
         };
         self.reply(replay, &rule.terms, &request, &told, "routecache_stale", now_ms)
     }

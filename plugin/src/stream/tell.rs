@@ -2,6 +2,7 @@
 
 use routecache_core::cache_status::CacheStatus;
 use routecache_core::entry::Entry;
+use routecache_core::fetch::Outcome;
 use routecache_core::fields::Fields;
 
 use super::Question;
@@ -23,24 +24,41 @@ pub(super) fn from_origin() -> bool {
     host::property(&["response", "code_details"]).is_none_or(|details| details.is_empty() || details == b"via_upstream")
 }
 
+/// Who asked the origin before an answer came from the store.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    /// This gateway, and this status came back.
+    Here(u16),
+    /// Another gateway, if anybody.
+    Elsewhere,
+}
+
+impl Asker {
+    /// Who did for a fetch that ended so.
+    pub(super) fn of(outcome: Outcome) -> Self {
+        if outcome.status == 0 { Self::Elsewhere } else { Self::Here(outcome.status) }
+    }
+}
+
 /// What `Cache-Status` says of an answer from the store for which the origin was asked.
 pub(super) fn shown(
     question: &Question,
-    status: u16,
+    asker: Asker,
     entry: &Entry,
     stored: bool,
     detail: Option<&'static str>,
 ) -> CacheStatus {
-    let ttl_s = Some(ttl_s(entry, host::monotonic_ms()));
-    // Another gateway has asked.
-    let collapsed = status == 0;
+    let (status, collapsed) = match asker {
+        Asker::Here(status) => (Some(status), false),
+        Asker::Elsewhere => (None, true),
+    };
     CacheStatus::Forwarded {
         why: question.why,
         // RFC 9211 §2.3: said where the client sees another one.
-        status: (status != entry.status() && !collapsed).then_some(status),
+        status: status.filter(|status| *status != entry.status()),
         stored: stored && !collapsed,
         collapsed: collapsed.then_some(true),
-        ttl_s,
+        ttl_s: Some(ttl_s(entry, host::monotonic_ms())),
         detail: detail.or(question.detail),
     }
 }

@@ -15,7 +15,7 @@ use routecache_core::storing::{self, storable};
 use routecache_core::validation::{freshened, head_agrees};
 
 use super::fill::{all_tags, asked};
-use super::tell::shown;
+use super::tell::{Asker, shown};
 use super::{Question, State, Stream};
 use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
@@ -39,7 +39,7 @@ impl Stream {
             None => Rc::clone(stored),
         };
         self.land(outcome);
-        let told = shown(question, 304, replay.entry(), outcome == Outcome::Stored, None);
+        let told = shown(question, Asker::Here(304), replay.entry(), outcome == Outcome::Stored, None);
         self.answer_instead(question, rule, &replay, &told, end_of_stream)
     }
 
