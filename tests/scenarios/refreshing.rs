@@ -156,6 +156,43 @@ fn a_group_refreshes_once_however_many_gateways_want_to() {
     }
 }
 
+/// An origin whose clock, or a cache in front of it, makes its answers look old: the one that a gateway fetches anew is no
+/// older news for the others than one that looks young.
+#[test]
+fn a_group_refreshes_once_however_old_the_answer_looks() {
+    let rules = with(rules(), &json!({ "ttl": "5s", "stale_while_revalidate": "0s" }));
+    let (builder, ..) = world(&rules);
+    let mut count = 0;
+    let ageing = move |_: &Call| {
+        count += 1;
+        let age = if count > 1 { "600" } else { "0" };
+        Response::ok("v1").header("etag", "\"a\"").header("age", age).after(ms(100))
+    };
+    let builder = builder.gateways(3).loopback("routecache-self").origin(ageing);
+    let mut world = builder.build().expect("a world");
+    settle(&mut world);
+    (0..3).for_each(|gateway| drop(world.fetch(Request::get("/users/7").gateway(gateway))));
+    world.run_for(ms(8000));
+    let ids: Vec<_> = (0..30).map(|number| world.send(Request::get("/users/7").gateway(number % 3))).collect();
+    world.run_for(ms(1000));
+    assert_eq!(asked(&world), 2);
+    assert!(ids.into_iter().all(|id| world.answer(id).took() < ms(200)));
+}
+
+/// A response that is to be validated for each request: what another gateway had validated a while ago doesn't do.
+#[test]
+fn what_wants_validation_each_time_is_not_taken_from_the_group_unvalidated() {
+    let (builder, ..) = world(&rules());
+    let unready = |_: &Call| Response::ok("v1").header("etag", "\"a\"").header("cache-control", "max-age=60, no-cache");
+    let mut world = builder.gateways(2).loopback("routecache-self").origin(unready).build().expect("a world");
+    settle(&mut world);
+    for (number, gateway) in [(1, 0), (2, 1), (3, 0), (4, 1), (5, 0)] {
+        assert_eq!(world.fetch(Request::get("/users/7").gateway(gateway)).text(), "v1");
+        assert_eq!(asked(&world), number, "gateway {gateway}");
+        world.run_for(ms(5000));
+    }
+}
+
 /// What another gateway has refreshed a while ago is taken from the group.
 #[test]
 fn what_the_group_has_anew_is_not_asked_of_the_origin() {

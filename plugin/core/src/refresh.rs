@@ -35,6 +35,19 @@ pub fn due(entry: &Entry, terms: &Terms, now_ms: u64, chance: impl FnOnce() -> u
     early.then_some(Due::Early)
 }
 
+/// What the group has looks younger than it is by the time that storing it took, where the bridge is an older one; that is
+/// less, in milliseconds.
+const STORING_MS: u64 = 500;
+
+/// Whether what the group has of a key, `theirs`, was fetched since what this gateway has, and so needn't be fetched once
+/// more. How old the origin says that each was tells nothing of that; how long it lasts does.
+#[must_use]
+pub fn supersedes(theirs: &Entry, ours: &Entry, now_ms: u64) -> bool {
+    let ours_ms = ours.fresh_ms(now_ms);
+    let later_ms = if ours_ms == 0 { 0 } else { ours_ms.saturating_add(STORING_MS) };
+    theirs.fresh_ms(now_ms) > later_ms
+}
+
 /// "XFetch" (Vattani, Chierichetti, Lowenstein 2015, with β = 1): the likelier, the nearer the end and the longer the
 /// origin takes, so that one client in all likelihood refreshes before it, and none long before.
 fn early_by_chance(fresh_ms: u64, took_ms: u64, chance: u64) -> bool {
@@ -228,6 +241,22 @@ mod tests {
             body: b"",
         })
         .unwrap()
+    }
+
+    #[test]
+    fn what_lasts_longer_was_fetched_later_whatever_age_it_came_with() {
+        let lasting =
+            |age_ms, fresh_ms| entry(Freshness { age_ms, lifetime_ms: age_ms + fresh_ms, ..Freshness::default() });
+        for (theirs, ours, expected) in [
+            (lasting(0, 900), lasting(0, 0), true),
+            (lasting(600_000, 900), lasting(5000, 0), true),
+            (lasting(600_000, 900), lasting(0, 500), false),
+            (lasting(0, 1001), lasting(0, 500), true),
+            (lasting(0, 1000), lasting(0, 500), false),
+            (lasting(0, 0), lasting(600_000, 0), false),
+        ] {
+            assert_eq!(supersedes(&theirs, &ours, 1000), expected, "{theirs:?} {ours:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use routecache_core::fields::{Fields, encode};
 use routecache_core::flights;
 use routecache_core::key::{CacheKey, hash_of};
 use routecache_core::policy::{CacheRule, Reach};
+use routecache_core::refresh::supersedes;
 use routecache_core::reply::Replay;
 use routecache_core::storing::content_length;
 
@@ -18,9 +19,6 @@ use crate::host::{self, Map};
 use crate::lookup::Candidate;
 
 const DETAILS: &str = "routecache_fetched";
-
-/// What comes back from the group looks younger than it is by the time that storing it took; that is less, in milliseconds.
-const STORING_MS: u64 = 500;
 
 /// What the origin's response to a fetch is.
 pub(super) enum Meant {
@@ -79,8 +77,10 @@ impl Stream {
     pub(super) fn adopt(&mut self, question: &Question, theirs: &Rc<Replay>) -> bool {
         let Some(ours) = &question.candidate else { return false };
         let now_ms = host::monotonic_ms();
-        let (entry, age_ms) = (theirs.entry(), ours.replay.entry().age_ms(now_ms));
-        if entry.fresh_ms(now_ms) == 0 || entry.age_ms(now_ms).saturating_add(STORING_MS) > age_ms {
+        let entry = theirs.entry();
+        // What is to be validated for each request may be shared by those who waited for that, and by nobody else.
+        let each = entry.freshness().no_cache && !self.has_waited_for_refresh();
+        if each || !supersedes(entry, ours.replay.entry(), now_ms) {
             return false;
         }
         self.instance.shared.keep(hash_of(entry.key()), entry, now_ms);
