@@ -211,7 +211,7 @@ impl Instance {
         if let Some((stream, header)) = held {
             worker.hold_back(stream, header);
         }
-        worker.leave(Job::Purge { operation, tags, stream });
+        worker.leave(Job::Purge { operation, tags, stream, until_ms: None });
         if stream.is_some() { Purged::Held } else { Purged::Pending }
     }
 }
@@ -275,6 +275,7 @@ enum Call {
         operation: u64,
         tags: Vec<String>,
         stream: Option<u32>,
+        until_ms: u64,
     },
     Feed {
         started_ms: u64,
@@ -308,6 +309,7 @@ impl Root {
         instance.shared.lay_out();
         host::set_tick_period(Duration::from_millis(instance.tick_ms()));
         self.warming = Warming::new(&instance, configuration);
+        instance.worker.borrow_mut().root = self.id;
         self.instance = Some(Rc::new(instance));
         Ok(())
     }
@@ -345,12 +347,15 @@ impl Root {
         match job {
             Job::Wake(streams, woken) => self.wake(instance, streams, woken),
             Job::Fetch(fetch) => self.line_up(instance, fetch),
-            Job::Store { .. } | Job::Release(_) | Job::Purge { .. } if alone => {}
+            Job::Store { .. } | Job::Release(_) if alone => {}
+            Job::Purge { stream, .. } if alone => self.release(instance, stream, Some("purge-pending")),
             Job::Store { request, payload, then } => {
                 self.tell(instance, STORE, &request, &instance.closed(&request, payload), then);
             }
             Job::Release(request) => self.tell(instance, RELEASE, &request, &[], None),
-            Job::Purge { operation, tags, stream } => self.send_purge(instance, operation, tags, stream),
+            Job::Purge { operation, tags, stream, until_ms } => {
+                self.send_purge(instance, operation, tags, stream, until_ms);
+            }
         }
     }
 
@@ -526,8 +531,22 @@ impl Root {
         }
     }
 
-    fn send_purge(&mut self, instance: &Instance, operation: u64, tags: Vec<String>, stream: Option<u32>) {
-        let timeout_ms = u64::from(instance.policy().purge_timeout_ms);
+    /// Sends a purge to the group. The response of `stream` is held until that has answered, or until `until_ms`; without that, for as
+    /// long as the rules say.
+    fn send_purge(
+        &mut self,
+        instance: &Instance,
+        operation: u64,
+        tags: Vec<String>,
+        mut stream: Option<u32>,
+        until_ms: Option<u64>,
+    ) {
+        let (now_ms, mut timeout_ms) = (host::monotonic_ms(), u64::from(instance.policy().purge_timeout_ms));
+        match until_ms.map(|until_ms| until_ms.saturating_sub(now_ms)).filter(|_| stream.is_some()) {
+            Some(0) => self.release(instance, stream.take(), Some("purge-pending")),
+            Some(left_ms) => timeout_ms = timeout_ms.min(left_ms),
+            None => {}
+        }
         // The bridge's answer is to be here in time.
         let hold_ms = timeout_ms.saturating_sub((timeout_ms / 4).min(HEARING_MARGIN_MS));
         let hears = stream.is_some() && instance.policy().purge_heard;
@@ -536,7 +555,8 @@ impl Root {
         let timeout = Duration::from_millis(timeout_ms);
         match instance.call(PURGE, &request, &[], timeout) {
             Some(token) => {
-                self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream });
+                let until_ms = now_ms.saturating_add(timeout_ms);
+                self.calls.insert(token, Call::Purge { operation, tags: request.tags, stream, until_ms });
             }
             None => self.unacknowledged(instance, &request.tags, stream),
         }
@@ -620,7 +640,7 @@ impl Root {
         let operations = overdue.iter().map(|pending| pending.operation).collect();
         if instance.shared.change(&Change { resent: Some((operations, now_ms)), ..Change::default() }, None).is_ok() {
             for Pending { operation, tags, .. } in overdue {
-                self.send_purge(instance, operation, tags, None);
+                self.send_purge(instance, operation, tags, None, None);
             }
         }
     }
@@ -722,7 +742,6 @@ impl Context for Root {
             let mut gone: Vec<_> = straight.iter().filter_map(|(id, _)| parked(*id)).collect();
             instance.shared.release_lease(self.name);
             let mut worker = instance.worker.borrow_mut();
-            worker.forget_queue();
             for (_, errand) in straight {
                 if let Errand::Client(id) = errand {
                     worker.hand_over(Job::Wake(vec![id], Woken::Unheard));
@@ -733,8 +752,8 @@ impl Context for Root {
             self.recaches.drain(..).for_each(|fetch| worker.hand_over(Job::Fetch(fetch)));
             for (_, call) in self.calls.take() {
                 match call {
-                    Call::Purge { operation, tags, stream } => {
-                        worker.hand_over(Job::Purge { operation, tags, stream });
+                    Call::Purge { operation, tags, stream, until_ms } => {
+                        worker.hand_over(Job::Purge { operation, tags, stream, until_ms: Some(until_ms) });
                     }
                     Call::Asked(_, stream) if stream.borrow().is_straight() => gone.push(stream),
                     Call::Asked(id, stream) => {
@@ -744,6 +763,7 @@ impl Context for Root {
                     Call::Told(_) | Call::Fetch(_) | Call::Feed { .. } => {}
                 }
             }
+            worker.retire(self.id);
             drop(worker);
             for stream in gone {
                 stream.borrow_mut().withdraw();
@@ -776,7 +796,7 @@ impl Context for Root {
         match call {
             Call::Told(Some(release)) => self.tell(&instance, RELEASE, &release, &[], None),
             Call::Told(None) | Call::Asked(..) | Call::Fetch(_) => {}
-            Call::Purge { operation, tags, stream } => match bridge::read::<PurgeReply>(&body) {
+            Call::Purge { operation, tags, stream, .. } => match bridge::read::<PurgeReply>(&body) {
                 Some((reply, _)) => {
                     instance.bridge_answered(true);
                     self.purge_acknowledged(&instance, operation, &tags, &reply);

@@ -49,6 +49,8 @@ pub enum Job {
         tags: Vec<String>,
         /// The stream whose response is held until the group has acknowledged.
         stream: Option<u32>,
+        /// Until when, in milliseconds, if it was sent before.
+        until_ms: Option<u64>,
     },
     /// Fetch something behind the clients.
     Fetch(Fetch),
@@ -81,6 +83,8 @@ pub struct Worker {
     pub attempts: Attempts,
     /// The name of this VM among those of the gateway.
     pub name: u64,
+    /// The root context that was configured last.
+    pub root: u32,
     /// What is fetched, and who waits for it.
     pub flights: Flights,
     /// Flights that other workers know of: when their leases were renewed last.
@@ -135,6 +139,7 @@ impl Worker {
                 held: Numbered::default(),
                 attempts: Attempts::default(),
                 name: random(),
+                root: 0,
                 flights: Flights::default(),
                 leases: Numbered::default(),
                 running: 0,
@@ -281,9 +286,20 @@ impl Worker {
         self.queue
     }
 
-    /// Leaves work to the root context whose tick comes next, and wakes none: the one that asks is about to go.
+    /// Leaves work to the root context that stays when one goes, and wakes none yet ([`Worker::retire`]).
     pub fn hand_over(&mut self, job: Job) {
         self.jobs.push_back(job);
+    }
+
+    /// A root context goes: wakes the one that was configured last, if there is work for it. Where that is the one that goes, the next
+    /// tick of another finds the work.
+    pub fn retire(&mut self, root: u32) {
+        self.forget_queue();
+        if self.root != root && !self.jobs.is_empty() && host::become_context(self.root) {
+            // The queue's messages come to whoever registers it.
+            self.queue().map(|queue| host::ring(queue, BELL));
+            host::become_context(root);
+        }
     }
 
     /// Has the queue registered again when it is needed next, so that its messages come to the root context that is there

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge_api::{FEED, LOOKUP, PURGE, STORE};
 use proxy_wasm_host_test::{BuildError, Call, Kept, Reply, Request, Upstream};
 
-use super::stage::{ms, rules, settle, status, world};
+use super::stage::{Failure, ms, rules, rules_alone, settle, status, world};
 
 #[test]
 fn rules_that_cannot_be_used_are_refused_with_what_where_and_how_to_mend_it() {
@@ -136,4 +136,55 @@ fn a_write_whose_purge_the_old_rules_sent_is_released_though_they_go() {
             assert!(world.finished(write).is_some(), "the last request ends after {last_us} µs");
         }
     }
+}
+
+/// The simulation found it: whoever took over sent the purge anew only when its tick came, and then had all the time that the
+/// rules give.
+#[test]
+fn a_write_is_held_no_longer_for_rules_that_go() {
+    let origin_ms = 30;
+    for (hangs, limit_ms) in [(false, origin_ms + 20), (true, origin_ms + 250 + 20)] {
+        for last_ms in [8, 14, 34, 38, 44] {
+            let (builder, versions, bridge) = world(&rules());
+            let origin = move |call: &Call| {
+                let took = if call.path() == "/users/9" { last_ms } else { origin_ms };
+                versions.answer(call).after(ms(took))
+            };
+            let mut world = builder.origin(origin).tolerate_violations().build().expect("a world");
+            settle(&mut world);
+            bridge.fails(hangs.then_some(Failure::Hangs));
+            world.send(Request::get("/users/9").header("authorization", "me"));
+            let before = world.send(Request::put("/users/8").body("x"));
+            world.run_for(ms(1));
+            world.reconfigure(rules().to_string()).expect("good rules");
+            let writes: Vec<_> = (0..10)
+                .map(|_| {
+                    world.run_for(ms(1));
+                    world.send(Request::put("/users/7").body("x"))
+                })
+                .collect();
+            world.run_until_idle();
+            for write in std::iter::once(before).chain(writes) {
+                let took = world.answer(write).took();
+                assert!(took < ms(limit_ms), "{took:?}, hangs: {hangs}, the last request ends after {last_ms} ms");
+            }
+        }
+    }
+}
+
+/// What the new rules have no bridge for isn't waited for.
+#[test]
+fn a_write_is_released_by_rules_that_have_no_bridge_any_more() {
+    let (builder, versions, bridge) = world(&rules());
+    let mut world = builder.origin(move |call| versions.answer(call).after(ms(30))).build().expect("a world");
+    settle(&mut world);
+    bridge.fails(Some(Failure::Hangs));
+    let write = world.send(Request::put("/users/8").body("x"));
+    world.run_for(ms(1));
+    world.reconfigure(rules_alone().to_string()).expect("good rules");
+    world.send(Request::get("/users/7")); // the first thing for which the new rules' context is woken
+    world.run_for(ms(2000));
+    let answer = world.answer(write);
+    assert!(answer.took() < ms(30 + 250 + 20), "{:?}", answer.took());
+    assert_eq!(status(answer), "fwd=method; detail=purge-pending");
 }
