@@ -179,6 +179,37 @@ fn a_group_refreshes_once_however_old_the_answer_looks() {
     assert!(ids.into_iter().all(|id| world.answer(id).took() < ms(200)));
 }
 
+/// I16: what one gateway fetches for all breaks off. Its client goes on by itself, one of those who waited fetches in its place, and
+/// the others take what that brings.
+#[test]
+fn a_group_whose_refresh_breaks_off_tries_once_more() {
+    let rules = with(rules(), &json!({ "ttl": "5s", "stale_while_revalidate": "0s", "stale_if_error": "0s" }));
+    let (builder, ..) = world(&rules);
+    let mut count = 0;
+    let breaks = move |_: &Call| {
+        count += 1;
+        let answer = Response::new(200).header("etag", format!("\"{count}\"")).after(ms(50));
+        match count {
+            2 => answer.chunk(ms(0), "half").then_reset(ms(50)),
+            _ => answer.chunk(ms(50), "whole"),
+        }
+    };
+    let builder = builder.gateways(5).loopback("routecache-self").origin(breaks);
+    let mut world = builder.build().expect("a world");
+    settle(&mut world);
+    (0..5).for_each(|gateway| drop(world.fetch(Request::get("/users/7").gateway(gateway))));
+    assert_eq!(asked(&world), 1);
+    world.run_for(ms(8000));
+    let ids: Vec<_> = (0..50).map(|number| world.send(Request::get("/users/7").gateway(number % 5))).collect();
+    world.run_for(ms(2000));
+    assert_eq!(asked(&world), 1 + 3);
+    for id in ids {
+        let answer = world.answer(id);
+        assert_eq!(answer.text(), "whole");
+        assert!(answer.took() < ms(300), "{:?}", answer.took());
+    }
+}
+
 /// A response that is to be validated for each request: what another gateway had validated a while ago doesn't do.
 #[test]
 fn what_wants_validation_each_time_is_not_taken_from_the_group_unvalidated() {

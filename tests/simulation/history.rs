@@ -268,6 +268,10 @@ pub struct History {
     pub lifetime: Duration,
     /// What turns of threads may take: where the host has no queues, their work waits for a tick.
     pub slack: Duration,
+    /// How long that tick takes to come; nothing where there are queues.
+    pub tick: Duration,
+    /// What a call to the bridge takes while nothing fails.
+    pub bridge_way: Duration,
     /// What the rules say of load.
     pub care: Care,
     /// What didn't work, and when.

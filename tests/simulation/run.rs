@@ -623,7 +623,10 @@ impl Running<'_> {
         let more_ms = if self.plan.steps.iter().any(longer) { 1000 } else { 0 };
         history.lifetime = Duration::from_millis(self.plan.lifetime_ms + more_ms);
         history.care = self.plan.care.clone();
-        history.slack = Duration::from_millis(if self.plan.exact { 270 } else { 20 });
+        history.tick = Duration::from_millis(if self.plan.exact { 250 } else { 0 });
+        history.slack = history.tick + Duration::from_millis(20);
+        // There and back, and it is taken in every millisecond.
+        history.bridge_way = Duration::from_millis(self.plan.bridge_way_ms + 3);
         if Duration::from_millis(self.plan.bridge_way_ms) >= history.care.bridge_timeout {
             // Its answers may come too late at any time.
             let (from, to) = (Duration::ZERO, Duration::from_secs(1 << 20));

@@ -287,7 +287,13 @@ impl Stream {
             };
         }
         if self.has_waited_for_refresh() {
-            return self.say(Kind::Failed);
+            if group.is_none() || !self.try_again() {
+                return self.say(Kind::Failed);
+            }
+            if self.ask(question) == Action::Continue {
+                host::resume(Direction::Request);
+            }
+            return;
         }
         if let Some(exact) = question.wanted.search.as_ref().and_then(Search::exact) {
             question.wanted.key = exact;

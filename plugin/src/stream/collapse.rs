@@ -217,8 +217,14 @@ impl Stream {
         let body = body.unwrap_or_default();
         let said = bridge::read::<WaitReply>(&body);
         self.instance.bridge_answered(said.is_some());
-        if self.is_fetch() && said.is_some() {
-            // Another gateway has fetched it, or tried to.
+        if self.is_fetch()
+            && let Some((said, _)) = &said
+        {
+            // Another gateway has fetched it, or tried to. Behind one that is stuck, there isn't time left to try.
+            let over = matches!(said, WaitReply::Stored | WaitReply::Released);
+            if let Some(flight) = self.flight.as_mut().filter(|_| !over) {
+                flight.rounds = ROUNDS_MAX;
+            }
             if self.ask_elsewhere(question).is_some() {
                 self.say(Kind::Failed);
             }

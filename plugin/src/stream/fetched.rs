@@ -13,7 +13,7 @@ use routecache_core::reply::Replay;
 use routecache_core::storing::content_length;
 
 use super::tell::{from_origin, status_of};
-use super::{Accepted, Fill, Question, State, Stream};
+use super::{Accepted, Fill, Flight, Question, State, Stream};
 use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
 use crate::lookup::Candidate;
@@ -68,9 +68,17 @@ impl Stream {
         CacheKey::of_refresh(stored.replay.entry().key()).filter(|_| reach == Reach::Group)
     }
 
-    /// Whether it has waited for another gateway's fetch: then the origin isn't asked once more.
+    /// Whether it has waited for another gateway's fetch, and fetches nothing itself.
     pub(super) fn has_waited_for_refresh(&self) -> bool {
-        self.is_fetch() && self.flight.as_ref().is_some_and(|flight| flight.waited.is_some())
+        let waited = |flight: &Flight| flight.waited.is_some() && flight.leased.is_none();
+        self.is_fetch() && self.flight.as_ref().is_some_and(waited)
+    }
+
+    /// Another gateway's fetch, for which it has waited, came to nothing: whether it may be the one that tries once more.
+    pub(super) fn try_again(&mut self) -> bool {
+        let Some(flight) = &mut self.flight else { return false };
+        flight.rounds = flight.rounds.saturating_add(1);
+        flight.rounds == 1
     }
 
     /// Keeps what another gateway has fetched since this one has, if there is such a thing, and is done.

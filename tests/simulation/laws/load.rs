@@ -344,7 +344,10 @@ impl<'h> View<'h> {
             let queued = care.fills.is_some() && (contact.gateway == read.gateway || self.in_group());
             own || contact.resource == read.resource && collapsed || queued
         });
-        let mut reasons: Vec<(Duration, Duration)> = fetches.map(|contact| (contact.at, contact.ended)).collect();
+        // Without queues, a gateway stores it with its next tick, and another gateway's worker that hears of it tells the others
+        // there, which look with theirs.
+        let told = |contact: &Contact| if contact.gateway == read.gateway { Duration::ZERO } else { self.history.tick };
+        let mut reasons: Vec<_> = fetches.map(|contact| (contact.at, contact.ended + told(contact))).collect();
         let leases = care.lock >= Reach::Gateway || care.fills.is_some();
         for death in self.history.deaths.iter().filter(|death| leases && death.gateway == read.gateway) {
             reasons.push((death.at, death.at + LEASE));
@@ -381,7 +384,7 @@ impl<'h> View<'h> {
         }
         // Look, ask the group, be told of another's end; and the same once more for a fetch of the gateway's own.
         let calls = if self.history.care.background { 6 } else { 3 };
-        let budget = self.call() * calls + self.history.slack;
+        let budget = self.call().min(self.history.bridge_way) * calls + self.history.slack;
         let mut idle_since = read.began;
         for (from, to) in self.reasons(read).into_iter().filter(|(from, to)| *to >= read.began && *from <= read.ended) {
             if from > idle_since + budget {
