@@ -1,16 +1,15 @@
 //! Fetches that several requests wait for, across the workers of a gateway: what is decided in `routecache_core::flights`
 //! and `routecache_core::leases`, carried out.
 
-use bridge_api::{Holder, ReleaseRequest};
+use bridge_api::ReleaseRequest;
 use routecache_core::flights::{Ended, Outcome, PASS_MS};
-use routecache_core::key::CacheKey;
 use routecache_core::leases::{Claim, LEASE_MS};
 use routecache_core::planted::planted;
 use routecache_core::policy::Reach;
 
 use crate::host;
 use crate::root::Instance;
-use crate::worker::{BELL, Job, Worker};
+use crate::worker::{BELL, Worker};
 
 /// Why a parked stream is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +47,11 @@ pub struct Landing {
     pub reach: Reach,
     /// When it began, in milliseconds.
     pub began_ms: u64,
-    /// The key whose lease it has in the group.
-    pub leased: Option<CacheKey>,
+    /// What gives back its lease in the group.
+    pub leased: Option<ReleaseRequest>,
+    /// When to give that back once more, in milliseconds: the group hasn't said yet that it has one, and may hear later that it was
+    /// asked for than that it is given back.
+    pub again_ms: Option<u64>,
 }
 
 impl Instance {
@@ -89,7 +91,7 @@ impl Instance {
 
     /// A stream's fetch has ended: wakes who is to be woken, here, in the other workers and in the other gateways.
     pub fn land(&self, stream: u32, outcome: Outcome, landing: Landing) {
-        let Landing { key, reach, began_ms, leased } = landing;
+        let Landing { key, reach, began_ms, leased, again_ms } = landing;
         let now_ms = host::monotonic_ms();
         let mut worker = self.worker.borrow_mut();
         let streams = match worker.flights.end(key, stream, outcome, now_ms) {
@@ -115,16 +117,9 @@ impl Instance {
         if worker.leases.remove(key).is_some() || for_all {
             self.end_lease(key, pass_ms.map(|ms| now_ms.saturating_add(ms)), began_ms);
         }
-        if let Some(key) = leased {
-            let release = self.release(&key, worker.name, pass_ms);
-            worker.leave(Job::Release(release));
+        if let Some(leased) = leased {
+            worker.give_back(ReleaseRequest { pass_ms, ..leased }, again_ms);
         }
-    }
-
-    /// What gives a lease back that the group has told of.
-    pub fn release(&self, key: &CacheKey, worker: u64, pass_ms: Option<u64>) -> ReleaseRequest {
-        let (namespace, key) = (self.namespace.clone(), key.as_str().to_owned());
-        ReleaseRequest { namespace, key, holder: Holder(worker), pass_ms }
     }
 
     fn end_lease(&self, key: u64, pass_until_ms: Option<u64>, began_ms: u64) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bridge_api::{Holder, StoreRequest};
+use bridge_api::{ReleaseRequest, StoreRequest};
 use routecache_core::entry::{Entry, Freshness, Parts, Ticket};
 use routecache_core::fields::{Fields, Line};
 use routecache_core::key::CacheKey;
@@ -41,14 +41,14 @@ pub struct Response<'a> {
 }
 
 /// Stores the response to a request; whether it is there now. Then the lease that its fill has in the group, of the key
-/// `leased`, ends with that.
+/// that `leased` gives back, ends with that.
 pub fn keep(
     instance: &Instance,
     rule: &CacheRule,
     wanted: &Wanted,
     request: &Fields<'_>,
     response: &Response<'_>,
-    mut leased: Option<&CacheKey>,
+    mut leased: Option<&ReleaseRequest>,
 ) -> bool {
     let fields = Fields::from_pairs(response.header.to_vec());
     let variance = wanted.search.as_ref().and_then(|search| Some((search, Variance::of(&fields)?)));
@@ -101,7 +101,6 @@ pub fn keep(
     if worker.follow(&instance.shared).is_none() || !worker.purges.admits(&stored) {
         return false;
     }
-    let holder = Holder(worker.name);
     let marker = variants.and_then(|variants| entry(base, 0, &[], &variants.encode()));
     let (told, at) = told.unzip();
     let told = told.zip(at.as_ref()).and_then(|(told, at)| entry(at, 0, &[], &told.encode()));
@@ -120,14 +119,14 @@ pub fn keep(
                 tags: response.tags.to_vec(),
                 ticket: ticket.at(now_ms),
                 keep_ms,
-                holder: leased.take_if(|leased| *leased == key).map(|_| holder),
+                holder: leased.take_if(|leased| leased.key == key.as_str()).map(|leased| leased.holder),
             };
             stores.push((request, payload.bytes().to_vec()));
         }
         worker.hold(key.hash(), Rc::new(Replay::new(entry, &rule.terms)));
     }
     // Who waits for the end of another key's lease looks for what is stored.
-    let mut release = leased.map(|key| instance.release(key, worker.name, None));
+    let mut release = leased.cloned();
     let last = stores.len();
     for (number, (request, payload)) in (1..).zip(stores) {
         let then = if number == last { release.take() } else { None };

@@ -833,6 +833,7 @@ impl RootContext for Root {
         let now_ms = host::monotonic_ms();
         self.release_unread(&instance, now_ms);
         instance.renew(now_ms);
+        instance.worker.borrow_mut().give_back_again(now_ms);
         for (streams, woken) in instance.due(now_ms) {
             self.wake(&instance, streams, woken);
         }

@@ -27,6 +27,9 @@ use crate::stream::Stream;
 /// Bytes of entries that wait to be sent to the bridge; beyond, they aren't: the group may miss an entry.
 const JOB_BYTES_MAX: usize = 4 << 20;
 
+/// Leases that are given back twice; more of them end by themselves.
+const UNSURE_MAX: usize = 1024;
+
 /// A message that says no more than that there is something to do.
 pub const BELL: &[u8] = &[0];
 
@@ -109,6 +112,8 @@ pub struct Worker {
     pub answers: Bodies,
     /// How often keys are asked for that aren't here.
     pub uses: Option<Uses>,
+    /// Leases that are given back once more, and when, in milliseconds.
+    unsure: VecDeque<(u64, bridge_api::ReleaseRequest)>,
     jobs: VecDeque<Job>,
     job_bytes: usize,
     /// The name of this VM's queue, by which streams wake the root context.
@@ -152,6 +157,7 @@ impl Worker {
                 bodies: Bodies::default(),
                 answers: Bodies::default(),
                 uses: None,
+                unsure: VecDeque::new(),
                 jobs: VecDeque::new(),
                 job_bytes: 0,
                 queue_name: format!("routecache/1/{namespace}/{:x}", random()),
@@ -268,6 +274,21 @@ impl Worker {
         // Where the host has no queues, the next tick finds the work.
         if self.jobs.len() == 1 {
             queue.map(|queue| host::ring(queue, BELL));
+        }
+    }
+
+    /// Has a lease of the group given back; once more at `again_ms`, in milliseconds.
+    pub fn give_back(&mut self, release: bridge_api::ReleaseRequest, again_ms: Option<u64>) {
+        if let Some(again_ms) = again_ms.filter(|_| self.unsure.len() < UNSURE_MAX) {
+            self.unsure.push_back((again_ms, release.clone()));
+        }
+        self.leave(Job::Release(release));
+    }
+
+    /// Has the leases given back once more whose time has come.
+    pub fn give_back_again(&mut self, now_ms: u64) {
+        while let Some((_, release)) = self.unsure.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.leave(Job::Release(release));
         }
     }
 

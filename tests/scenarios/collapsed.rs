@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bridge_api::{LOOKUP, RELEASE};
 use proxy_wasm_host_test::{
-    Answer, Call, Dialect, Ending, Fault, Faults, Injected, Reply, Request, RequestId, Response, Site, World,
+    Answer, Call, Dialect, Ending, Fault, Faults, Injected, Kept, Reply, Request, RequestId, Response, Site, Upstream,
+    World,
 };
 use serde_json::{Value, json};
 
-use super::stage::{Failure, ms, rules, rules_alone, settle, status, world};
+use super::stage::{Bridge, Failure, ms, rules, rules_alone, settle, status, world};
 
 /// The rules with other terms for users.
 fn rules_with(mut rules: Value, cache: &Value) -> String {
@@ -291,6 +293,86 @@ fn who_fetches_in_anothers_place_gives_back_its_lease_of_the_group() {
     let answer = &answers(&mut world, &[elsewhere])[0];
     assert_eq!(answer.text(), "v2");
     assert!(answer.took() < ms(1500), "{:?}", answer.took());
+}
+
+/// I23: the release of a client that has gone overtakes the lookup that asks for the lease.
+#[test]
+fn a_lease_that_comes_when_its_client_has_gone_holds_nobody_up() {
+    let (builder, _, bridge) = world(&rules());
+    let mut world = builder.origin(slow).gateways(2).build().expect("a world");
+    settle(&mut world);
+    bridge.delays(Some(LOOKUP));
+    let gone = world.send(Request::get("/users/7"));
+    world.run_for(ms(10));
+    bridge.delays(None);
+    world.client_disconnects(gone);
+    world.run_for(ms(10));
+    assert_eq!(bridge.arrive(&world), 1);
+    let elsewhere = world.fetch(Request::get("/users/7").gateway(1));
+    assert_eq!(status(&elsewhere), "fwd=uri-miss; stored; collapsed=?0", "it met the lease");
+    // The call's time, and a tick.
+    assert!(elsewhere.took() < ms(50 + 250 + 200 + 20), "{:?}", elsewhere.took());
+}
+
+/// A bridge to which one gateway's lookups have a long way.
+struct Far(Bridge);
+
+impl Upstream for Far {
+    fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
+        let reply = self.0.call(call, kept);
+        if call.path() == LOOKUP && call.gateway == 0 { reply.after(ms(20)) } else { reply }
+    }
+}
+
+/// Found by the simulation: who heard only after `lock_wait` that another gateway has the lease was sent on as if nobody had.
+#[test]
+fn who_hears_too_late_that_another_gateway_fetches_has_waited_in_vain() {
+    for (protect, expected) in [("on", "detail=protect-origin-lock-wait"), ("off", "collapsed=?0; detail=lock-wait")] {
+        let (builder, _, bridge) = world(&rules());
+        let rules = rules_with(rules(), &json!({ "lock_wait": "400ms", "protect_origin": protect }));
+        let stuck = |_: &Call| Reply::from(Response::ok("all").after(ms(2000)));
+        let builder = builder.configuration(rules).origin(stuck).gateways(3);
+        let mut world = builder.cluster("routecache-bridge", Far(bridge)).build().expect("a world");
+        settle(&mut world);
+        world.send(Request::get("/users/7").gateway(1));
+        let later = |world: &mut World, gateway| {
+            world.run_for(ms(10));
+            world.send(Request::get("/users/7").gateway(gateway))
+        };
+        world.run_for(ms(80));
+        // When the first one's lease is over, the second one fetches; the third waits for it in vain, and then the fourth asks.
+        later(&mut world, 2);
+        let third = later(&mut world, 0);
+        let fourth = later(&mut world, 0);
+        for answer in answers(&mut world, &[third, fourth]) {
+            assert!(status(&answer).ends_with(expected), "{protect}: {}", status(&answer));
+        }
+    }
+}
+
+/// C10: what gives back the lease of a fetch that has failed comes when the worker fetches anew.
+#[test]
+fn a_fetch_gives_back_its_own_lease_and_no_other_of_its_worker() {
+    let (builder, _, bridge) = world(&rules());
+    let mut first = true;
+    let origin = move |call: &Call| match std::mem::take(&mut first) {
+        true => Response::new(503).into(),
+        false => Reply::from(slow(call)),
+    };
+    let mut world = builder.origin(origin).gateways(2).build().expect("a world");
+    settle(&mut world);
+    bridge.delays(Some(RELEASE));
+    world.fetch(Request::get("/users/7"));
+    world.run_for(ms(5));
+    bridge.delays(None);
+    let anew = world.send(Request::get("/users/7"));
+    world.run_for(ms(20));
+    assert_eq!(bridge.arrive(&world), 1);
+    let elsewhere = world.send(Request::get("/users/7").gateway(1));
+    for answer in answers(&mut world, &[anew, elsewhere]) {
+        assert_eq!(answer.text(), "for none");
+    }
+    assert_eq!(asked(&world), 1 + 1);
 }
 
 /// I17, found by the simulation.

@@ -231,6 +231,10 @@ pub struct Bridge {
     restarts: Rc<Cell<u64>>,
     /// How long a store is on its way, in milliseconds. Nobody is told.
     store_way_ms: Rc<Cell<u64>>,
+    /// Calls of which kind are on their way for now.
+    delayed: Rc<Cell<Option<&'static str>>>,
+    /// Those calls.
+    coming: Rc<RefCell<Vec<Call>>>,
 }
 
 impl Default for Bridge {
@@ -244,6 +248,8 @@ impl Default for Bridge {
             stored: Rc::default(),
             restarts: Rc::new(Cell::new(1)),
             store_way_ms: Rc::default(),
+            delayed: Rc::default(),
+            coming: Rc::default(),
         }
     }
 }
@@ -257,6 +263,25 @@ impl Bridge {
     /// From now on, stores arrive so much later.
     pub fn takes_in_stores_after(&self, way: Duration) {
         self.store_way_ms.set(u64::try_from(way.as_millis()).expect("not that long"));
+    }
+
+    /// From now on, lookups or releases are on their way until [`Bridge::arrive`], and others overtake them. Nobody is answered.
+    pub fn delays(&self, path: Option<&'static str>) {
+        self.delayed.set(path);
+    }
+
+    /// What was delayed arrives; how much it was.
+    pub fn arrive(&self, world: &World) -> usize {
+        let (mut memory, now_ms) = (self.memory.borrow_mut(), now_ms(world.now()));
+        let coming = self.coming.take();
+        for call in &coming {
+            match call.path() {
+                LOOKUP => drop(memory.lookup(&decode(&call.body).expect("a lookup").0, now_ms)),
+                RELEASE => drop(memory.release(&decode(&call.body).expect("a release").0, now_ms)),
+                other => panic!("{other} isn't delayed"),
+            }
+        }
+        coming.len()
     }
 
     /// Starts again with nothing in its memory.
@@ -338,6 +363,10 @@ impl Upstream for Bridge {
     fn call(&mut self, call: &Call, kept: &mut Kept) -> Reply {
         if let Some(reply) = self.failure.get().and_then(|failure| failure.reply(call)) {
             return reply;
+        }
+        if self.delayed.get() == Some(call.path()) {
+            self.coming.borrow_mut().push(call.clone());
+            return Reply::hang();
         }
         let now_ms = now_ms(call.at);
         let mut memory = self.memory.borrow_mut();

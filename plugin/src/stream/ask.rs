@@ -3,7 +3,7 @@
 use std::mem;
 use std::rc::Rc;
 
-use bridge_api::{Holder, LOOKUP, LeaseRequest, LookupReply, LookupRequest};
+use bridge_api::{Holder, LOOKUP, LeaseRequest, LookupReply, LookupRequest, ReleaseRequest};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward, Tier};
 use routecache_core::entry::Entry;
@@ -24,6 +24,7 @@ use super::{Flight, Question, State, Stream};
 use crate::bridge::{self, GroupTicket};
 use crate::host::{self, Direction};
 use crate::lookup::{Candidate, Found, judge, newer, softened, variances_of, variants_of};
+use crate::random;
 
 /// What an entry takes beside its body at most, in bytes: header, key and tags. What is longer isn't looked at, and not hashed.
 const BESIDE_BODY_MAX: u64 = 128 << 10;
@@ -129,15 +130,22 @@ impl Stream {
                 true => self.instance.policy().background.as_ref().map(|background| background.timeout_ms.into()),
                 false => self.leases_in_group().filter(|_| question.elsewhere.is_empty()),
             }
-            .map(|ttl_ms| LeaseRequest { holder: Holder(worker.name), ttl_ms }),
+            .map(|ttl_ms| LeaseRequest { holder: self.holder(key), ttl_ms }),
             soft: true,
         };
         drop(worker);
         let token = self.instance.ask_bridge(LOOKUP, &request, timeout_ms);
-        if let (Some(flight), Some(_)) = (&mut self.flight, request.lease) {
-            flight.leased = token.map(|_| key.clone());
+        if let (Some(flight), Some(LeaseRequest { holder, .. })) = (&mut self.flight, request.lease) {
+            let LookupRequest { namespace, key, .. } = request;
+            flight.leased = token.map(|_| ReleaseRequest { namespace, key, holder, pass_ms: None });
         }
         token
+    }
+
+    /// By which name it asks for a key's lease: that of whoever it may have one from.
+    fn holder(&self, key: &CacheKey) -> Holder {
+        let leased = self.flight.as_ref().and_then(|flight| flight.leased.as_ref());
+        leased.filter(|leased| leased.key == key.as_str()).map_or_else(|| Holder(random()), |leased| leased.holder)
     }
 
     /// Asks about the next of several keys; the question, if there is none.
@@ -233,8 +241,8 @@ impl Stream {
         instance.bridge_answered(said.is_some());
         let (group, lease) = match said {
             Some((LookupReply::Hit { ticket, tags, resident_ms, stale_ms }, payload)) => {
-                if let Some(flight) = self.flight.as_mut().filter(|flight| flight.leased.as_ref() == Some(key)) {
-                    flight.leased = None; // there was no need for one
+                if let Some(flight) = &mut self.flight {
+                    flight.leased.take_if(|leased| leased.key == key.as_str()); // there was no need for one
                 }
                 let given = Given { ticket, tags: &tags, resident_ms, stale_ms, payload };
                 match self.judge(&mut question, rule, key, given) {
@@ -303,6 +311,7 @@ impl Stream {
                 self.state = State::AskingLater { question, token };
                 Action::Pause
             }
+            None if self.is_late(lease) => self.late(question, "lock-wait"),
             None => self.forward(question, group),
         };
         if action == Action::Continue {

@@ -3,7 +3,7 @@
 use std::mem;
 use std::rc::Rc;
 
-use bridge_api::{Holder, Lease, WAIT, WaitReply, WaitRequest};
+use bridge_api::{Lease, ReleaseRequest, WAIT, WaitReply, WaitRequest};
 use proxy_wasm::types::Action;
 use routecache_core::cache_control::RequestControl;
 use routecache_core::cache_status::CACHE_NAME;
@@ -26,7 +26,6 @@ use crate::host::{self, Direction};
 use crate::keep;
 use crate::lookup::{Candidate, newer};
 use crate::metrics;
-use crate::worker::Job;
 
 /// How often a request is woken and finds nothing before it fetches for itself.
 const ROUNDS_MAX: u8 = 8;
@@ -86,7 +85,8 @@ impl Flight {
     }
 
     fn landing(&mut self) -> Landing {
-        Landing { key: self.key, reach: self.lock.reach, began_ms: self.began_ms, leased: self.leased.take() }
+        let leased = self.leased.take();
+        Landing { key: self.key, reach: self.lock.reach, began_ms: self.began_ms, leased, again_ms: None }
     }
 }
 
@@ -179,7 +179,7 @@ impl Stream {
     }
 
     /// Fetches in another's place, whose lease of the group it gets.
-    pub fn inherits(&mut self, leased: CacheKey) {
+    pub fn inherits(&mut self, leased: ReleaseRequest) {
         if let Some(flight) = &mut self.flight {
             flight.leased = Some(leased);
         }
@@ -192,13 +192,13 @@ impl Stream {
         match lease? {
             Lease::Granted => None,
             Lease::Held { .. } => {
-                flight.leased = None;
+                let holder = flight.leased.take().map(|leased| leased.holder);
                 let hold_ms = flight.until_ms.checked_sub(now_ms).filter(|_| flight.rounds < ROUNDS_MAX)?;
                 flight.waited.get_or_insert(question.why);
                 let request = WaitRequest {
                     namespace: self.instance.namespace.clone(),
                     key: key.as_str().to_owned(),
-                    holder: Some(Holder(self.instance.worker.borrow().name)),
+                    holder,
                     hold_ms,
                 };
                 let answer_ms = self.instance.policy().bridge.as_ref()?.timeout_ms;
@@ -210,6 +210,12 @@ impl Stream {
                 None
             }
         }
+    }
+
+    /// Whether another gateway has the lease, and there is no time left to wait for it.
+    pub(super) fn is_late(&self, lease: Option<Lease>) -> bool {
+        let over = |flight: &Flight| flight.rounds >= ROUNDS_MAX || flight.until_ms < host::monotonic_ms();
+        matches!(lease, Some(Lease::Held { .. })) && self.flight.as_ref().is_some_and(over)
     }
 
     /// Handles the bridge's answer that another gateway's fetch is over.
@@ -365,13 +371,13 @@ impl Stream {
     /// Its fetch has ended.
     pub(super) fn land(&mut self, outcome: Outcome) {
         let Some(mut flight) = self.flight.take() else { return };
+        let asking = if let State::Asking { .. } = self.state { self.instance.policy().bridge.as_ref() } else { None };
+        let again_ms = asking.map(|bridge| host::monotonic_ms().saturating_add(bridge.timeout_ms.into()));
         // What a guest fetches for itself says nothing of what others would get.
         if flight.part == Part::Full || outcome == Outcome::Stored && flight.part == Part::Guest {
-            self.instance.land(self.id, outcome, flight.landing());
-        } else if let Some(key) = flight.leased.filter(|_| self.is_fetch()) {
-            let mut worker = self.instance.worker.borrow_mut();
-            let release = self.instance.release(&key, worker.name, None);
-            worker.leave(Job::Release(release));
+            self.instance.land(self.id, outcome, Landing { again_ms, ..flight.landing() });
+        } else if let Some(leased) = flight.leased.filter(|_| self.is_fetch()) {
+            self.instance.worker.borrow_mut().give_back(leased, again_ms);
         }
     }
 

@@ -18,6 +18,7 @@ mod write;
 use std::mem;
 use std::rc::Rc;
 
+use bridge_api::ReleaseRequest;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
@@ -74,8 +75,9 @@ struct Flight {
     began_ms: u64,
     /// Whether it fetches for the others.
     holds: bool,
-    /// The key whose lease it has in the group, as far as it knows: an answer that says so may have been lost.
-    leased: Option<CacheKey>,
+    /// What gives back the lease that it has in the group, as far as it knows: an answer that says so may have been lost. The holder is
+    /// this fetch, since a worker may have several.
+    leased: Option<ReleaseRequest>,
     /// Why it would have been forwarded, if it has waited.
     waited: Option<Forward>,
     /// When the fetch began whose end has woken it.

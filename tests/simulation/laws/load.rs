@@ -194,22 +194,19 @@ impl<'h> View<'h> {
         self.history.contacts.iter().filter(lately).count() >= 2
     }
 
-    /// How many fetches a purge has overtaken whose end another gateway may take for that of a later one: the lease of the
-    /// group is a worker's.
-    fn overtaken(&self, contact: &Contact) -> usize {
-        let lately = |other: &&Contact| {
-            let ended = self.ended(other);
-            other.resource == contact.resource
-                && ended <= contact.at
-                && contact.at <= ended + self.call() * 3 + self.history.slack
-        };
-        let void = |other: &&Contact| self.is_vain(other);
-        if self.in_group() { self.history.contacts.iter().filter(lately).filter(void).count() } else { 0 }
-    }
-
     /// What a call to the bridge may take.
     fn call(&self) -> Duration {
         if self.history.grouped { self.history.care.bridge_timeout } else { Duration::ZERO }
+    }
+
+    /// What a call to the bridge may take while a read waits for it, or for another that does: all of its time only where something is
+    /// wrong there.
+    fn call_for(&self, read: &Read) -> Duration {
+        let bridge = |trouble| matches!(trouble, Trouble::Bridge | Trouble::NoBridge);
+        match self.troubled(read.gateway, read.began.saturating_sub(self.call() * 2), read.ended, bridge) {
+            true => self.call(),
+            false => self.call().min(self.history.bridge_way),
+        }
     }
 
     /// C10, I16, I18: while one asks for a key, others don't.
@@ -246,7 +243,7 @@ impl<'h> View<'h> {
         let allowed = match (contact.is_background(), self.history.care.lock) {
             (_, Reach::Worker) => !contact.is_background() && own == 0 || contact.is_background(),
             (true, _) => met.len() <= 1,
-            (false, _) => own <= self.overtaken(contact),
+            (false, _) => own == 0,
         };
         if allowed {
             return None;
@@ -256,9 +253,18 @@ impl<'h> View<'h> {
         breach(Law::SingleFlight, at, how)
     }
 
-    /// Whether a request says that it waited in vain, or that it doesn't trust what others have.
+    /// Whether a request says that it waited in vain, or that it doesn't trust what others have; or would have said so, if its client
+    /// had heard anything before it, or the gateway, went away.
     fn goes_alone(&self, read: &Read) -> bool {
-        ["lock-wait", "crowded", "fills", "feed-lost", "shared-data"].iter().any(|why| read.told.contains(why))
+        read.told.is_empty() && self.is_new(read)
+            || ["lock-wait", "crowded", "fills", "feed-lost", "shared-data"].iter().any(|why| read.told.contains(why))
+    }
+
+    /// Whether a read's gateway has begun a moment ago, and may not have heard the feed.
+    fn is_new(&self, read: &Read) -> bool {
+        let began = |death: &Death| death.gateway == read.gateway && death.worker.is_none() && death.at <= read.began;
+        let began = self.history.deaths.iter().filter(|death| began(death)).map(|death| death.at).max();
+        self.history.grouped && read.began <= began.unwrap_or_default() + TICK + self.history.window
     }
 
     /// Whether two gateways can't know of each other: one is cut off, or a purge of it is pending.
@@ -365,10 +371,10 @@ impl<'h> View<'h> {
             reasons.push((it.from, it.to + lease));
         }
         if self.in_group() {
-            // Whoever leaves while it asks gives back a lease that it may not have yet.
+            // Whoever leaves while it asks gives back a lease that it may not have yet, and once more when it must have it.
             let asking = |other: &&Read| other.left && !self.contacts.contains_key(&other.request);
             let left = self.history.reads.iter().filter(asking).filter(|other| other.resource == read.resource);
-            reasons.extend(left.map(|other| (other.ended, other.ended + care.lock_wait + TICK)));
+            reasons.extend(left.map(|other| (other.ended, other.ended + care.bridge_timeout + TICK)));
             // Somebody refreshed what they want; each waits for that as long as for others.
             let lease = if care.background { care.lock_wait.max(REFRESH) } else { care.lock_wait };
             reasons.extend(self.history.deaths.iter().map(|death| (death.at, death.at + lease + TICK)));
@@ -384,7 +390,7 @@ impl<'h> View<'h> {
         }
         // Look, ask the group, be told of another's end; and the same once more for a fetch of the gateway's own.
         let calls = if self.history.care.background { 6 } else { 3 };
-        let budget = self.call().min(self.history.bridge_way) * calls + self.history.slack;
+        let budget = self.call_for(read) * calls + self.history.slack;
         let mut idle_since = read.began;
         for (from, to) in self.reasons(read).into_iter().filter(|(from, to)| *to >= read.began && *from <= read.ended) {
             if from > idle_since + budget {
