@@ -1,12 +1,15 @@
 //! Shared data as proxy-wasm-cpp-host keeps it (`src/shared_data.cc`).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::abi::Status;
 use crate::dialect::Cas;
 
-/// Values and their `cas`, by VM id and key.
-type Entries = BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>;
+/// A value and its `cas`.
+type Entry = (Vec<u8>, u32);
+
+/// Entries by VM id and key. In no order: a filter reads thousands of them, a test lists them now and then.
+type Entries = HashMap<String, HashMap<Vec<u8>, Entry>>;
 
 /// Keys and values that all VMs with one VM id share.
 ///
@@ -21,46 +24,50 @@ pub struct SharedData {
 
 impl SharedData {
     /// Keys and values of a VM id, in the order of the keys.
-    pub fn of<'data>(&'data self, vm_id: &'data str) -> impl Iterator<Item = (&'data [u8], &'data [u8])> {
-        let entries = self.entries.iter().filter(move |((owner, _), _)| owner == vm_id);
-        entries.map(|((_, key), (value, _))| (key.as_slice(), value.as_slice()))
+    pub fn of(&self, vm_id: &str) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let of_vm = self.entries.get(vm_id).into_iter().flatten();
+        let mut sorted: Vec<_> = of_vm.map(|(key, (value, _))| (key.as_slice(), value.as_slice())).collect();
+        sorted.sort_unstable();
+        sorted.into_iter()
     }
 
     /// The value of a key, whatever its VM id.
     pub fn value(&self, key: impl AsRef<[u8]>) -> Option<&[u8]> {
-        let found = self.entries.iter().find(|((_, there), _)| there == key.as_ref());
-        found.map(|(_, (value, _))| value.as_slice())
+        let holders = self.entries.iter().filter(|(_, entries)| entries.contains_key(key.as_ref()));
+        let (_, entries) = holders.min_by_key(|(vm_id, _)| *vm_id)?;
+        entries.get(key.as_ref()).map(|(value, _)| value.as_slice())
     }
 
     /// How many keys there are, of all VM ids.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.values().map(HashMap::len).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of all keys and values.
     pub fn byte_size(&self) -> usize {
-        self.entries.iter().map(|((_, key), (value, _))| key.len() + value.len()).sum()
+        self.entries.values().flatten().map(|(key, (value, _))| key.len() + value.len()).sum()
     }
 
-    pub(crate) fn get(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
-        self.entries.get(&(vm_id.to_owned(), key.to_vec())).cloned().ok_or(Status::NotFound)
+    pub(crate) fn get(&self, vm_id: &str, key: &[u8]) -> Result<Entry, Status> {
+        entry(&self.entries, vm_id, key).cloned().ok_or(Status::NotFound)
     }
 
     /// What a host reads that lags behind: the value before the last write.
-    pub(crate) fn get_stale(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
-        let before = self.before.as_ref().and_then(|before| before.get(&(vm_id.to_owned(), key.to_vec())).cloned());
+    pub(crate) fn get_stale(&self, vm_id: &str, key: &[u8]) -> Result<Entry, Status> {
+        let before = self.before.as_ref().and_then(|before| entry(before, vm_id, key).cloned());
         before.map_or_else(|| self.get(vm_id, key), Ok)
     }
 
     /// What a host reads that takes one key for another: the value of the next one.
-    pub(crate) fn get_alias(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
-        let of_vm = || self.entries.iter().filter(|((owner, _), _)| owner == vm_id);
-        let next = of_vm().find(|((_, other), _)| other.as_slice() > key).or_else(|| of_vm().next());
+    pub(crate) fn get_alias(&self, vm_id: &str, key: &[u8]) -> Result<Entry, Status> {
+        let of_vm = || self.entries.get(vm_id).into_iter().flatten();
+        let next = of_vm().filter(|(other, _)| other.as_slice() > key).min_by_key(|(other, _)| *other);
+        let next = next.or_else(|| of_vm().min_by_key(|(other, _)| *other));
         next.map(|(_, entry)| entry.clone()).ok_or(Status::NotFound)
     }
 
@@ -71,8 +78,7 @@ impl SharedData {
 
     /// Writes a value, if the `cas` allows it.
     pub(crate) fn set(&mut self, vm_id: &str, key: &[u8], value: &[u8], cas: u32, rule: Cas) -> Result<(), Status> {
-        let key = (vm_id.to_owned(), key.to_vec());
-        let stored = self.entries.get(&key).map(|(_, stored)| *stored);
+        let stored = entry(&self.entries, vm_id, key).map(|(_, stored)| *stored);
         let matches = match rule {
             Cas::Lenient => cas == 0 || stored.is_none_or(|stored| stored == cas),
             Cas::Exact => stored.unwrap_or(0) == cas,
@@ -82,22 +88,22 @@ impl SharedData {
         }
         // One counter for all keys; 0 is skipped, because it means "don't compare".
         self.last_cas = self.last_cas.checked_add(1).unwrap_or(1);
-        let was = self.entries.insert(key.clone(), (value.to_vec(), self.last_cas));
+        let was = put(&mut self.entries, vm_id, key, (value.to_vec(), self.last_cas));
         if let (Some(before), Some(was)) = (&mut self.before, was) {
-            before.insert(key, was);
+            put(before, vm_id, key, was);
         }
         Ok(())
     }
 
     /// Takes keys away behind the filters' backs, as a host that evicts would.
     pub(crate) fn forget(&mut self, mut which: impl FnMut(&[u8]) -> bool) {
-        self.entries.retain(|(_, key), _| !which(key));
+        self.entries.values_mut().for_each(|entries| entries.retain(|key, _| !which(key)));
     }
 
     /// Deletes a key as [`set`](Self::set) would overwrite it.
     pub(crate) fn delete(&mut self, vm_id: &str, key: &[u8], cas: u32, rule: Cas) -> Result<(), Status> {
         self.set(vm_id, key, &[], cas, rule)?;
-        self.entries.remove(&(vm_id.to_owned(), key.to_vec()));
+        self.entries.get_mut(vm_id).map(|entries| entries.remove(key));
         Ok(())
     }
 
@@ -106,6 +112,18 @@ impl SharedData {
         // A `cas` of 0 never mismatches.
         let _ = self.set(vm_id, key, value, 0, Cas::Lenient);
     }
+}
+
+fn entry<'data>(entries: &'data Entries, vm_id: &str, key: &[u8]) -> Option<&'data Entry> {
+    entries.get(vm_id)?.get(key)
+}
+
+/// Returns what was there before.
+fn put(entries: &mut Entries, vm_id: &str, key: &[u8], entry: Entry) -> Option<Entry> {
+    if let Some(there) = entries.get_mut(vm_id).and_then(|entries| entries.get_mut(key)) {
+        return Some(std::mem::replace(there, entry));
+    }
+    entries.entry(vm_id.to_owned()).or_default().insert(key.to_vec(), entry)
 }
 
 #[cfg(test)]
