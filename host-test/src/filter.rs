@@ -10,6 +10,8 @@ use wasmtime::{
 };
 
 use crate::abi::{AbiVersion, Status};
+#[cfg(unix)]
+use crate::stacks::Stacks;
 use crate::vm::VmState;
 use crate::{BuildError, hostcalls, wasi};
 
@@ -193,6 +195,8 @@ fn engine() -> &'static Engine {
         config.coredump_on_trap(true);
         // Without a cache everything works, only slower.
         config.cache(cache());
+        #[cfg(unix)]
+        config.with_host_stack(std::sync::Arc::new(Stacks::default()));
         Engine::new(&config).expect("wasmtime runs on this machine with these options")
     })
 }

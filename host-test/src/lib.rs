@@ -58,6 +58,8 @@ pub mod scenario;
 pub mod serve;
 mod shared;
 mod simulation;
+#[cfg(unix)]
+mod stacks;
 mod stream;
 mod trace;
 mod trap;
