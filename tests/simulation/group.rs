@@ -40,6 +40,8 @@ struct State {
     /// Calls that are on their way here, and when they arrive.
     coming: Vec<(Duration, Call)>,
     held: Vec<Held>,
+    /// Whether those polls have news, or may.
+    stirred: bool,
     /// Purges whose answers wait until gateways have heard of them, from when, and whose.
     hearing: Vec<(CallId, PurgeRequest, PurgeReply, Duration, usize)>,
     /// Those who wait for the end of a lease, from when, and where.
@@ -124,6 +126,7 @@ impl Group {
             cuts: HashMap::new(),
             coming: Vec::new(),
             held: Vec::new(),
+            stirred: false,
             hearing: Vec::new(),
             waiting: Vec::new(),
             deeds: Vec::new(),
@@ -310,6 +313,7 @@ impl State {
     fn purge(&mut self, request: &PurgeRequest, gateway: Option<usize>, now: Duration) -> PurgeReply {
         let now_ms = self.store_ms(now);
         let reply = self.memory.purge(request, now_ms);
+        self.stirred = true;
         self.purged_naively(&request.tags, &reply);
         for user in 0..USERS {
             if request.tags.iter().any(|tag| *tag == format!("user:{user}") || tag == "!all") {
@@ -327,6 +331,7 @@ impl State {
         let request = PurgeRequest { namespace: NAMESPACE.to_owned(), ..PurgeRequest::default() };
         let now_ms = self.store_ms(now);
         let reply = self.memory.purge_with(&request, patterns, now_ms);
+        self.stirred = true;
         self.purged_naively(&tags_of(user), &reply);
         self.purged((user, false), None, now);
     }
@@ -380,8 +385,15 @@ impl State {
                 }
             }
         }
+        // As in the bridge: a poll is read again when a purge or a new era wakes it, and when its time is up.
+        let (now_ms, stirred) = (self.store_ms(now), std::mem::take(&mut self.stirred));
         for held in std::mem::take(&mut self.held) {
-            let (call, now_ms) = (held.call, self.store_ms(now));
+            let waits = now_ms.saturating_sub(held.arrived_ms) < held.request.hold_ms;
+            if waits && !stirred {
+                self.held.push(held);
+                continue;
+            }
+            let call = held.call;
             match self.poll(&held.request, held.gateway, held.arrived_ms, now_ms) {
                 Some(reply) => {
                     let reply = self.fed(&reply, held.gateway, held.thread);
@@ -413,6 +425,7 @@ impl State {
             _ => &mut self.memory,
         };
         let mut reply = memory.poll(&FeedRequest { known, ..request.clone() }, arrived_ms, now_ms)?;
+        self.stirred |= reply.continuity == Continuity::Lost;
         if gap_ignored && request.cursor.is_some() {
             reply.continuity = Continuity::Joined;
         }
