@@ -8,6 +8,17 @@ use std::time::{Duration, Instant};
 /// Acknowledged writes of each user that are kept, the oldest forgotten first: what was overtaken binds no more.
 const KEPT: usize = 512;
 
+/// What fails, in the order in which it does.
+pub const FAULTS: [&str; 7] = [
+    "bridges killed",
+    "Redis masters failed over",
+    "evictions at random",
+    "bridges that hang",
+    "times that Redis was full",
+    "reloads",
+    "gateways replaced",
+];
+
 /// See the module.
 pub struct Ledger {
     window: Duration,
@@ -93,8 +104,8 @@ pub struct Report {
     pub pending: u64,
     /// Answers that weren't 200 although the origin and their gateway were there.
     pub failed: u64,
-    /// Things that were broken.
-    pub faults: u64,
+    /// How often each of [`FAULTS`] was.
+    pub faults: [u64; FAULTS.len()],
     /// For each acknowledged write, how long after it the last read elsewhere began that didn't see it; in order.
     pub lags: Vec<Duration>,
     /// Reads that were too old, in words.
@@ -102,9 +113,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no read was too old, none failed, and the cache was at work.
+    /// Whether no read was too old, none failed, the cache was at work, and everything was broken that can be.
     pub fn is_good(&self) -> bool {
-        self.stale.is_empty() && self.failed == 0 && self.hits > 0 && !self.lags.is_empty()
+        let everything_failed = self.faults.iter().all(|times| *times > 0);
+        self.stale.is_empty() && self.failed == 0 && self.hits > 0 && !self.lags.is_empty() && everything_failed
     }
 
     fn lag_ms(&self, share: usize) -> f64 {
@@ -116,10 +128,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reads, hits, writes, pending, failed, faults, lags, stale } = self;
-        writeln!(
-            f,
-            "{reads} reads ({hits} hits, {failed} failed), {writes} writes ({pending} released as pending), {faults} faults"
-        )?;
+        writeln!(f, "{reads} reads ({hits} hits, {failed} failed), {writes} writes ({pending} released as pending)")?;
+        let faults: Vec<String> = faults.iter().zip(FAULTS).map(|(times, name)| format!("{times} {name}")).collect();
+        writeln!(f, "meanwhile: {}", faults.join(", "))?;
         write!(f, "propagation of {} acknowledged purges to the other gateway, in ms:", lags.len())?;
         for (name, share) in [("half", 500), ("90 %", 900), ("99 %", 990), ("99.9 %", 999), ("all", 1000)] {
             write!(f, "  {name} {:.1}", self.lag_ms(share))?;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-pub use ledger::{Ledger, Report};
+pub use ledger::{FAULTS, Ledger, Report};
 
 /// The users of the harness's API.
 const USERS: [u64; 3] = [1, 2, 12];
@@ -36,7 +36,7 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 /// What a soak is.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// How long it goes on.
+    /// How long it goes on, or as long as it takes until everything has failed once.
     pub time: Duration,
     /// How long everything works between two faults.
     pub pause: Duration,
@@ -156,11 +156,14 @@ impl Soak {
             clients.spawn(write(Arc::clone(&shared), user));
         }
         let start = Instant::now();
-        let mut faults = 0;
-        while start.elapsed() < self.time {
+        let mut faults = [0; FAULTS.len()];
+        for (number, kind) in (0..FAULTS.len()).cycle().enumerate() {
+            if start.elapsed() >= self.time && number >= FAULTS.len() {
+                break;
+            }
             sleep(self.pause).await;
-            stage.break_something(faults, &shared).await?;
-            faults += 1;
+            stage.break_something(kind, number / FAULTS.len(), &shared).await?;
+            faults[kind] += 1;
         }
         shared.over.store(true, Ordering::Relaxed);
         while clients.join_next().await.is_some() {}
@@ -177,12 +180,11 @@ impl Soak {
 }
 
 impl Stage {
-    /// One fault after the other, round and round.
-    async fn break_something(&mut self, number: u64, shared: &Shared) -> Result<()> {
+    /// One of [`FAULTS`], for the how manieth time.
+    async fn break_something(&mut self, kind: usize, round: usize, shared: &Shared) -> Result<()> {
         let Self { origin, redis, bridges, gateways } = self;
-        let round = usize::try_from(number / 7).unwrap_or_default();
         let one = round % GATEWAYS;
-        match number % 7 {
+        match kind {
             0 => {
                 bridges[one].kill().await;
                 sleep(Duration::from_millis(1500)).await;
@@ -203,7 +205,7 @@ impl Stage {
                 sleep(Duration::from_millis(1500)).await;
                 tell(redis, "CONFIG SET maxmemory 0").await;
             }
-            5 => gateways[one].reload(61 + number).await?,
+            5 => gateways[one].reload(61 + u64::try_from(round).unwrap_or_default()).await?,
             _ => {
                 shared.set_gateway(one, None);
                 let fresh = Gateway::start(origin, &bridges[one]).await?;
