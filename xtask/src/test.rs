@@ -16,7 +16,7 @@ const NATIVE: &[&str] = &["--workspace", "--exclude", "routecache-filter"];
 pub fn run(filters: &[&str]) -> Result<(), Failure> {
     let envoy = tools::envoy()?;
     let redis = tools::redis()?;
-    tools::other_stores();
+    let stores = tools::other_stores().join(",");
     tools::wasm_target()?;
     if filters.is_empty() {
         checks()?;
@@ -25,6 +25,7 @@ pub fn run(filters: &[&str]) -> Result<(), Failure> {
     let cargo = |arguments: &[&str]| {
         let mut cargo = step::cargo(arguments.iter().copied());
         cargo.env("ROUTECACHE_WASM", &wasm).env("ROUTECACHE_ENVOY", &envoy).env("ROUTECACHE_REDIS", &redis);
+        cargo.env("ROUTECACHE_STORES", &stores);
         cargo
     };
     // In one go: cargo builds dependencies anew (wasmtime takes minutes) where tests turn on other features of them.
