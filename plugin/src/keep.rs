@@ -10,7 +10,7 @@ use routecache_core::no_vary_search::{Variance, Variances};
 use routecache_core::planted::planted;
 use routecache_core::policy::CacheRule;
 use routecache_core::reply::Replay;
-use routecache_core::request::Wanted;
+use routecache_core::reuse::Wanted;
 use routecache_core::vary::Variants;
 
 use crate::bridge::GroupTicket;

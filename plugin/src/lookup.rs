@@ -11,7 +11,7 @@ use routecache_core::planted::planted;
 use routecache_core::policy::Terms;
 use routecache_core::purge_table::PurgeTable;
 use routecache_core::reply::Replay;
-use routecache_core::request::{Reuse, Wanted};
+use routecache_core::reuse::{Reuse, Wanted};
 use routecache_core::vary::Variants;
 
 use crate::host;

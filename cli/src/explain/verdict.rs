@@ -8,7 +8,8 @@ use routecache_core::freshness::{Response, Source, initial_age_ms, lifetime_ms, 
 use routecache_core::http_date::http_date_ms;
 use routecache_core::key::normal_authority;
 use routecache_core::policy::{CacheRule, OriginControl, Ttl as TtlOf};
-use routecache_core::request::{self as core, Engine, Plan, Reading, Wanted, response_tags};
+use routecache_core::request::{self as core, Engine, Plan, Reading, response_tags};
+use routecache_core::reuse::Wanted;
 use routecache_core::storing::{self, NotStored, storable};
 use routecache_core::targeted;
 use serde::Serialize;

@@ -3,13 +3,14 @@
 //!
 //! In reading order: what the rules say ([`policy`], [`template`], [`path`], [`pattern`], [`condition`]), and where what they
 //! name is found ([`json`], [`property`], [`digest`]); what a request meets and is to be done with it
-//! ([`request`], [`matching`]); what names a response ([`key`]); then HTTP caching by the chapters of RFC 9111: storing
+//! ([`request`], [`matching`]), and whether what is stored answers it ([`reuse`]); what names a response ([`key`], [`no_vary_search`]); then HTTP caching by the chapters of RFC 9111: storing
 //! (§3: [`storing`], [`cache_control`], [`targeted`]), freshness (§4.2: [`freshness`]), selecting fields (§4.1: [`vary`]),
 //! validation (§4.3: [`validation`]), invalidation (§4.4: [`invalidation`]), and the answers made from a stored response
 //! ([`reply`], [`ranges`]), and how often they are asked for ([`uses`]); what the filter fetches by itself ([`fetch`],
-//! [`refresh`], [`recache`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
+//! [`refresh`], [`recache`], [`warm`]); who fetches, who waits for it and who is asked ([`flights`], [`leases`], [`permits`],
 //! [`breaker`]); what a stored one is ([`entry`], [`fields`]) and where it is kept ([`gateway_tier`], [`eviction`], [`seal`]); what a
-//! purge is ([`gateway_log`], [`bans`], [`purge_table`]); what a response says of all that ([`cache_status`]); and [`order`].
+//! purge is ([`gateway_log`], [`bans`], [`purge_table`]); what a response says of all that ([`cache_status`]); and what is written
+//! in little code, since a gateway compiles all of it: [`order`], [`numbered`].
 #![cfg_attr(
     not(test),
     deny(
@@ -34,6 +35,7 @@ pub mod entry;
 pub mod eviction;
 pub mod fetch;
 pub mod fields;
+mod fingerprint;
 pub mod flights;
 pub mod freshness;
 pub mod gateway_log;
@@ -60,6 +62,7 @@ pub mod recache;
 pub mod refresh;
 pub mod reply;
 pub mod request;
+pub mod reuse;
 pub mod seal;
 pub mod storing;
 mod structured;

@@ -10,7 +10,8 @@ use routecache_core::path::PathTemplate;
 use routecache_core::policy::{
     Action, CacheRule, ClientDirectives, DeltaSeconds, Limits, Mode, Namespace, Policy, Rule, Terms,
 };
-use routecache_core::request::{Arrived, Engine, Plan, Reuse, Wanted};
+use routecache_core::request::{Arrived, Engine, Plan};
+use routecache_core::reuse::{Reuse, Wanted};
 use routecache_core::storing::{Asked, storable};
 use routecache_core::template::Template;
 

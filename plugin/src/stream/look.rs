@@ -11,7 +11,7 @@ use routecache_core::key::{CacheKey, hash_of};
 use routecache_core::policy::Terms;
 use routecache_core::refresh::{Attempts, due};
 use routecache_core::reply::{Answer, Replay};
-use routecache_core::request::Wanted;
+use routecache_core::reuse::Wanted;
 
 use super::{State, Stream};
 use crate::fetch::{Errand, Fetch};

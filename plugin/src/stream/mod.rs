@@ -30,7 +30,8 @@ use routecache_core::key::CacheKey;
 use routecache_core::planted::planted;
 use routecache_core::policy::Lock;
 use routecache_core::reply::Replay;
-use routecache_core::request::{Body, Wanted, Writing};
+use routecache_core::request::{Body, Writing};
+use routecache_core::reuse::Wanted;
 use routecache_core::template::Around;
 
 use self::collapse::Part;
