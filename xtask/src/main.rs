@@ -29,7 +29,7 @@ cargo xtask conformance ID one of its tests, with what went over the wire
 cargo xtask fuzz           libFuzzer on every decoder, a minute each, or [TARGET] --minutes N; needs a C++ compiler
 cargo xtask openapi        schemathesis on the bridge: does it do what the document that it serves says?
 cargo xtask simulate       gateways, bridge and origin with every fault, on a virtual clock; a thousand seeds, or
-                           --seeds N  --seed FIRST  --seconds N  --quiet  --planted MISTAKE  --list-planted
+                           --seeds N  --seed FIRST  --seconds N  --theme NAME  --quiet  --no-shrink  --planted MISTAKE  --list-planted
 cargo xtask soak           two Envoys, two bridges and a Redis Cluster under faults for five minutes, or --minutes N: nothing stale is
                            read, and how long purges take to arrive
 cargo xtask help           this text
