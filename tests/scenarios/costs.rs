@@ -91,6 +91,32 @@ fn sealing_costs_a_hit_from_the_group_its_bytes_hashed_and_other_hits_nothing() 
     }
 }
 
+/// The header is serialised when it is stored: all that a hit from the worker does to a line of it is to copy it, in less than an
+/// instruction a byte. From the gateway it is read, line by line.
+#[test]
+fn a_hit_copies_its_header_however_many_lines_it_has() {
+    const LINE_BYTES: u64 = 8 + 10 + 1 + 40 + 1; // lengths, name, value, and what ends them
+    let costs = |lines: usize| {
+        let (builder, _, _) = world(&rules());
+        let line = |answer: Response, line: usize| answer.header(&format!("x-line-{line:03}"), &"v".repeat(40));
+        let origin = move |_: &Call| (0..lines).fold(Response::ok("v1"), line);
+        let mut world = builder.origin(origin).workers(2).interleave(false).build().expect("a world");
+        settle(&mut world);
+        get(&mut world, 0, "/users/7");
+        world.run_until_idle();
+        get(&mut world, 0, "/users/7"); // the first is looked at on its way out
+        [(0, "hit; detail=worker"), (1, "hit; detail=gateway")].map(|(worker, told)| {
+            assert_eq!(status(&get(&mut world, worker, "/users/7")), told);
+            let trace = world.trace();
+            trace.iter().rfind(|callback| callback.name == "proxy_on_request_headers").expect("a request").fuel
+        })
+    };
+    let ([few, few_read], [many, many_read]) = (costs(4), costs(104));
+    let (copied, read) = (many.saturating_sub(few) / 100, many_read.saturating_sub(few_read) / 100);
+    println!("a line more costs a hit from the worker {copied} fuel, one from the gateway {read}");
+    assert!(copied < LINE_BYTES && read > 3 * LINE_BYTES, "{copied}, {read}");
+}
+
 /// What the last request asked the host.
 fn asked(world: &World) -> Vec<&'static str> {
     let trace = world.trace();
