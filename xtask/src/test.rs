@@ -16,7 +16,7 @@ const NATIVE: &[&str] = &["--workspace", "--exclude", "routecache-filter"];
 pub fn run(filters: &[&str]) -> Result<(), Failure> {
     let envoy = tools::envoy()?;
     let redis = tools::redis()?;
-    let stores = tools::other_stores().join(",");
+    let stores = [tools::other_stores(), tools::faketime()].concat().join(",");
     tools::wasm_target()?;
     if filters.is_empty() {
         checks()?;

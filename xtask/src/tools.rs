@@ -205,17 +205,42 @@ fn peer(variable: &str, program: &str, packages: &[&str]) -> Result<PathBuf, Fai
         Failure::new(format!("no {program}: {what}"), format!("name one that runs here: {variable}=/path/to/{program}"))
     };
     fs::create_dir_all(&folder).map_err(|cause| missing(&format!("can't make {}: {cause}", folder.display())))?;
+    unpack(packages, &folder)?;
+    if works(&unpacked) { Ok(unpacked) } else { Err(missing("Debian's doesn't run here")) }
+}
+
+/// Unpacks Debian's packages into a folder; nothing is installed.
+fn unpack(packages: &[&str], folder: &Path) -> Result<(), Failure> {
     let download = || {
         let mut command = Command::new("apt-get");
-        command.current_dir(&folder).args(["--quiet", "download"]).args(packages);
-        step::run(program, &mut command)
+        command.current_dir(folder).args(["--quiet", "download"]).args(packages);
+        step::run(&packages.join(", "), &mut command)
     };
     download().or_else(|_| apt("package lists", &["update"]).and_then(|()| download()))?;
-    let archives = fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    let archives = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
     for archive in archives.filter(|path| path.extension().is_some_and(|it| it == "deb")) {
-        step::run("unpacking", Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&folder))?;
+        step::run("unpacking", Command::new("dpkg-deb").arg("--extract").arg(archive).arg(folder))?;
     }
-    if works(&unpacked) { Ok(unpacked) } else { Err(missing("Debian's doesn't run here")) }
+    Ok(())
+}
+
+/// Debian's `libfaketime`, with which the bridge's tests set the clock of one of [`OTHER_STORES`]: its name beside those, or nothing, and
+/// a word of it, where it can't be had.
+pub fn faketime() -> Vec<&'static str> {
+    const LIBRARY: &str = "libfaketime.so.1";
+    let (folder, library) = (step::target().join("faketime"), step::target().join("stores").join(LIBRARY));
+    if !library.exists() && fs::create_dir_all(&folder).is_ok() && unpack(&["libfaketime"], &folder).is_ok() {
+        let _ = fs::create_dir_all(step::target().join("stores"));
+        let folders = fs::read_dir(folder.join("usr/lib")).into_iter().flatten().flatten();
+        for found in folders.map(|folder| folder.path().join("faketime").join(LIBRARY)).filter(|found| found.exists()) {
+            let _ = symlink(found, &library);
+        }
+    }
+    if library.exists() {
+        return vec![LIBRARY];
+    }
+    eprintln!("xtask: no libfaketime: Debian's package can't be had; no test sets a server's clock");
+    Vec::new()
 }
 
 /// A Debian package whose program has its name.

@@ -1,11 +1,13 @@
 //! Time as the store counts it: what lies there grows older, whatever its clock is set to, and whoever asks.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_api::{LookupReply, Position, StoreReply, Ticket};
+use bridge_api::{Continuity, LookupReply, Position, StoreReply, Ticket};
 
-use crate::support::{NAMESPACE, RedisServer, Rig, owned, redis_store};
+use crate::support::{NAMESPACE, RedisServer, Rig, got, owned, redis_store, within};
 
 async fn resident_ms(rig: &Rig) -> u64 {
     match rig.lookup("k", &["a"]).await {
@@ -135,4 +137,102 @@ async fn an_entry_of_a_time_that_is_still_to_come_is_no_hit() {
     assert!(one.hits("k", &["a"]).await);
     let (reply, _) = routecache_bridge::Store::lookup(&two, &asked).await.unwrap();
     assert!(matches!(reply, LookupReply::Hit { .. }), "{reply:?}");
+}
+
+/// A server whose own clock can be set while it runs: Debian's `libfaketime` gives it the time, but for what it measures by a clock
+/// that is never set. Debian's Redis doesn't start under it, since its allocator asks for the time too early.
+struct Watched {
+    server: Arc<RedisServer>,
+    folder: tempfile::TempDir,
+}
+
+impl Watched {
+    /// One of the other servers, if that and the library are there.
+    fn start(name: &str) -> Option<Self> {
+        let (program, library) = (got(name)?, got("libfaketime.so.1")?);
+        let folder = tempfile::tempdir().unwrap();
+        let shows = folder.path().join("clock");
+        std::fs::write(&shows, "+0\n").unwrap();
+        let variable = |name: &str, value: &Path| [OsStr::new(name), value.as_os_str()].join(OsStr::new("="));
+        let words = vec![
+            "env".into(),
+            variable("LD_PRELOAD", &library),
+            variable("FAKETIME_TIMESTAMP_FILE", &shows),
+            "FAKETIME_NO_CACHE=1".into(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
+            program.into(),
+        ];
+        Some(Self { server: Arc::new(RedisServer::start_by(words)), folder })
+    }
+
+    fn now(&self) -> u64 {
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut self.server.connect()).unwrap();
+        seconds
+    }
+
+    /// Sets its clock, so many seconds from what it should be.
+    fn set(&self, ahead: i64) {
+        let (shows, next) = (self.folder.path().join("clock"), self.folder.path().join("next"));
+        std::fs::write(&next, format!("{ahead:+}\n")).unwrap();
+        std::fs::rename(&next, &shows).unwrap();
+        let ours = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        within(Duration::from_secs(10), || self.now().abs_diff(ours().saturating_add_signed(ahead)) < 5);
+    }
+}
+
+/// I8: a step of the server's clock brings nothing back, makes nothing younger and lets nothing live longer; a step ahead only ends
+/// what it may.
+async fn a_clock_that_is_set_harms_nothing_on(name: &str) {
+    let Some(watched) = Watched::start(name) else { return };
+    watched.set(3600);
+    let rig = Rig::on_redis(&watched.server, 1000, NAMESPACE);
+    let cursor = rig.cursor().await;
+    rig.fill("k", &["a"]).await;
+    rig.fill("gone", &["b"]).await;
+    let ticket = rig.ticket().await;
+    assert_eq!(rig.put_for(1_000, "short", &["c"], ticket, b"x").await, StoreReply::Stored);
+    let first = rig.purge(&["b"]).await.position;
+    rig.pass(60).await;
+    let before = resident_ms(&rig).await;
+    assert!(before >= 60);
+
+    watched.set(-3600);
+    let other = Rig::on_redis(&watched.server, 1000, NAMESPACE); // a bridge that has just started
+    rig.poll(Some(cursor), Some(first)).await;
+    for rig in [&rig, &other] {
+        let then = resident_ms(rig).await;
+        assert!((before..before + 60_000).contains(&then), "{then} after {before}");
+        assert!(!rig.hits("gone", &["b"]).await, "what was purged");
+    }
+    rig.pass(1_000).await;
+    assert!(!rig.hits("short", &["c"]).await && !other.hits("short", &["c"]).await, "for longer than it may be kept");
+    assert_eq!(rig.put("gone", &["b"], ticket).await, StoreReply::Void, "it began before the purge");
+    let second = other.purge(&["a"]).await.position;
+    assert!(id(first) < id(second), "{first:?} {second:?}");
+    let heard = rig.poll(Some(cursor), Some(second)).await;
+    assert_eq!((heard.continuity, heard.cursor, heard.records.len()), (Continuity::Joined, second, 2));
+    assert!(!rig.hits("k", &["a"]).await && !other.hits("k", &["a"]).await);
+
+    rig.fill("k", &["a"]).await;
+    let before = resident_ms(&other).await;
+    watched.set(7200);
+    match other.lookup("k", &["a"]).await {
+        LookupReply::Hit { resident_ms, .. } => assert!(resident_ms >= before + 3_000_000, "{resident_ms}"),
+        LookupReply::Miss { .. } => {}
+        LookupReply::Behind => panic!("nothing was lost"),
+    }
+    let third = rig.purge(&["a"]).await.position;
+    assert!(id(second) < id(third), "{second:?} {third:?}");
+    rig.fill("k", &["a"]).await;
+    assert!(other.hits("k", &["a"]).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_harms_nothing_on_redis_6_2() {
+    a_clock_that_is_set_harms_nothing_on("redis-6.2").await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_harms_nothing_on_valkey() {
+    a_clock_that_is_set_harms_nothing_on("valkey").await;
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,7 @@ pub struct RedisServer {
     child: Child,
     pub port: u16,
     folder: TempDir,
+    program: Vec<OsString>,
     settings: Vec<String>,
     _claims: Vec<Port>,
 }
@@ -57,21 +59,27 @@ impl RedisServer {
 
     /// With more settings, as words of its command line.
     pub fn start_with(settings: &[&str]) -> Self {
-        Self::start_on(Port::claim().unwrap(), vec![], owned(settings))
+        Self::start_on(Port::claim().unwrap(), vec![], vec![redis_program()], owned(settings))
+    }
+
+    /// Another server than that of the tests, as the first words of its command line.
+    pub fn start_by(program: Vec<OsString>) -> Self {
+        Self::start_on(Port::claim().unwrap(), vec![], program, vec![])
     }
 
     /// A node of a cluster, with more settings.
     pub fn start_in_cluster(settings: &[&str]) -> Self {
         let bus = Port::claim().unwrap();
         let own = ["--cluster-enabled", "yes", "--cluster-port", &bus.number().to_string()].map(str::to_owned);
-        Self::start_on(Port::claim().unwrap(), vec![bus], own.into_iter().chain(owned(settings)).collect())
+        let settings = own.into_iter().chain(owned(settings)).collect();
+        Self::start_on(Port::claim().unwrap(), vec![bus], vec![redis_program()], settings)
     }
 
-    fn start_on(claim: Port, mut claims: Vec<Port>, settings: Vec<String>) -> Self {
+    fn start_on(claim: Port, mut claims: Vec<Port>, program: Vec<OsString>, settings: Vec<String>) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), claim.number());
         claims.push(claim);
-        let child = spawn_redis(port, &folder, &settings);
-        let server = Self { child, port, folder, settings, _claims: claims };
+        let child = spawn_redis(&program, port, &folder, &settings);
+        let server = Self { child, port, folder, program, settings, _claims: claims };
         server.wait();
         server
     }
@@ -96,7 +104,7 @@ impl RedisServer {
 
     /// Starts it again, empty.
     pub fn revive(&mut self) {
-        self.child = spawn_redis(self.port, &self.folder, &self.settings);
+        self.child = spawn_redis(&self.program, self.port, &self.folder, &self.settings);
         self.wait();
     }
 
@@ -119,8 +127,9 @@ pub fn redis_program() -> OsString {
     std::env::var_os("ROUTECACHE_REDIS").unwrap_or_else(|| "redis-server".into())
 }
 
-fn spawn_redis(port: u16, folder: &TempDir, settings: &[String]) -> Child {
-    Command::new(redis_program())
+fn spawn_redis(program: &[OsString], port: u16, folder: &TempDir, settings: &[String]) -> Child {
+    Command::new(&program[0])
+        .args(&program[1..])
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
         .args(settings)
         .current_dir(folder)
@@ -131,6 +140,21 @@ fn spawn_redis(port: u16, folder: &TempDir, settings: &[String]) -> Child {
 
 pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// What `cargo xtask test` puts into `target/stores` where it can be had, and names in `ROUTECACHE_STORES` if it got it: then it is
+/// there. Where it isn't, a test of it is left out, and says so.
+pub fn got(name: &str) -> Option<PathBuf> {
+    let exe = std::env::current_exe().unwrap();
+    let target = exe.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("cargo's target folder");
+    let found = target.join("stores").join(name);
+    if !found.exists() {
+        let promised = std::env::var("ROUTECACHE_STORES").unwrap_or_default();
+        assert!(!promised.split(',').any(|store| store == name), "{} was promised and isn't there", found.display());
+        println!("left out: {} isn't there; `cargo xtask test` gets it", found.display());
+        return None;
+    }
+    Some(found)
 }
 
 /// Waits until it holds, for something that happens in another process.

@@ -1,8 +1,9 @@
 //! Other servers than the system's Redis: the tests here that need one, once more with each. `cargo xtask test` puts them into
 //! `target/stores`, and names those that it got in `ROUTECACHE_STORES`: a test of one of them is never left out.
 
-use std::path::PathBuf;
 use std::process::Command;
+
+use crate::support::got;
 
 /// What a server's version can matter for. TLS isn't in these builds, and a cluster takes long.
 const MODULES: [&str; 10] = [
@@ -18,21 +19,9 @@ const MODULES: [&str; 10] = [
     "soft::",
 ];
 
-fn in_target(path: &str) -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    let target = exe.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).expect("cargo's target folder");
-    target.join(path)
-}
-
 /// Runs the modules in a process of their own.
 fn all_the_same_on(name: &str) {
-    let server = in_target("stores").join(name);
-    if !server.exists() {
-        let promised = std::env::var("ROUTECACHE_STORES").unwrap_or_default();
-        assert!(!promised.split(',').any(|store| store == name), "{} was promised and isn't there", server.display());
-        println!("left out: {} isn't there; `cargo xtask test` gets it from PyPI", server.display());
-        return;
-    }
+    let Some(server) = got(name) else { return };
     let mut again = Command::new(std::env::current_exe().unwrap());
     let output = again.args(MODULES).env("ROUTECACHE_REDIS", &server).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
