@@ -2,8 +2,8 @@
 //! and `routecache_core::leases`, carried out.
 
 use bridge_api::ReleaseRequest;
-use routecache_core::flights::{Ended, Outcome, PASS_MS};
-use routecache_core::leases::{Claim, LEASE_MS};
+use routecache_core::flights::{Ended, FAILED_PASS_MS, Outcome, PASS_MS};
+use routecache_core::leases::{Claim, End, LEASE_MS};
 use routecache_core::planted::planted;
 use routecache_core::policy::Reach;
 
@@ -73,19 +73,19 @@ impl Instance {
             Claim::Held(lease_ms) => {
                 worker.flights.wait_elsewhere(key, if queue.is_some() { lease_ms.min(until_ms) } else { now_ms });
             }
-            Claim::Passed(_) | Claim::Full => {}
+            Claim::Passed(_) | Claim::Down(_) | Claim::Full => {}
         }
         claim
     }
 
-    /// It is known elsewhere that answers for a key aren't for sharing: nobody waits for one.
-    pub fn pass(&self, key: u64, until_ms: u64) {
+    /// It is known elsewhere that answers for a key aren't for sharing, or that the origin is `down`: nobody waits for one.
+    pub fn pass(&self, key: u64, down: bool, until_ms: u64) {
         let now_ms = host::monotonic_ms();
         let mut worker = self.worker.borrow_mut();
-        let streams = worker.flights.pass(key, until_ms, now_ms);
+        let streams = worker.flights.pass(key, down, until_ms, now_ms);
         worker.wake(streams, Woken::Landed(now_ms));
         if worker.leases.remove(key).is_some() {
-            self.end_lease(key, Some(until_ms), now_ms);
+            self.end_lease(key, if down { End::Down(until_ms) } else { End::Unshared(until_ms) }, now_ms);
         }
     }
 
@@ -94,6 +94,14 @@ impl Instance {
         let Landing { key, reach, began_ms, leased, again_ms } = landing;
         let now_ms = host::monotonic_ms();
         let mut worker = self.worker.borrow_mut();
+        let outcome = match outcome {
+            // Who has waited for it would wait as long once more.
+            Outcome::Failed if now_ms.saturating_sub(began_ms) >= FAILED_PASS_MS => Outcome::Down,
+            Outcome::Failed if worker.leases.contains(key) && worker.flights.is_held_by(key, stream) => {
+                if self.shared.fails_again(key, now_ms) { Outcome::Down } else { outcome }
+            }
+            outcome => outcome,
+        };
         let streams = match worker.flights.end(key, stream, outcome, now_ms) {
             Ended::Not => return,
             // It has the leases of this one, too: it may not ask the group before it fetches.
@@ -113,18 +121,24 @@ impl Instance {
         };
         worker.wake(streams, Woken::Landed(began_ms));
         let pass_ms = (outcome == Outcome::Uncacheable).then_some(PASS_MS);
+        let end = match outcome {
+            Outcome::Stored => End::Stored,
+            Outcome::Uncacheable => End::Unshared(now_ms.saturating_add(PASS_MS)),
+            _ if worker.flights.is_down(key, now_ms) => End::Down(now_ms.saturating_add(FAILED_PASS_MS)),
+            _ => End::Nothing,
+        };
         let for_all = reach >= Reach::Gateway && matches!(outcome, Outcome::Stored | Outcome::Uncacheable);
         if worker.leases.remove(key).is_some() || for_all {
-            self.end_lease(key, pass_ms.map(|ms| now_ms.saturating_add(ms)), began_ms);
+            self.end_lease(key, end, began_ms);
         }
         if let Some(leased) = leased {
             worker.give_back(ReleaseRequest { pass_ms, ..leased }, again_ms);
         }
     }
 
-    fn end_lease(&self, key: u64, pass_until_ms: Option<u64>, began_ms: u64) {
+    fn end_lease(&self, key: u64, end: End, began_ms: u64) {
         let message = [key.to_le_bytes(), began_ms.to_le_bytes()].concat();
-        for queue in self.shared.end_lease(key, pass_until_ms) {
+        for queue in self.shared.end_lease(key, end) {
             host::ring(queue, &message);
         }
     }

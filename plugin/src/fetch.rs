@@ -15,6 +15,10 @@ use crate::root::Instance;
 /// How long after the host knew no such cluster it is asked again: clusters may come later than filters.
 const MISSING_MS: u64 = 30_000;
 
+/// How long what a client waits for may take where nothing may stand in for it: as long as the gateway's route says. Who waited
+/// less would go there once more, and wait twice.
+const PATIENCE_MS: u32 = 3_600_000;
+
 /// What is to be fetched.
 pub struct Fetch {
     /// What for.
@@ -49,18 +53,26 @@ impl Errand {
     }
 }
 
-/// Sends a fetch through the gateway's own listener; returns the call's token, or `None` if it can't be.
-pub fn send(instance: &Instance, header: &[u8], https: bool, manner: Manner) -> Option<u32> {
+/// Sends a fetch through the gateway's own listener, for `background.timeout` or as long as it takes; returns the call's token, or
+/// `None` if it can't be.
+pub fn send(instance: &Instance, header: &[u8], https: bool, manner: Manner, patient: bool) -> Option<u32> {
     let background = instance.policy().background.as_ref()?;
     let mark = Mark { secret: instance.shared.secret()?, https, manner }.to_string();
     let missing = "that would lead back to this gateway, so nothing is refreshed behind clients; add one (`routecache render` \
                    shows it), or write `background: off`";
-    call(instance, &background.cluster, header, Some(&mark), missing)
+    let timeout_ms = if patient { PATIENCE_MS } else { background.timeout_ms };
+    call(instance, (&background.cluster, timeout_ms), header, Some(&mark), missing)
 }
 
-/// Calls a cluster with a request; returns the call's token, or `None` if it can't be.
-pub fn call(instance: &Instance, cluster: &str, header: &[u8], mark: Option<&str>, missing: &str) -> Option<u32> {
-    let timeout = Duration::from_millis(instance.policy().background.as_ref()?.timeout_ms.into());
+/// Calls a cluster with a request, for so many milliseconds; returns the call's token, or `None` if it can't be.
+pub fn call(
+    instance: &Instance,
+    (cluster, timeout_ms): (&str, u32),
+    header: &[u8],
+    mark: Option<&str>,
+    missing: &str,
+) -> Option<u32> {
+    let timeout = Duration::from_millis(timeout_ms.into());
     let fields = Fields::decode(header)?;
     let mut lines = Vec::new();
     for (name, value) in fields.iter() {

@@ -482,7 +482,7 @@ impl Root {
             self.straight.push((id, *errand));
             return self.follow(&instance, id, Rc::new(RefCell::new(stream)), 0);
         }
-        match fetch::send(instance, header, *https, errand.manner()) {
+        match fetch::send(instance, header, *https, errand.manner(), false) {
             Some(token) => drop(self.calls.insert(token, Call::Fetch(*errand))),
             None => self.fetched(instance, *errand, &[], 0),
         }

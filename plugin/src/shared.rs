@@ -6,7 +6,7 @@ use routecache_core::entry::Entry;
 use routecache_core::gateway_log::{Applied, Change, GatewayLog, Head};
 use routecache_core::gateway_tier::{self, Admission, Index, Layout, Slot};
 use routecache_core::key::hash_of;
-use routecache_core::leases::{self, Claim, Leases};
+use routecache_core::leases::{self, Claim, End, Leases};
 use routecache_core::permits::Permits;
 use routecache_core::planted::planted;
 use routecache_core::policy::Policy;
@@ -230,8 +230,13 @@ impl Shared {
     }
 
     /// A fetch is over; see [`Leases::end`].
-    pub fn end_lease(&self, key: u64, pass_until_ms: Option<u64>) -> Vec<u32> {
-        self.swap_leases(key, |leases| leases.end(key, pass_until_ms)).unwrap_or_default()
+    pub fn end_lease(&self, key: u64, end: End) -> Vec<u32> {
+        self.swap_leases(key, |leases| leases.end(key, end)).unwrap_or_default()
+    }
+
+    /// A fetch has failed; see [`Leases::fail`].
+    pub fn fails_again(&self, key: u64, now_ms: u64) -> bool {
+        self.swap_leases(key, |leases| leases.fail(key, now_ms)).unwrap_or(false)
     }
 
     /// A fetch goes on; whether this worker still holds its lease.

@@ -15,8 +15,8 @@ use crate::planted::planted;
 pub const PASS_MS: u64 = 60_000;
 
 /// How long it is remembered that a fetch failed, or that its answer wasn't kept, in milliseconds. After another one, those who still wait go on by
-/// themselves: one after the other they would wait for an origin that is down.
-const FAILED_PASS_MS: u64 = 1000;
+/// themselves: one after the other they would wait for an origin that is down. A failure that took so long is the last one.
+pub const FAILED_PASS_MS: u64 = 1000;
 
 /// Keys of which it is remembered that they aren't for sharing.
 const PASSES_MAX: usize = 4096;
@@ -75,6 +75,8 @@ pub enum Outcome {
     Uncacheable,
     /// The origin failed.
     Failed,
+    /// The same, and nobody is to try once more: it took too long, or another worker's fetch has failed, too.
+    Down,
     /// The answer couldn't be kept: a purge has overtaken it, or there was no room.
     Unkept,
     /// The holder's client has gone.
@@ -92,6 +94,14 @@ pub enum Ended {
     All(Vec<u32>),
 }
 
+impl Outcome {
+    /// That of an error, by its status: what took too long isn't to be waited for once more.
+    #[must_use]
+    pub fn of_error(status: u16) -> Self {
+        if status == 504 { Self::Down } else { Self::Failed }
+    }
+}
+
 impl Flights {
     /// Has a stream join the flight of a key. Where there is no `room` for one more, it doesn't wait.
     pub fn join(&mut self, key: u64, member: Member, now_ms: u64, room: bool) -> Join {
@@ -99,7 +109,7 @@ impl Flights {
             Some(Pass::Uncacheable) if !planted("pass_not_remembered") => return Join::Pass,
             Some(Pass::Unkept) => return Join::Pass,
             Some(Pass::Failed) => return Join::Down,
-            Some(Pass::Uncacheable | Pass::Suspect) | None => {}
+            Some(Pass::Uncacheable | Pass::Suspect { .. }) | None => {}
         }
         match self.flights.get_mut(key) {
             // One that waits itself isn't stuck: it will be woken.
@@ -128,12 +138,15 @@ impl Flights {
             Outcome::Uncacheable if holds && planted("pass_not_remembered") => return self.next(key),
             Outcome::Stored => self.passes.forget(key),
             Outcome::Uncacheable => self.passes.add(key, Pass::Uncacheable, PASS_MS, now_ms),
-            Outcome::Failed | Outcome::Unkept | Outcome::Gone if !holds => return Ended::Not,
-            Outcome::Failed | Outcome::Unkept | Outcome::Gone => {
-                let again = self.passes.of(key, now_ms).is_some();
-                let pass = match outcome {
-                    _ if !again => Pass::Suspect,
-                    Outcome::Failed => Pass::Failed,
+            Outcome::Failed | Outcome::Down | Outcome::Unkept | Outcome::Gone if !holds => return Ended::Not,
+            Outcome::Failed | Outcome::Down | Outcome::Unkept | Outcome::Gone => {
+                let before = self.passes.of(key, now_ms);
+                let again = outcome == Outcome::Down || before.is_some();
+                let pass = match (outcome, before) {
+                    (Outcome::Down, _) | (Outcome::Failed, Some(Pass::Suspect { failed: true } | Pass::Failed)) => {
+                        Pass::Failed
+                    }
+                    (_, None) => Pass::Suspect { failed: outcome == Outcome::Failed },
                     _ => Pass::Unkept,
                 };
                 if outcome != Outcome::Gone {
@@ -190,10 +203,23 @@ impl Flights {
         flight.elsewhere_ms.take().map(|_| flight.holder.stream)
     }
 
-    /// It is known elsewhere that answers for a key aren't for sharing. Returns those who waited.
-    pub fn pass(&mut self, key: u64, until_ms: u64, now_ms: u64) -> Vec<u32> {
-        self.passes.add(key, Pass::Uncacheable, until_ms.saturating_sub(now_ms), now_ms);
+    /// It is known elsewhere that answers for a key aren't for sharing, or that the origin is `down`. Returns those who waited.
+    pub fn pass(&mut self, key: u64, down: bool, until_ms: u64, now_ms: u64) -> Vec<u32> {
+        let pass = if down { Pass::Failed } else { Pass::Uncacheable };
+        self.passes.add(key, pass, until_ms.saturating_sub(now_ms), now_ms);
         self.disband(key)
+    }
+
+    /// Whether a stream fetches for others.
+    #[must_use]
+    pub fn is_held_by(&self, key: u64, stream: u32) -> bool {
+        self.flights.get(key).is_some_and(|flight| flight.holder.stream == stream)
+    }
+
+    /// Whether the origin has just failed for a key, more than once or for long.
+    #[must_use]
+    pub fn is_down(&self, key: u64, now_ms: u64) -> bool {
+        matches!(self.passes.of(key, now_ms), Some(Pass::Failed))
     }
 
     /// Who is to look again for another worker's flight.
@@ -237,10 +263,13 @@ struct Passes(Numbered<u64, (Pass, u64)>);
 enum Pass {
     Uncacheable,
     Failed,
-    /// Twice nothing was kept, though the origin answered.
+    /// Twice nothing was kept, though the origin answered at least once.
     Unkept,
     /// Nothing was kept once; that changes nothing yet.
-    Suspect,
+    Suspect {
+        /// Whether the origin failed.
+        failed: bool,
+    },
 }
 
 impl Passes {
@@ -322,13 +351,29 @@ mod tests {
 
     #[test]
     fn after_two_answers_for_nobody_all_go_on_and_only_an_origin_that_fails_is_spared() {
-        for (outcome, then) in [(Outcome::Failed, Join::Down), (Outcome::Unkept, Join::Pass)] {
+        use Outcome::{Failed, Unkept};
+        let both = [(Failed, Failed, Join::Down), (Unkept, Unkept, Join::Pass)];
+        for (first, second, then) in both.into_iter().chain([(Failed, Unkept, Join::Pass), (Unkept, Failed, Join::Pass)]) {
             let mut flights = flight(2..9);
-            assert_eq!(flights.end(7, 1, outcome, 10), Ended::Next(2));
-            assert_eq!(flights.end(7, 2, outcome, 20), Ended::All((3..9).collect()));
+            assert_eq!(flights.end(7, 1, first, 10), Ended::Next(2));
+            assert_eq!(flights.end(7, 2, second, 20), Ended::All((3..9).collect()));
             assert_eq!(flights.join(7, member(9, 30), 30, true), then);
             let later = 20 + FAILED_PASS_MS;
             assert_eq!(flights.join(7, member(9, later), later, true), Join::Hold);
+        }
+    }
+
+    #[test]
+    fn an_origin_that_is_down_is_asked_no_more_whoever_has_found_that_out() {
+        let mut flights = flight(2..5);
+        assert!(flights.is_held_by(7, 1) && !flights.is_held_by(7, 2));
+        assert_eq!(flights.end(7, 1, Outcome::Down, 10), Ended::All(vec![2, 3, 4]));
+        let mut told = flight(2..5);
+        assert_eq!(told.pass(7, true, 10 + FAILED_PASS_MS, 10), [2, 3, 4]);
+        for mut flights in [flights, told] {
+            assert!(flights.is_down(7, 20));
+            assert_eq!(flights.join(7, member(9, 20), 20, true), Join::Down);
+            assert!(!flights.is_down(7, 10 + FAILED_PASS_MS));
         }
     }
 
@@ -371,10 +416,10 @@ mod tests {
         assert_eq!(flights.join(7, member(2, 0), 0, false), Join::Crowded);
         assert_eq!(flights.join(8, member(3, 0), 0, false), Join::Hold);
         for key in 100..20_000 {
-            flights.pass(key, 1000, 0);
+            flights.pass(key, false, 1000, 0);
         }
         assert_eq!(flights.passes.0.len(), PASSES_MAX);
-        flights.pass(7, 3000, 2000);
+        flights.pass(7, false, 3000, 2000);
         assert!(flights.passes.0.len() == 1, "what is over makes room");
     }
 

@@ -5,6 +5,7 @@
 //! by compare-and-swap, so whoever ends a flight knows of everybody who waits for it. A lease that isn't renewed ends by
 //! itself: its worker may be gone.
 
+use crate::flights::FAILED_PASS_MS;
 use crate::planted::planted;
 use crate::wire::{Reader, put_len};
 
@@ -20,14 +21,18 @@ const LEASES_MAX: usize = 32;
 /// Workers that wait for one flight; more of them fetch for themselves.
 const WAITING_MAX: usize = 256;
 
-/// Keys of one bucket of which it is known that their answers aren't for sharing; beyond, the oldest is forgotten.
+/// Keys of one bucket of which it is known that nobody is to wait for them; beyond, the oldest is forgotten.
 const PASSES_MAX: usize = 64;
+
+/// What tells the other passes of a key from that of answers which aren't for sharing: a fetch has failed once; the origin is down.
+const SUSPECT: u64 = 0x5555_5555;
+const DOWN: u64 = 0xaaaa_aaaa;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leases {
     held: Vec<Lease>,
-    /// Keys, and until when.
+    /// Keys, as they are or with [`SUSPECT`] or [`DOWN`], and until when.
     passes: Vec<(u64, u64)>,
 }
 
@@ -40,6 +45,19 @@ struct Lease {
     waiting: Vec<u32>,
 }
 
+/// What a fetch leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// There is an entry.
+    Stored,
+    /// Answers aren't for sharing until then, in milliseconds.
+    Unshared(u64),
+    /// The origin counts as down until then.
+    Down(u64),
+    /// Nothing that others should know.
+    Nothing,
+}
+
 /// What became of a wish to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -49,6 +67,8 @@ pub enum Claim {
     Held(u64),
     /// Answers aren't for sharing until then.
     Passed(u64),
+    /// The origin has just failed for another worker, and counts as down until then.
+    Down(u64),
     /// There is no room to say so.
     Full,
 }
@@ -101,8 +121,11 @@ impl Leases {
     /// A worker wants to fetch a key; if another one does, it waits to be told at `queue`.
     pub fn claim(&mut self, key: u64, owner: u64, queue: Option<u32>, now_ms: u64) -> Claim {
         self.passes.retain(|(_, until_ms)| *until_ms > now_ms);
-        if let Some((_, until_ms)) = self.passes.iter().find(|(passed, _)| *passed == key) {
-            return Claim::Passed(*until_ms);
+        if let Some(until_ms) = self.passed(key) {
+            return Claim::Passed(until_ms);
+        }
+        if let Some(until_ms) = self.passed(key ^ DOWN) {
+            return Claim::Down(until_ms);
         }
         let until_ms = now_ms.saturating_add(LEASE_MS);
         // Those of others that are over; who waits for one of them looks again by itself.
@@ -131,15 +154,32 @@ impl Leases {
         }
     }
 
-    /// A fetch is over, whoever held the lease, or given up by its owner; until `pass_until_ms`, answers aren't for
-    /// sharing. Returns the queues of the workers that wait.
-    pub fn end(&mut self, key: u64, pass_until_ms: Option<u64>) -> Vec<u32> {
+    fn passed(&self, key: u64) -> Option<u64> {
+        self.passes.iter().find(|(passed, _)| *passed == key).map(|(_, until_ms)| *until_ms)
+    }
+
+    fn pass(&mut self, key: u64, until_ms: u64) {
         self.passes.retain(|(passed, _)| *passed != key);
-        if let Some(until_ms) = pass_until_ms {
-            if self.passes.len() >= PASSES_MAX {
-                self.passes.remove(0);
-            }
-            self.passes.push((key, until_ms));
+        if self.passes.len() >= PASSES_MAX {
+            self.passes.remove(0);
+        }
+        self.passes.push((key, until_ms));
+    }
+
+    /// A fetch has failed; whether one had in the gateway a moment ago, so that nobody is to try once more.
+    pub fn fail(&mut self, key: u64, now_ms: u64) -> bool {
+        let again = self.passed(key ^ SUSPECT).is_some_and(|until_ms| until_ms > now_ms);
+        self.pass(key ^ SUSPECT, now_ms.saturating_add(FAILED_PASS_MS));
+        again
+    }
+
+    /// A fetch is over, whoever held the lease, or given up by its owner. Returns the queues of the workers that wait.
+    pub fn end(&mut self, key: u64, end: End) -> Vec<u32> {
+        match end {
+            End::Nothing => {}
+            End::Stored => self.passes.retain(|(passed, _)| ![key, key ^ SUSPECT, key ^ DOWN].contains(passed)),
+            End::Unshared(until_ms) => self.pass(key, until_ms),
+            End::Down(until_ms) => self.pass(key ^ DOWN, until_ms),
         }
         let at = self.held.iter().position(|lease| lease.key == key);
         at.map(|at| self.held.swap_remove(at).waiting).unwrap_or_default()
@@ -180,7 +220,7 @@ mod tests {
         assert_eq!(leases.claim(7, B, Some(2), 300), Claim::Held(100 + LEASE_MS), "listed once");
         assert_eq!(leases.claim(7, A, Some(1), 300), Claim::Mine, "it is its own");
         assert_eq!(leases.claim(8, B, Some(2), 300), Claim::Mine, "another key");
-        assert_eq!(leases.end(7, None), [2]);
+        assert_eq!(leases.end(7, End::Stored), [2]);
         assert_eq!(leases.claim(7, B, Some(2), 400), Claim::Mine);
     }
 
@@ -194,7 +234,7 @@ mod tests {
         assert_eq!(leases.claim(7, B, Some(2), over - 1), Claim::Held(over));
         assert_eq!(leases.claim(7, B, Some(2), over), Claim::Mine);
         assert!(!leases.renew(7, A, over) && leases.renew(7, B, over));
-        assert_eq!(leases.end(7, None), [3]);
+        assert_eq!(leases.end(7, End::Stored), [3]);
     }
 
     #[test]
@@ -209,12 +249,32 @@ mod tests {
     fn what_isnt_for_sharing_is_known_to_all_for_a_while() {
         let mut leases = held();
         leases.claim(7, B, Some(2), 200);
-        assert_eq!(leases.end(7, Some(1000)), [2]);
+        assert_eq!(leases.end(7, End::Unshared(1000)), [2]);
         assert_eq!(leases.claim(7, B, Some(2), 999), Claim::Passed(1000));
         assert_eq!(leases.claim(7, B, Some(2), 1000), Claim::Mine);
-        leases.end(7, Some(2000));
-        leases.end(7, None);
+        leases.end(7, End::Unshared(2000));
+        leases.end(7, End::Stored);
         assert!(!leases.knows(7), "an entry ends it");
+    }
+
+    #[test]
+    fn an_origin_that_fails_twice_is_down_for_all_workers_and_an_entry_ends_that() {
+        let mut leases = held();
+        assert!(!leases.fail(7, 200) && !leases.fail(8, 200));
+        assert!(leases.end(7, End::Nothing).is_empty());
+        assert_eq!(leases.claim(7, B, Some(2), 300), Claim::Mine, "one more may try");
+        leases.claim(7, A, Some(1), 300);
+        assert!(leases.fail(7, 400));
+        let until_ms = 400 + FAILED_PASS_MS;
+        assert_eq!(leases.end(7, End::Down(until_ms)), [1]);
+        assert_eq!(leases.claim(7, A, Some(1), until_ms - 1), Claim::Down(until_ms));
+        assert_eq!(Leases::decode(&leases.encode()), leases);
+        assert_eq!(leases.claim(7, A, Some(1), until_ms), Claim::Mine);
+        assert!(!leases.fail(7, until_ms), "that was long ago");
+        leases.end(7, End::Down(until_ms + 1000));
+        leases.end(7, End::Stored);
+        assert_eq!(leases.claim(7, A, Some(1), until_ms), Claim::Mine);
+        assert!(!leases.fail(7, until_ms));
     }
 
     /// C13.
@@ -225,7 +285,7 @@ mod tests {
         assert_eq!(claims.iter().filter(|claim| **claim == Claim::Full).count(), 40 - LEASES_MAX);
         for number in 0..1000 {
             leases.claim(0, B, Some(number), 100);
-            leases.end(u64::from(number) + 100, Some(10_000));
+            leases.end(u64::from(number) + 100, End::Unshared(10_000));
         }
         assert!(leases.encode().len() <= 4 + LEASES_MAX * 28 + WAITING_MAX * 4 + 4 + PASSES_MAX * 16);
     }
@@ -235,7 +295,7 @@ mod tests {
         let mut leases = held();
         leases.claim(7, B, Some(2), 200);
         leases.claim(8, B, Some(2), 200);
-        leases.end(9, Some(500));
+        leases.end(9, End::Unshared(500));
         assert_eq!(Leases::decode(&leases.encode()), leases);
         assert_eq!(Leases::decode(b""), Leases::default());
     }
@@ -245,7 +305,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let mut leases = Leases::decode(&bytes);
             leases.claim(7, A, Some(1), 100);
-            leases.end(7, None);
+            leases.end(7, End::Stored);
         }
     }
 }

@@ -138,8 +138,12 @@ impl Stream {
             Claim::Full => self.ask(question),
             Claim::Held(_) => self.wait(question),
             Claim::Passed(until_ms) => {
-                self.instance.pass(flight.key, until_ms);
+                self.instance.pass(flight.key, false, until_ms);
                 self.forward(question, None)
+            }
+            Claim::Down(until_ms) => {
+                self.instance.pass(flight.key, true, until_ms);
+                self.spare(question)
             }
         }
     }
@@ -206,7 +210,7 @@ impl Stream {
             }
             Lease::Pass { remaining_ms } => {
                 flight.leased = None;
-                self.instance.pass(flight.key, now_ms.saturating_add(remaining_ms));
+                self.instance.pass(flight.key, false, now_ms.saturating_add(remaining_ms));
                 None
             }
         }
@@ -242,7 +246,7 @@ impl Stream {
             }
             Some((WaitReply::Pass { remaining_ms }, _)) => {
                 if let Some(flight) = &self.flight {
-                    self.instance.pass(flight.key, host::monotonic_ms().saturating_add(remaining_ms));
+                    self.instance.pass(flight.key, false, host::monotonic_ms().saturating_add(remaining_ms));
                 }
                 self.forward(question, None)
             }

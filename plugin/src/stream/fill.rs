@@ -34,12 +34,13 @@ impl Stream {
         let fields = Fields::decode(&header).unwrap_or_default();
         let status = status_of(&fields);
         let from_origin = from_origin();
+        let failed = if from_origin { Outcome::Failed } else { Outcome::of_error(status) };
         if let Some(Candidate { replay, asked }) = question.candidate.clone() {
             if status == 304 && asked && from_origin {
                 return self.validated(&question, group, rule, &replay, &fields, end_of_stream);
             }
             if is_error(status) && self.may_stand_in(rule, &replay) {
-                self.land(Outcome::Failed);
+                self.land(failed);
                 let told = shown(
                     &question,
                     Asker::Here(status),
@@ -64,11 +65,11 @@ impl Stream {
             }
             Some(Err(reason)) => {
                 tell(self.forwarded(&question, false, Some(reason.word())));
-                self.land(if is_failure(status) { Outcome::Failed } else { Outcome::Uncacheable });
+                self.land(if is_failure(status) { failed } else { Outcome::Uncacheable });
             }
             None => {
                 tell(self.forwarded(&question, false, None));
-                self.land(Outcome::Failed);
+                self.land(failed);
             }
         }
         Action::Continue

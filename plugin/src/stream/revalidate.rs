@@ -53,7 +53,8 @@ impl Stream {
         let Some(candidate) = question.candidate.as_ref().filter(|_| may_fetch) else { return Asked::Nothing };
         let entry = candidate.replay.entry();
         // For an error that nothing may stand in for, nobody is to wait twice.
-        if !self.may_stand_in(rule, &candidate.replay) && Validators::of(&entry.header()).is_empty() {
+        let patient = !self.may_stand_in(rule, &candidate.replay);
+        if patient && Validators::of(&entry.header()).is_empty() {
             return Asked::Nothing;
         }
         let key = hash_of(entry.key());
@@ -73,7 +74,7 @@ impl Stream {
             self.instance.worker.borrow_mut().leave(Job::Fetch(fetch));
             return Asked::Root;
         }
-        let token = fetch::send(&self.instance, &header, https, Manner::Waits);
+        let token = fetch::send(&self.instance, &header, https, Manner::Waits, patient);
         token.map_or(Asked::Nothing, Asked::Origin)
     }
 
@@ -110,10 +111,10 @@ impl Stream {
             None => false,
         };
         if answered {
-            return self.land(match outcome.map(|outcome| outcome.kind) {
-                Some(Kind::Stored) => flights::Outcome::Stored,
-                Some(Kind::Uncacheable) => flights::Outcome::Uncacheable,
-                Some(Kind::Failed) | None => flights::Outcome::Failed,
+            return self.land(match outcome {
+                Some(Outcome { kind: Kind::Stored, .. }) => flights::Outcome::Stored,
+                Some(Outcome { kind: Kind::Uncacheable, .. }) => flights::Outcome::Uncacheable,
+                outcome => flights::Outcome::of_error(outcome.map_or(0, |outcome| outcome.status)),
             });
         }
         if self.send_on(question, group) == Action::Continue {

@@ -75,7 +75,9 @@ impl Stream {
         let header = edited(&Fields::decode(&question.request).unwrap_or_default(), edits);
         let missing = "to which a rule's `origin` leads, so what it caches isn't refreshed";
         let cluster = self.straight.as_ref().map(|straight| straight.cluster.as_str()).unwrap_or_default();
-        if let Some(token) = fetch::call(&self.instance, cluster, &header, None, missing) {
+        let background = self.instance.policy().background.as_ref();
+        let to = background.map(|background| (cluster, background.timeout_ms));
+        if let Some(token) = to.and_then(|to| fetch::call(&self.instance, to, &header, None, missing)) {
             self.state = State::Fetched { question, group, token };
         }
         Action::Pause
@@ -114,14 +116,14 @@ impl Stream {
                     flights::Outcome::Stored => Kind::Stored,
                     flights::Outcome::Uncacheable => Kind::Uncacheable,
                     // It is torn, or a purge came meanwhile: as if nothing had come.
-                    flights::Outcome::Failed | flights::Outcome::Unkept | flights::Outcome::Gone => return,
+                    _ => return,
                 }
             }
         };
         self.land(match kind {
             Kind::Stored => flights::Outcome::Stored,
             Kind::Uncacheable => flights::Outcome::Uncacheable,
-            Kind::Failed => flights::Outcome::Failed,
+            Kind::Failed => flights::Outcome::of_error(status),
         });
         // Rather than that the client has to ask again, unless it was we who had waited long enough.
         let whole = kind != Kind::Stored

@@ -53,6 +53,11 @@ fn each_cell_holds_where_the_origin_is_gone() {
     each_cell_holds("origin-gone");
 }
 
+#[test]
+fn each_cell_holds_where_the_origin_takes_too_long() {
+    each_cell_holds("origin-late");
+}
+
 const HEAD: &str = "\
 | | L1 | clients get | added latency, at most | origin hears | logged | counted | heals |
 |---|---|---|---|---|---|---|---|

@@ -60,9 +60,11 @@ pub enum Wait {
     Purge,
     /// A bridge that answers as ever.
     Works,
-    /// At most two fetches one after the other.
-    TwoTries,
-    /// At most two requests of each worker one after the other, and its own.
+    /// The same, or nothing at all.
+    MayWork,
+    /// At most one fetch, another one's.
+    OneFetch,
+    /// At most one request that takes too long, another one's, and its own.
     Tries,
 }
 
@@ -85,15 +87,15 @@ impl Wait {
             Self::Fetch => stage.fetch_takes(),
             Self::Lookup => at_most(ms(50)),
             Self::Purge => at_most(ms(250)),
-            Self::Works => ms(1),
-            Self::TwoTries => stage.origin_takes(FETCH_TIMEOUT) * 2 + TURNS,
-            Self::Tries => stage.origin_takes(ROUTE_TIMEOUT) * 5 + TURNS,
+            Self::Works | Self::MayWork => ms(1),
+            Self::OneFetch => stage.fetch_takes() + TURNS,
+            Self::Tries => stage.origin_takes(ROUTE_TIMEOUT) * 2 + TURNS,
         }
     }
 
     /// Whether it may be less.
     fn is_bound(self) -> bool {
-        matches!(self, Self::TwoTries | Self::Tries)
+        matches!(self, Self::MayWork | Self::OneFetch | Self::Tries)
     }
 }
 
@@ -229,9 +231,8 @@ impl Wait {
         match self {
             Self::Lookup => Some("`bridge.timeout`"),
             Self::Purge => Some("`purge.timeout`"),
-            Self::TwoTries => Some("two fetches"),
-            Self::Tries => Some("two requests of each worker, and never more than `lock_wait`"),
-            Self::Origin | Self::Fetch | Self::Works => None,
+            Self::Tries => Some("one request that takes too long, and never more than `lock_wait`"),
+            Self::Origin | Self::Fetch | Self::OneFetch | Self::Works | Self::MayWork => None,
         }
     }
 }

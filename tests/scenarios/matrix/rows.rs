@@ -3,7 +3,7 @@
 use super::super::stage::{Failure, ms};
 use super::operation::Operation;
 use super::row::Gets::{Current, Error, Refusal, Stored};
-use super::row::Wait::{Fetch, Lookup, Origin, Purge, Tries, TwoTries, Works};
+use super::row::Wait::{Fetch, Lookup, MayWork, OneFetch, Origin, Purge, Tries, Works};
 use super::row::{Gets, Heals, Row, Told, Wait};
 use super::stage::{Failing, OriginFails};
 
@@ -16,13 +16,14 @@ pub struct Part {
 }
 
 /// All parts, in the page's order.
-pub const PARTS: [Part; 6] = [
+pub const PARTS: [Part; 7] = [
     Part { name: "no-answer", failures: no_answer, rows: NO_ANSWER },
     Part { name: "read-only", failures: || redis("read-only"), rows: READ_ONLY },
     Part { name: "full", failures: || redis("full"), rows: FULL },
     Part { name: "shared-data", failures: || vec![Failing::SharedData], rows: SHARED_DATA },
     Part { name: "origin-errs", failures: || OriginFails::SAID.map(Failing::Origin).into(), rows: ORIGIN_ERRS },
     Part { name: "origin-gone", failures: || OriginFails::UNSAID.map(Failing::Origin).into(), rows: ORIGIN_GONE },
+    Part { name: "origin-late", failures: || vec![Failing::Origin(OriginFails::Hangs)], rows: ORIGIN_LATE },
 ];
 
 fn redis(state: &'static str) -> Vec<Failing> {
@@ -512,7 +513,7 @@ const ORIGIN_ERRS: &[Row] = &[
         operation: Operation::StandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
-            told(1, Stored, "hit; detail=stale-if-error", &[Works]),
+            told(1, Stored, "hit; detail=stale-if-error", &[MayWork]),
         ],
         origin: 1,
         logged: &[],
@@ -531,10 +532,9 @@ const ORIGIN_ERRS: &[Row] = &[
         operation: Operation::CrowdStandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
-            told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[TwoTries]),
-            told(58, Stored, "hit; detail=stale-if-error", &[TwoTries]),
+            told(59, Stored, "hit; detail=stale-if-error", &[OneFetch]),
         ],
-        origin: 2,
+        origin: 1,
         logged: &[],
         counted: &["routecache_fetches_failed"],
         heals: AT_ONCE,
@@ -587,7 +587,7 @@ const ORIGIN_ERRS: &[Row] = &[
     },
 ];
 
-/// The origin says nothing, and the gateway answers in its place: a write may have happened.
+/// The origin breaks off, and the gateway answers in its place: a write may have happened.
 const ORIGIN_GONE: &[Row] = &[
     Row {
         operation: Operation::Read,
@@ -628,10 +628,9 @@ const ORIGIN_GONE: &[Row] = &[
         operation: Operation::CrowdStandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
-            told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[TwoTries]),
-            told(58, Stored, "hit; detail=stale-if-error", &[TwoTries]),
+            told(59, Stored, "hit; detail=stale-if-error", &[OneFetch]),
         ],
-        origin: 2,
+        origin: 1,
         logged: &[],
         counted: &["routecache_fetches_failed"],
         heals: AT_ONCE,
@@ -656,7 +655,7 @@ const ORIGIN_GONE: &[Row] = &[
         operation: Operation::Crowd,
         answers: &[
             told(1, Error, "fwd=uri-miss", &[Works, Origin]),
-            told(59, Error, "fwd=uri-miss; collapsed=?0", &[Tries]),
+            told(59, Error, "fwd=uri-miss; collapsed=?0", &[OneFetch]),
         ],
         origin: 60,
         logged: &[],
@@ -679,6 +678,105 @@ const ORIGIN_GONE: &[Row] = &[
         answers: &[
             told(1, Error, "fwd=method; detail=purged", &[Origin, Works]),
             told(2, Error, "fwd=uri-miss", &[Works, Origin]),
+        ],
+        origin: 3,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+];
+
+/// The same when the origin takes too long: nobody tries twice.
+const ORIGIN_LATE: &[Row] = &[
+    Row {
+        operation: Operation::Read,
+        answers: &[told(2, Stored, "hit; detail=worker", &[])],
+        origin: 0,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Refresh,
+        answers: &[told(2, Stored, "hit; detail=worker", &[])],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::StandIn,
+        answers: &[
+            told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
+            told(1, Stored, "hit; detail=stale-if-error", &[MayWork]),
+        ],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::StandInNoMore,
+        answers: &[told(1, Error, "fwd=stale", &[Works, Origin])],
+        origin: 1,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::CrowdStandIn,
+        answers: &[
+            told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
+            told(59, Stored, "hit; detail=stale-if-error", &[OneFetch]),
+        ],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Failover,
+        answers: &[told(1, Stored, "fwd=bypass; fwd-status=5xx; detail=failover", &[Works, Origin])],
+        origin: 1,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Fill,
+        answers: &[told(2, Error, "fwd=uri-miss", &[MayWork, Origin])],
+        origin: 2,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Crowd,
+        answers: &[
+            told(1, Error, "fwd=uri-miss", &[Works, Origin]),
+            told(59, Error, "fwd=uri-miss; collapsed=?0", &[Tries]),
+        ],
+        origin: 60,
+        logged: &[],
+        counted: &[],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Protected,
+        answers: &[
+            told(1, Error, "fwd=uri-miss", &[Works, Origin]),
+            told(9, Refusal, "detail=protect-origin-origin-fails", &[]),
+        ],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_refused"],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Write,
+        answers: &[
+            told(1, Error, "fwd=method; detail=purged", &[Origin, Works]),
+            told(2, Error, "fwd=uri-miss", &[MayWork, Origin]),
         ],
         origin: 3,
         logged: &[],

@@ -44,8 +44,8 @@ impl OriginFails {
     /// It says so.
     pub const SAID: [Self; 4] = [Self::Status(500), Self::Status(502), Self::Status(503), Self::Status(504)];
 
-    /// It doesn't say anything, and the gateway does.
-    pub const UNSAID: [Self; 3] = [Self::Resets, Self::NoConnection, Self::Hangs];
+    /// It breaks off, and the gateway says so.
+    pub const UNSAID: [Self; 2] = [Self::Resets, Self::NoConnection];
 
     fn reply(self) -> Reply {
         match self {
