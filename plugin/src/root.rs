@@ -50,6 +50,9 @@ const HEARING_MARGIN_MS: u64 = 100;
 /// How long after it was sent a purge that wasn't acknowledged is sent again.
 const PURGE_RETRY_MS: u64 = 1000;
 
+/// What counts purges without an answer, each time that they are sent.
+const UNACKNOWLEDGED: &str = "routecache_purges_unacknowledged";
+
 /// How often the root context looks after those who wait, and, where the host has no queues to tell of it, for work that
 /// streams left; in milliseconds.
 const TICK_MIN_MS: u64 = 10;
@@ -148,7 +151,11 @@ impl Instance {
         if answered && worker.breaker.answered() {
             host::log(Level::Info, "routecache: the bridge answers again");
         }
-        if !answered && worker.breaker.failed(host::monotonic_ms()) {
+        if answered {
+            return;
+        }
+        metrics::count("routecache_bridge_unanswered");
+        if worker.breaker.failed(host::monotonic_ms()) {
             metrics::count("routecache_bridge_breaker_opened");
             host::log(Level::Warn, "routecache: the bridge doesn't answer; requests go on without it for a while");
         }
@@ -565,14 +572,12 @@ impl Root {
     /// A purge has had no answer: it stays pending, and is sent again.
     fn unacknowledged(&self, instance: &Instance, tags: &[String], stream: Option<u32>) {
         instance.bridge_answered(false);
-        metrics::count("routecache_purges_unacknowledged");
-        host::log(
-            Level::Warn,
-            &format!(
-                "routecache: the bridge hasn't acknowledged a purge of {}; it will be sent again",
-                tags.join(", ")
-            ),
-        );
+        metrics::count(UNACKNOWLEDGED);
+        if instance.worker.borrow_mut().may_tell(UNACKNOWLEDGED, host::monotonic_ms()) {
+            let before = "routecache: the bridge hasn't acknowledged a purge of ";
+            let behind = "; it is sent again until it is. For a minute others are only counted";
+            host::log(Level::Warn, &[before, &tags.join(", "), behind].concat());
+        }
         self.release(instance, stream, Some("purge-pending"));
     }
 

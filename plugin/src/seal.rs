@@ -9,9 +9,6 @@ use crate::host::{self, Level};
 use crate::metrics;
 use crate::root::Instance;
 
-/// How often it is told in the log that what the group gives doesn't open, in milliseconds.
-const TOLD_EVERY_MS: u64 = 60_000;
-
 /// The secrets that the rules ask for; `env` looks up a variable of the VM's environment.
 ///
 /// # Errors
@@ -61,7 +58,7 @@ impl Instance {
             Unopened::Broken => ("routecache_seals_broken", "isn't what was sealed for its key"),
         };
         metrics::count(counter);
-        if self.worker.borrow_mut().may_tell_of_seals(host::monotonic_ms(), TOLD_EVERY_MS) {
+        if self.worker.borrow_mut().may_tell(counter, host::monotonic_ms()) {
             let text = ["routecache: an entry of the group ", told, "; it counts as a miss: ", key].concat();
             host::log(Level::Warn, &text);
         }

@@ -30,6 +30,9 @@ const JOB_BYTES_MAX: usize = 4 << 20;
 /// Leases that are given back twice; more of them end by themselves.
 const UNSURE_MAX: usize = 1024;
 
+/// How often the same is told at most, in milliseconds.
+const TOLD_EVERY_MS: u64 = 60_000;
+
 /// A message that says no more than that there is something to do.
 pub const BELL: &[u8] = &[0];
 
@@ -100,8 +103,8 @@ pub struct Worker {
     pub parked: Numbered<u32, Rc<RefCell<Stream>>>,
     /// Whether the bridge is asked.
     pub breaker: Breaker,
-    /// Until when it isn't told again that what the group gives doesn't open, in milliseconds of the monotonic clock.
-    seals_told_ms: u64,
+    /// What isn't told again until then, in milliseconds of the monotonic clock.
+    told: Vec<(&'static str, u64)>,
     /// Clusters of fetches that the gateway doesn't know, and until when that is taken to be so, likewise.
     unreachable: Vec<(String, u64)>,
     /// How many fetches have gone straight to the origin.
@@ -151,7 +154,7 @@ impl Worker {
                 turns: VecDeque::new(),
                 parked: Numbered::default(),
                 breaker: Breaker::default(),
-                seals_told_ms: 0,
+                told: Vec::new(),
                 unreachable: Vec::new(),
                 straight: 0,
                 bodies: Bodies::default(),
@@ -214,11 +217,12 @@ impl Worker {
         u32::MAX.wrapping_sub(self.straight)
     }
 
-    /// Whether it may be told, so long after the last time, that what the group gives doesn't open.
-    pub fn may_tell_of_seals(&mut self, now_ms: u64, every_ms: u64) -> bool {
-        let may = now_ms >= self.seals_told_ms;
+    /// Whether something may be told that goes on and on: once a minute.
+    pub fn may_tell(&mut self, what: &'static str, now_ms: u64) -> bool {
+        let may = self.told.iter().all(|(told, until_ms)| *told != what || *until_ms <= now_ms);
         if may {
-            self.seals_told_ms = now_ms.saturating_add(every_ms);
+            self.told.retain(|(told, _)| *told != what);
+            self.told.push((what, now_ms.saturating_add(TOLD_EVERY_MS)));
         }
         may
     }

@@ -186,12 +186,36 @@ fn a_worker_that_dies_while_it_fetches_is_replaced_when_its_lease_ends() {
 
 #[test]
 fn an_origin_that_fails_is_not_asked_by_one_waiter_after_the_other() {
-    let (builder, ..) = world(&rules_alone());
-    let mut world = builder.origin(|_: &Call| Response::new(503).after(ms(100))).build().expect("a world");
-    let ids = crowd(&mut world, 40, (1, 1), &Request::get("/users/7"));
-    for answer in answers(&mut world, &ids) {
-        assert_eq!(answer.status, 503);
-        assert!(answer.took() < ms(300 + 20), "two tries, then its own: {:?}", answer.took());
+    for workers in [1, 4] {
+        let (builder, ..) = world(&rules_alone());
+        let builder = builder.origin(|_: &Call| Response::new(503).after(ms(100))).workers(workers);
+        let mut world = builder.build().expect("a world");
+        let ids = crowd(&mut world, 40, (1, workers), &Request::get("/users/7"));
+        for answer in answers(&mut world, &ids) {
+            assert_eq!(answer.status, 503);
+            assert!(answer.took() < ms(300 + 20), "two tries, then its own: {workers}, {:?}", answer.took());
+        }
+        let starts: Vec<Duration> = world.origin_requests().iter().map(|call| call.at).collect();
+        assert!(starts[1] >= ms(100) && starts[2] >= ms(200), "{workers}: {starts:?}");
+    }
+}
+
+/// Nobody waits twice for an origin that takes too long: one request finds that out for all workers of a gateway.
+#[test]
+fn an_origin_that_hangs_holds_a_crowd_up_once() {
+    let slow_error = || Response::new(503).after(ms(1000)).into();
+    for (protect, fails) in [("off", Reply::hang as fn() -> Reply), ("on", Reply::hang), ("off", slow_error)] {
+        let (builder, ..) = world(&rules_alone());
+        let rules = rules_with(rules_alone(), &json!({ "protect_origin": protect }));
+        let builder = builder.configuration(rules).origin(move |_: &Call| fails()).route_timeout(Some(ms(1000)));
+        let mut world = builder.workers(4).build().expect("a world");
+        let ids = crowd(&mut world, 40, (1, 4), &Request::get("/users/7"));
+        let answers = answers(&mut world, &ids);
+        let (refused, passed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| status(answer).contains("protect"));
+        assert!(answers.iter().all(|answer| answer.status >= 500));
+        assert!(refused.iter().all(|answer| answer.took() < ms(1000 + 20) && answer.header("retry-after").is_some()));
+        assert!(passed.iter().all(|answer| answer.took() < ms(2000 + 20)), "{protect}");
+        assert_eq!((asked(&world), refused.len()), if protect == "on" { (1, 39) } else { (40, 0) });
     }
 }
 

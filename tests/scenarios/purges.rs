@@ -179,6 +179,27 @@ fn a_purge_that_the_group_does_not_acknowledge_is_pending_and_sent_until_it_does
     }
 }
 
+/// An outage fills no disk: what goes on and on is told once a minute, and counted each time.
+#[test]
+fn purges_that_stay_pending_are_told_once_a_minute_and_counted_each_time() {
+    let (builder, _, bridge) = world(&rules());
+    let mut world = builder.workers(2).build().expect("a world");
+    settle(&mut world);
+    bridge.fails(Some(Failure::NoConnection));
+    for user in 0..10 {
+        world.fetch(Request::put(&format!("/users/{user}")).body("x"));
+    }
+    world.run_for(ms(180_000));
+    let told = world.log_text().matches("the bridge hasn't acknowledged a purge").count();
+    assert!((3..=3 * 4).contains(&told), "of two workers and the main thread, in three minutes: {told}");
+    assert!(world.metric("routecache_purges_unacknowledged") > 10 * 100);
+    bridge.fails(None);
+    world.run_for(ms(10_000));
+    let before = world.metric("routecache_purges_unacknowledged");
+    world.run_for(ms(10_000));
+    assert_eq!(world.metric("routecache_purges_unacknowledged"), before, "all of them are acknowledged");
+}
+
 #[test]
 fn a_write_whose_client_left_before_the_answer_purges_all_the_same() {
     let (builder, _, _) = world(&rules());

@@ -353,7 +353,9 @@ mod tests {
     fn after_two_answers_for_nobody_all_go_on_and_only_an_origin_that_fails_is_spared() {
         use Outcome::{Failed, Unkept};
         let both = [(Failed, Failed, Join::Down), (Unkept, Unkept, Join::Pass)];
-        for (first, second, then) in both.into_iter().chain([(Failed, Unkept, Join::Pass), (Unkept, Failed, Join::Pass)]) {
+        for (first, second, then) in
+            both.into_iter().chain([(Failed, Unkept, Join::Pass), (Unkept, Failed, Join::Pass)])
+        {
             let mut flights = flight(2..9);
             assert_eq!(flights.end(7, 1, first, 10), Ended::Next(2));
             assert_eq!(flights.end(7, 2, second, 20), Ended::All((3..9).collect()));

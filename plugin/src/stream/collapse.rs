@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bridge_api::{Lease, ReleaseRequest, WAIT, WaitReply, WaitRequest};
 use proxy_wasm::types::Action;
 use routecache_core::cache_control::RequestControl;
-use routecache_core::cache_status::CACHE_NAME;
+use routecache_core::cache_status::{CACHE_NAME, Forward};
 use routecache_core::entry::Ticket;
 use routecache_core::fetch::{self, Kind};
 use routecache_core::fields::{self, Fields};
@@ -51,13 +51,14 @@ impl Part {
         ticket: Option<Ticket>,
         candidate: Option<&Replay>,
     ) -> Self {
-        let wanted = &reading.wanted;
+        let (wanted, lock) = (&reading.wanted, reading.lock());
         let plain = wanted.is_get && !wanted.authorised && wanted.control == RequestControl::default();
         let partial = request.has("range") && reading.terms().range_miss == RangeMiss::Forward;
-        if reading.terms().failover || !plain || partial || ticket.is_none() {
+        if reading.terms().failover || !plain || partial {
             return Self::None;
         }
-        if reading.lock().reach == Reach::Off {
+        // Without shared data there will be nothing to share; where the origin is protected, one after the other asks it.
+        if lock.reach == Reach::Off || ticket.is_none() && !lock.protect_origin {
             return Self::Alone;
         }
         // The origin may answer a condition with no more than a 304; one of ours goes in its place.
@@ -116,11 +117,16 @@ impl Stream {
     }
 
     fn wait(&mut self, question: Question) -> Action {
-        if let Some(flight) = &mut self.flight {
-            flight.waited.get_or_insert(question.why);
-        }
+        self.has_to_wait(question.why);
         self.state = State::Waiting(question);
         Action::Pause
+    }
+
+    /// Notes that it waits for another's fetch, and counts it the first time.
+    fn has_to_wait(&mut self, why: Forward) {
+        let Some(flight) = self.flight.as_mut().filter(|flight| flight.waited.is_none()) else { return };
+        flight.waited = Some(why);
+        metrics::count("routecache_waiters");
     }
 
     /// Fetches for this worker, unless another worker of the gateway does.
@@ -198,7 +204,7 @@ impl Stream {
             Lease::Held { .. } => {
                 let holder = flight.leased.take().map(|leased| leased.holder);
                 let hold_ms = flight.until_ms.checked_sub(now_ms).filter(|_| flight.rounds < ROUNDS_MAX)?;
-                flight.waited.get_or_insert(question.why);
+                self.has_to_wait(question.why);
                 let request = WaitRequest {
                     namespace: self.instance.namespace.clone(),
                     key: key.as_str().to_owned(),
@@ -265,8 +271,9 @@ impl Stream {
     pub fn woken(&mut self, woken: Woken) {
         let action = match (mem::replace(&mut self.state, State::Passing), woken) {
             (State::Waiting(question), _) => self.go_on(question, woken),
-            (State::Queueing { question, group }, Woken::Turn) => {
+            (State::Queueing { mut question, group }, Woken::Turn) => {
                 self.counted = true;
+                (question.asked_ms, question.asked_wall_ms) = (host::monotonic_ms(), host::wall_ms());
                 self.send_on(question, group)
             }
             (State::Queueing { question, .. }, _) => self.late(question, "fills"),

@@ -34,7 +34,11 @@ impl Stream {
         let fields = Fields::decode(&header).unwrap_or_default();
         let status = status_of(&fields);
         let from_origin = from_origin();
-        let failed = if from_origin { Outcome::Failed } else { Outcome::of_error(status) };
+        let failed = match from_origin {
+            true if question.ticket.is_none() && !is_failure(status) => Outcome::Gone, // it couldn't be kept anyway
+            true => Outcome::Failed,
+            false => Outcome::of_error(status),
+        };
         if let Some(Candidate { replay, asked }) = question.candidate.clone() {
             if status == 304 && asked && from_origin {
                 return self.validated(&question, group, rule, &replay, &fields, end_of_stream);

@@ -15,13 +15,17 @@ use routecache_core::reuse::Wanted;
 
 use super::{State, Stream};
 use crate::fetch::{Errand, Fetch};
-use crate::host::{self, Map};
+use crate::host::{self, Level, Map};
 use crate::lookup::{Found, is_newer, likely, newer, search, softened, variants_of};
+use crate::metrics;
 use crate::random;
 use crate::worker::Job;
 
 /// What is said where the cache answers only for an origin that fails.
 pub(super) const FAILOVER: &str = "failover";
+
+/// What counts reads that shared data kept from being answered.
+const REFUSED: &str = "routecache_shared_data_refused";
 
 /// How long a worker leaves a key alone that it wanted to refresh, and that another one may be at: after that it looks into
 /// the gateway tier again.
@@ -126,6 +130,13 @@ impl Stream {
         let mut worker = instance.worker.borrow_mut();
         let worker = &mut *worker;
         let Some((head, ticket)) = worker.follow(&instance.shared) else {
+            metrics::count(REFUSED);
+            if worker.may_tell(REFUSED, now_ms) {
+                host::log(
+                    Level::Warn,
+                    "routecache: the gateway's shared data refuses; nothing is served from the store",
+                );
+            }
             return Err(Nothing::without(None, wanted, "shared-data"));
         };
         let trusted = instance.trusts(&head, now_ms);

@@ -18,7 +18,7 @@ fn each_cell_holds(name: &str) {
     let part = PARTS.iter().find(|part| part.name == name).expect("a part");
     for row in part.rows {
         for failing in (part.failures)() {
-            row.run(Stage::set(failing));
+            row.run(Stage::set(failing, row.operation));
         }
     }
 }

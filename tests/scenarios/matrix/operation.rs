@@ -44,9 +44,18 @@ pub enum Operation {
     CrowdStandIn,
     /// A read of what is stored for when the origin fails.
     Failover,
+    /// The same as [`Operation::StandInNoMore`] of what has a validator.
+    ValidatedNoMore,
     /// Many reads, one after the other, of what nobody holds, where the origin is protected.
     Protected,
+    /// Many reads at once of what nobody holds, where the origin is protected and nobody waits for long.
+    CrowdProtected,
+    /// Many reads at once, each of something else that nobody holds, where fetches are counted: so many are at once.
+    Fills(usize),
 }
+
+/// `limits.fills`, where fetches are counted.
+pub const FILLS: usize = 5;
 
 impl Operation {
     /// As the page says it: what is done, and whether the gateway holds it.
@@ -69,7 +78,10 @@ impl Operation {
             Self::StandInNoMore => ("read, `stale_if_error` is over", "warm"),
             Self::CrowdStandIn => ("sixty at once within `stale_if_error`", "warm"),
             Self::Failover => ("read, `mode: failover`", "warm"),
+            Self::ValidatedNoMore => ("the same of what has an `ETag`", "warm"),
             Self::Protected => ("ten reads in a second, `protect_origin: on`", "cold"),
+            Self::CrowdProtected => ("sixty at once, `protect_origin: on`, `lock_wait: 100ms`", "cold"),
+            Self::Fills(_) => ("sixty at once, each of something else, `limits.fills: 5`", "cold"),
         }
     }
 
@@ -79,6 +91,7 @@ impl Operation {
             Self::FillStale | Self::CrowdStale => "/news/1",
             Self::Refresh => "/menus/1",
             Self::StandIn | Self::CrowdStandIn | Self::StandInNoMore => "/shops/1",
+            Self::ValidatedNoMore => "/tagged/1",
             Self::Failover => "/banks/1",
             _ => "/users/1",
         };
@@ -92,7 +105,7 @@ impl Operation {
         };
         world.fetch(Request::get(elsewhere).gateway(1));
         // Until what has a short lifetime is stale.
-        world.run_for(ms(if self == Self::StandInNoMore { 8000 } else { 3000 }));
+        world.run_for(ms(if matches!(self, Self::StandInNoMore | Self::ValidatedNoMore) { 8000 } else { 3000 }));
     }
 
     /// What is done during it; the answers, in the order of the questions.
@@ -120,11 +133,14 @@ impl Operation {
             }
             Self::Refresh => again(world, "/menus/1", ms(100)),
             Self::RefreshElsewhere => vec![get(world, 0, "/menus/1")],
-            Self::CrowdStale => crowd(world, "/news/1"),
-            Self::Crowd => crowd(world, "/users/2"),
+            Self::CrowdStale => crowd(world, |_| "/news/1".to_owned()),
+            Self::Crowd => crowd(world, |_| "/users/2".to_owned()),
+            Self::CrowdProtected => crowd(world, |_| "/held/1".to_owned()),
+            Self::Fills(_) => crowd(world, |number| format!("/users/{}", 100 + number)),
             Self::StandIn => again(world, "/shops/1", ms(100)),
             Self::StandInNoMore => vec![get(world, 0, "/shops/1")],
-            Self::CrowdStandIn => crowd(world, "/shops/1"),
+            Self::ValidatedNoMore => vec![get(world, 0, "/tagged/1")],
+            Self::CrowdStandIn => crowd(world, |_| "/shops/1".to_owned()),
             Self::Failover => vec![get(world, 0, "/banks/1")],
             Self::Protected => (0..10)
                 .map(|_| {
@@ -154,8 +170,8 @@ fn five_lookups(world: &mut World) {
     }
 }
 
-fn crowd(world: &mut World, path: &str) -> Vec<Answer> {
-    let ids: Vec<_> = (0..CROWD).map(|number| world.send(Request::get(path).worker(number % 2))).collect();
+fn crowd(world: &mut World, path: impl Fn(usize) -> String) -> Vec<Answer> {
+    let ids: Vec<_> = (0..CROWD).map(|number| world.send(Request::get(&path(number)).worker(number % 2))).collect();
     world.run_until(|world| ids.iter().all(|id| world.finished(*id).is_some()));
     ids.into_iter().map(|id| world.answer(id).clone()).collect()
 }

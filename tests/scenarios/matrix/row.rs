@@ -7,8 +7,8 @@ use std::time::Duration;
 use proxy_wasm_host_test::{Answer, LogLevel, Metric, Request, World};
 
 use super::super::stage::{get, ms, status};
-use super::operation::Operation;
-use super::stage::{FETCH_TIMEOUT, ROUTE_TIMEOUT, Stage};
+use super::operation::{CROWD, Operation};
+use super::stage::{ORIGIN, ROUTE_TIMEOUT, Stage};
 
 /// See the module.
 pub struct Row {
@@ -64,8 +64,16 @@ pub enum Wait {
     MayWork,
     /// At most one fetch, another one's.
     OneFetch,
+    /// At most one fetch, its own, for as long as the route lets it take.
+    Asked,
+    /// At most two requests of others, one after the other, and its own.
+    Retry,
     /// At most one request that takes too long, another one's, and its own.
     Tries,
+    /// At most until it has had its turn among so many at a time.
+    Turn(usize),
+    /// At most `lock_wait`.
+    Held,
 }
 
 /// What waking others takes, beside what they wait for: lookups, and turns of the gateways.
@@ -89,13 +97,17 @@ impl Wait {
             Self::Purge => at_most(ms(250)),
             Self::Works | Self::MayWork => ms(1),
             Self::OneFetch => stage.fetch_takes() + TURNS,
+            Self::Asked => stage.origin_takes(ROUTE_TIMEOUT) + TURNS,
+            Self::Turn(at_once) => ORIGIN * u32::try_from(CROWD / at_once).expect("a few") + TURNS,
+            Self::Held => ms(100) + TURNS,
+            Self::Retry => stage.origin_takes(ROUTE_TIMEOUT) * 3 + TURNS,
             Self::Tries => stage.origin_takes(ROUTE_TIMEOUT) * 2 + TURNS,
         }
     }
 
     /// Whether it may be less.
     fn is_bound(self) -> bool {
-        matches!(self, Self::MayWork | Self::OneFetch | Self::Tries)
+        !matches!(self, Self::Origin | Self::Fetch | Self::Lookup | Self::Purge | Self::Works)
     }
 }
 
@@ -108,10 +120,13 @@ impl Row {
         let world = &mut stage.world;
         let (logs, counters, asked) = (world.logs().len(), counters(world), world.origin_requests().len());
         let answers = self.operation.act(world);
-        let asked = world.origin_requests().len() - asked;
+        let heard: Vec<Duration> = world.origin_requests()[asked..].iter().map(|call| call.at).collect();
         world.run_for(ms(450)); // a purge that nobody waits for has had its time
         self.judge(&stage, &answers, &case);
-        assert_eq!(asked, self.origin, "{case}: requests of the origin");
+        assert_eq!(heard.len(), self.origin, "{case}: requests of the origin");
+        let meanwhile = |at: Duration| heard.iter().filter(|other| **other <= at && at < **other + ORIGIN).count();
+        let at_once = heard.iter().map(|at| meanwhile(*at)).max().unwrap_or_default();
+        assert!(self.at_once().is_none_or(|most| at_once <= most), "{case}: {at_once} requests of the origin at once");
         let world = &mut stage.world;
         let said: Vec<String> = world.logs()[logs..]
             .iter()
@@ -131,6 +146,15 @@ impl Row {
         stage.end();
         stage.world.run_for(self.heals.within);
         self.is_healed(&mut stage, &case);
+    }
+
+    /// How many requests the origin has at once, at most, where that is bounded.
+    fn at_once(&self) -> Option<usize> {
+        match self.operation {
+            Operation::Fills(most) => Some(most),
+            Operation::CrowdProtected => Some(2),
+            _ => None,
+        }
     }
 
     fn judge(&self, stage: &Stage, answers: &[Answer], case: &str) {
@@ -199,9 +223,10 @@ impl Row {
         let mut line = String::new();
         let _ = write!(
             line,
-            "| {what} | {held} | {gets} | {} | {} | {} | {} | {}{} |",
+            "| {what} | {held} | {gets} | {} | {}{} | {} | {} | {}{} |",
             added.join(", then "),
             self.origin,
+            self.at_once().map_or_else(String::new, |most| format!(", {most} at a time")),
             quoted(self.logged),
             quoted(self.counted),
             self.heals.words,
@@ -231,8 +256,11 @@ impl Wait {
         match self {
             Self::Lookup => Some("`bridge.timeout`"),
             Self::Purge => Some("`purge.timeout`"),
+            Self::Turn(_) => Some("its turn, `lock_wait`"),
+            Self::Held => Some("`lock_wait`"),
+            Self::Retry => Some("two requests, and never more than `lock_wait`"),
             Self::Tries => Some("one request that takes too long, and never more than `lock_wait`"),
-            Self::Origin | Self::Fetch | Self::OneFetch | Self::Works | Self::MayWork => None,
+            Self::Origin | Self::Fetch | Self::OneFetch | Self::Asked | Self::Works | Self::MayWork => None,
         }
     }
 }

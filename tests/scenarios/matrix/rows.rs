@@ -1,9 +1,9 @@
 //! The table itself: what may fail, and what comes of each operation meanwhile.
 
 use super::super::stage::{Failure, ms};
-use super::operation::Operation;
+use super::operation::{FILLS, Operation};
 use super::row::Gets::{Current, Error, Refusal, Stored};
-use super::row::Wait::{Fetch, Lookup, MayWork, OneFetch, Origin, Purge, Tries, Works};
+use super::row::Wait::{Asked, Fetch, Held, Lookup, MayWork, OneFetch, Origin, Purge, Retry, Tries, Turn, Works};
 use super::row::{Gets, Heals, Row, Told, Wait};
 use super::stage::{Failing, OriginFails};
 
@@ -44,6 +44,7 @@ const MISS: &str = "fwd=uri-miss; stored";
 const UNSHARED: &str = "fwd=bypass; detail=shared-data";
 const REFUSED: &str = "the gateway's shared data refused a purge";
 const UNRECORDED: &str = "the gateway's shared data refused to record an acknowledged purge";
+const NOT_READ: &str = "the gateway's shared data refuses";
 const UNHEARD: &str = "the feed of purges hasn't been heard";
 const OPEN: &str = "the bridge doesn't answer";
 const UNACKNOWLEDGED: &str = "the bridge hasn't acknowledged a purge";
@@ -77,7 +78,7 @@ const NO_ANSWER: &[Row] = &[
         answers: &[told(1, Current, MISS, &[Lookup, Origin]), told(1, Current, "hit; detail=gateway", &[])],
         origin: 1,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_bridge_unanswered"],
         heals: FEED,
     },
     Row {
@@ -85,7 +86,7 @@ const NO_ANSWER: &[Row] = &[
         answers: &[told(1, Current, MISS, &[Origin]), told(1, Current, "hit; detail=gateway", &[])],
         origin: 6,
         logged: &[OPEN],
-        counted: &["routecache_bridge_breaker_opened"],
+        counted: &["routecache_bridge_breaker_opened", "routecache_bridge_unanswered"],
         heals: PROBE,
     },
     Row {
@@ -93,7 +94,7 @@ const NO_ANSWER: &[Row] = &[
         answers: &[told(1, Current, MISS, &[Lookup, Origin])],
         origin: 1,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_bridge_unanswered"],
         heals: FEED,
     },
     Row {
@@ -104,7 +105,7 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_bridge_unanswered"],
         heals: FEED,
     },
     Row {
@@ -116,7 +117,7 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 2,
         logged: &[UNACKNOWLEDGED],
-        counted: &["routecache_purges_unacknowledged"],
+        counted: &["routecache_bridge_unanswered", "routecache_purges_unacknowledged"],
         heals: RESENT,
     },
     Row {
@@ -128,7 +129,7 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 2,
         logged: &[UNACKNOWLEDGED],
-        counted: &["routecache_purges_unacknowledged"],
+        counted: &["routecache_bridge_unanswered", "routecache_purges_unacknowledged"],
         heals: RESENT,
     },
     Row {
@@ -140,7 +141,11 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 7,
         logged: &[OPEN, UNACKNOWLEDGED],
-        counted: &["routecache_bridge_breaker_opened", "routecache_purges_unacknowledged"],
+        counted: &[
+            "routecache_bridge_breaker_opened",
+            "routecache_bridge_unanswered",
+            "routecache_purges_unacknowledged",
+        ],
         heals: RESENT,
     },
     Row {
@@ -148,7 +153,7 @@ const NO_ANSWER: &[Row] = &[
         answers: &[told(1, Stored, "hit; detail=worker", &[]), told(1, Current, "hit; detail=worker", &[])],
         origin: 1,
         logged: &[],
-        counted: &["routecache_fetches_stored"],
+        counted: &["routecache_bridge_unanswered", "routecache_fetches_stored"],
         heals: FEED,
     },
     Row {
@@ -156,7 +161,7 @@ const NO_ANSWER: &[Row] = &[
         answers: &[told(1, Current, MISS, &[Lookup, Origin])],
         origin: 1,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_bridge_unanswered"],
         heals: FEED,
     },
     Row {
@@ -167,7 +172,7 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_bridge_unanswered", "routecache_collapsed", "routecache_waiters"],
         heals: FEED,
     },
     Row {
@@ -178,8 +183,16 @@ const NO_ANSWER: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_bridge_unanswered", "routecache_collapsed", "routecache_waiters"],
         heals: FEED,
+    },
+    Row {
+        operation: Operation::Fills(FILLS),
+        answers: &[told(60, Current, MISS, &[Lookup, Turn(FILLS)])],
+        origin: 60,
+        logged: &[OPEN],
+        counted: &["routecache_bridge_breaker_opened", "routecache_bridge_unanswered"],
+        heals: PROBE,
     },
 ];
 
@@ -237,7 +250,7 @@ const READ_ONLY: &[Row] = &[
         ],
         origin: 2,
         logged: &[UNACKNOWLEDGED],
-        counted: &["routecache_purges_unacknowledged"],
+        counted: &["routecache_bridge_unanswered", "routecache_purges_unacknowledged"],
         heals: RESENT,
     },
     Row {
@@ -249,7 +262,7 @@ const READ_ONLY: &[Row] = &[
         ],
         origin: 2,
         logged: &[UNACKNOWLEDGED],
-        counted: &["routecache_purges_unacknowledged"],
+        counted: &["routecache_bridge_unanswered", "routecache_purges_unacknowledged"],
         heals: RESENT,
     },
     Row {
@@ -276,7 +289,7 @@ const READ_ONLY: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_collapsed", "routecache_waiters"],
         heals: FEED,
     },
     Row {
@@ -287,7 +300,7 @@ const READ_ONLY: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_collapsed", "routecache_waiters"],
         heals: FEED,
     },
 ];
@@ -385,7 +398,7 @@ const FULL: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_collapsed", "routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -396,7 +409,7 @@ const FULL: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_collapsed"],
+        counted: &["routecache_collapsed", "routecache_waiters"],
         heals: AT_ONCE,
     },
 ];
@@ -407,32 +420,32 @@ const SHARED_DATA: &[Row] = &[
         operation: Operation::Read,
         answers: &[told(2, Current, UNSHARED, &[Origin])],
         origin: 2,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::Fill,
         answers: &[told(2, Current, UNSHARED, &[Origin])],
         origin: 2,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::ReadElsewhere,
         answers: &[told(1, Current, UNSHARED, &[Origin])],
         origin: 1,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::FillStale,
         answers: &[told(2, Current, UNSHARED, &[Origin])],
         origin: 2,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
@@ -442,8 +455,8 @@ const SHARED_DATA: &[Row] = &[
             told(2, Current, UNSHARED, &[Origin]),
         ],
         origin: 3,
-        logged: &[REFUSED, UNRECORDED],
-        counted: &[],
+        logged: &[NOT_READ, REFUSED, UNRECORDED],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
@@ -453,40 +466,65 @@ const SHARED_DATA: &[Row] = &[
             told(2, Current, UNSHARED, &[Origin]),
         ],
         origin: 3,
-        logged: &[REFUSED, UNRECORDED],
-        counted: &[],
+        logged: &[NOT_READ, REFUSED, UNRECORDED],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::Refresh,
         answers: &[told(2, Current, UNSHARED, &[Origin])],
         origin: 2,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::RefreshElsewhere,
         answers: &[told(1, Current, UNSHARED, &[Origin])],
         origin: 1,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::CrowdStale,
         answers: &[told(60, Current, UNSHARED, &[Origin])],
         origin: 60,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
     Row {
         operation: Operation::Crowd,
         answers: &[told(60, Current, UNSHARED, &[Origin])],
         origin: 60,
-        logged: &[],
-        counted: &[],
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::CrowdProtected,
+        answers: &[
+            told(2, Current, UNSHARED, &[Origin]),
+            told(6, Current, "fwd=bypass; collapsed=?0; detail=shared-data", &[Held, Origin]),
+            told(52, Refusal, "detail=protect-origin-lock-wait", &[Held]),
+        ],
+        origin: 8,
+        logged: &[NOT_READ],
+        counted: &[
+            "routecache_refused",
+            "routecache_shared_data_refused",
+            "routecache_waited_in_vain",
+            "routecache_waiters",
+        ],
+        heals: AT_ONCE,
+    },
+    Row {
+        operation: Operation::Fills(FILLS * 2),
+        answers: &[told(60, Current, UNSHARED, &[Turn(FILLS * 2)])],
+        origin: 60,
+        logged: &[NOT_READ],
+        counted: &["routecache_shared_data_refused"],
         heals: AT_ONCE,
     },
 ];
@@ -529,6 +567,14 @@ const ORIGIN_ERRS: &[Row] = &[
         heals: AT_ONCE,
     },
     Row {
+        operation: Operation::ValidatedNoMore,
+        answers: &[told(1, Error, "fwd=stale; detail=failed", &[Asked])],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
         operation: Operation::CrowdStandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
@@ -536,7 +582,7 @@ const ORIGIN_ERRS: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_fetches_failed"],
+        counted: &["routecache_fetches_failed", "routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -559,11 +605,11 @@ const ORIGIN_ERRS: &[Row] = &[
         operation: Operation::Crowd,
         answers: &[
             told(1, Error, "fwd=uri-miss; detail=status", &[Works, Origin]),
-            told(59, Error, "fwd=uri-miss; collapsed=?0; detail=status", &[Tries]),
+            told(59, Error, "fwd=uri-miss; collapsed=?0; detail=status", &[Retry]),
         ],
         origin: 60,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -625,6 +671,14 @@ const ORIGIN_GONE: &[Row] = &[
         heals: AT_ONCE,
     },
     Row {
+        operation: Operation::ValidatedNoMore,
+        answers: &[told(1, Error, "fwd=stale; detail=failed", &[Asked])],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
         operation: Operation::CrowdStandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
@@ -632,7 +686,7 @@ const ORIGIN_GONE: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_fetches_failed"],
+        counted: &["routecache_fetches_failed", "routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -655,11 +709,11 @@ const ORIGIN_GONE: &[Row] = &[
         operation: Operation::Crowd,
         answers: &[
             told(1, Error, "fwd=uri-miss", &[Works, Origin]),
-            told(59, Error, "fwd=uri-miss; collapsed=?0", &[OneFetch]),
+            told(59, Error, "fwd=uri-miss; collapsed=?0", &[Retry]),
         ],
         origin: 60,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -724,6 +778,14 @@ const ORIGIN_LATE: &[Row] = &[
         heals: AT_ONCE,
     },
     Row {
+        operation: Operation::ValidatedNoMore,
+        answers: &[told(1, Error, "fwd=stale; detail=failed", &[Asked])],
+        origin: 1,
+        logged: &[],
+        counted: &["routecache_fetches_failed"],
+        heals: AT_ONCE,
+    },
+    Row {
         operation: Operation::CrowdStandIn,
         answers: &[
             told(1, Stored, "fwd=stale; fwd-status=5xx; detail=stale-if-error", &[Works, Fetch]),
@@ -731,7 +793,7 @@ const ORIGIN_LATE: &[Row] = &[
         ],
         origin: 1,
         logged: &[],
-        counted: &["routecache_fetches_failed"],
+        counted: &["routecache_fetches_failed", "routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {
@@ -758,7 +820,7 @@ const ORIGIN_LATE: &[Row] = &[
         ],
         origin: 60,
         logged: &[],
-        counted: &[],
+        counted: &["routecache_waiters"],
         heals: AT_ONCE,
     },
     Row {

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proxy_wasm_host_test::{Call, Reply, Response, Status, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::stage::{Bridge, Failure, ms, rules, settle, world};
+use super::operation::{FILLS, Operation};
 
 /// How long the origin takes.
-const ORIGIN: Duration = ms(30);
+pub const ORIGIN: Duration = ms(30);
 
 /// The route's timeout.
 pub const ROUTE_TIMEOUT: Duration = ms(400);
@@ -84,7 +85,7 @@ pub struct Stage {
 
 impl Stage {
     /// All is well, and will be until [`Stage::begin`].
-    pub fn set(failing: Failing) -> Self {
+    pub fn set(failing: Failing, operation: Operation) -> Self {
         let mut rules = rules();
         rules["background"] = json!({ "timeout": "300ms" });
         let routes = rules["routes"].as_array_mut().expect("routes");
@@ -99,11 +100,26 @@ impl Stage {
         routes.push(json!({
             "name": "bank", "match": { "path": "/banks/{id}" }, "mode": "failover", "cache": { "ttl": "1m" }
         }));
+        let cache =
+            |name: &str, path: &str, cache: Value| json!({ "name": name, "match": { "path": path }, "cache": cache });
+        match operation {
+            Operation::Fills(_) => rules["limits"]["fills"] = json!(FILLS),
+            Operation::CrowdProtected => {
+                routes.push(cache("held", "/held/{id}", json!({ "protect_origin": "on", "lock_wait": "100ms" })));
+            }
+            Operation::ValidatedNoMore => {
+                routes.push(cache("tagged", "/tagged/{id}", json!({ "ttl": "2s", "stale_if_error": "5s" })));
+            }
+            _ => {}
+        }
         let (fails, version) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(1)));
         let (failing_now, says) = (Rc::clone(&fails), Rc::clone(&version));
-        let origin = move |_: &Call| match failing {
+        let origin = move |call: &Call| match failing {
             Failing::Origin(how) if failing_now.get() => how.reply(),
-            _ => Response::ok(format!("v{}", says.get())).after(ORIGIN).into(),
+            _ => {
+                let answer = Response::ok(format!("v{}", says.get())).after(ORIGIN);
+                if call.path().starts_with("/tagged/") { answer.header("etag", "\"a\"") } else { answer }.into()
+            }
         };
         let (builder, _, bridge) = world(&rules);
         let builder = builder.origin(origin).route_timeout(Some(ROUTE_TIMEOUT));

@@ -183,15 +183,20 @@ impl<'h> View<'h> {
         })
     }
 
-    /// Whether the origin had just failed twice.
+    /// Whether the origin had just failed twice, or for as long as a failure is remembered.
     fn is_down(&self, contact: &Contact) -> bool {
+        let long = |other: &&Contact| {
+            let took = other.ended.saturating_sub(other.at) + self.call() * 3 + self.history.slack;
+            matches!(other.status, 0 | 500..) && took >= FAILED_PASS
+        };
         let lately = |other: &&Contact| {
             other.resource == contact.resource
                 && other.ended <= contact.at
                 && contact.at <= other.ended + FAILED_PASS * 2 + TICK
                 && self.is_vain(other)
         };
-        self.history.contacts.iter().filter(lately).count() >= 2
+        let failed = || self.history.contacts.iter().filter(lately);
+        failed().count() >= 2 || failed().any(|other| long(&other))
     }
 
     /// What a call to the bridge may take.
