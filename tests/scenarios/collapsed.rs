@@ -503,6 +503,25 @@ fn without_the_bridge_each_gateway_still_fetches_once() {
     assert_eq!(status(&late), "fwd=bypass; stored; detail=feed-lost");
 }
 
+/// Found by the simulation (seed 3330060): a write that all had heard of was released while a gateway that was cut off fetched what
+/// was there before, and whoever joined that wait later was given it.
+#[test]
+fn where_writes_wait_until_all_have_heard_a_gateway_that_is_cut_off_has_nobody_wait_for_others() {
+    for protect in ["off", "on"] {
+        let mut rules: Value =
+            serde_json::from_str(&rules_with(rules(), &json!({ "protect_origin": protect }))).expect("JSON");
+        rules["purge"] = json!({ "acknowledge": "group" });
+        let (builder, _, bridge) = world(&rules);
+        let mut world = builder.origin(slow).build().expect("a world");
+        bridge.fails(Some(Failure::NoConnection));
+        settle(&mut world);
+        world.run_for(ms(2000));
+        let ids = crowd(&mut world, 10, (1, 1), &Request::get("/users/7"));
+        let answers = answers(&mut world, &ids);
+        assert_eq!((asked(&world), told(&answers, "fwd=bypass; stored; detail=feed-lost")), (10, 10));
+    }
+}
+
 /// How many fetches of the origin overlap at most, each taking so long.
 fn overlapping(world: &World, each: Duration) -> usize {
     let starts: Vec<Duration> = world.origin_requests().iter().map(|call| call.at).collect();

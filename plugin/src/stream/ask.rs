@@ -64,9 +64,11 @@ impl Stream {
                         worker.uses.get_or_insert_default().count(reading.wanted.key.hash())
                     }
                 };
-                let part = match self.is_fetch() {
-                    true => Part::None, // who has asked for it may wait itself
-                    false => Part::of(reading, request, ticket, candidate.as_deref()),
+                let part = match Part::of(reading, request, ticket, candidate.as_deref()) {
+                    _ if self.is_fetch() => Part::None, // who has asked for it may wait itself
+                    // A write elsewhere may have been released since the fetch that it would wait for began.
+                    Part::Guest | Part::Full if !trusted && self.instance.policy().purge_heard => Part::Alone,
+                    part => part,
                 };
                 self.flight = Some(Flight::new(flight, reading.lock(), now_ms));
                 Some(Question {

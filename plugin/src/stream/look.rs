@@ -140,8 +140,10 @@ impl Stream {
             return Err(Nothing::without(None, wanted, "shared-data"));
         };
         let trusted = instance.trusts(&head, now_ms);
-        // What was asked of the origin less than a window ago is as fresh as the group ever promises (C3), heard or not.
-        let since_ms = self.flight.as_ref().and_then(|flight| flight.landed_ms);
+        // What was asked of the origin less than a window ago is as fresh as the group promises (C3), heard or not, unless
+        // writes wait until everybody has heard.
+        let since_ms =
+            self.flight.as_ref().and_then(|flight| flight.landed_ms).filter(|_| !instance.policy().purge_heard);
         let since_ms = since_ms.filter(|ms| now_ms.saturating_sub(*ms) < instance.policy().window_ms.into());
         let serves = |replay: &Replay| trusted || since_ms.is_some_and(|ms| replay.entry().received_ms() >= ms);
         if !trusted && since_ms.is_none() {
