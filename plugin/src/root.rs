@@ -715,7 +715,12 @@ impl Root {
             );
         }
         let mut records = Vec::new();
-        reply.records.iter().for_each(|record| hear(&instance.shared, record, &mut records));
+        if !reply.records.is_empty() {
+            // What a gateway would have heard of, had it not been cut off, is stale since then.
+            let heard_ms = instance.shared.head().map_or(u64::MAX, |head| head.heard_ms);
+            let by_ms = heard_ms.saturating_add(instance.policy().window_ms.into());
+            reply.records.iter().for_each(|record| hear(&instance.shared, record, by_ms, &mut records));
+        }
         let change = Change {
             records,
             flush,
@@ -884,8 +889,9 @@ fn shows_no_body(while_what: &str) {
 }
 
 /// Adds what a record of the group's log is in the gateway's. One with patterns names the tag of everything once more than was
-/// asked for; here it is what the patterns mean instead, if all workers can be told.
-fn hear(shared: &Shared, record: &FeedRecord, into: &mut Vec<Record>) {
+/// asked for; here it is what the patterns mean instead, if all workers can be told. What it softens is stale since `by_ms` at the
+/// latest.
+fn hear(shared: &Shared, record: &FeedRecord, by_ms: u64, into: &mut Vec<Record>) {
     let position = bridge::to_core(record.position);
     let mut ban = Ban::default();
     for pattern in &record.patterns {
@@ -897,7 +903,8 @@ fn hear(shared: &Shared, record: &FeedRecord, into: &mut Vec<Record>) {
     let mut tags = record.tags.clone();
     let everything = tags.iter().rposition(|tag| tag == TAG_ALL).filter(|_| !record.patterns.is_empty());
     everything.map(|at| tags.remove(at));
-    into.extend(records(&tags, Some(position)));
+    let softened = |record: Record| Record { soft: record.soft.map(|at_ms| at_ms.min(by_ms)), ..record };
+    into.extend(records(&tags, Some(position)).into_iter().map(softened));
     match everything {
         Some(_) if shared.ban(&ban) => into.extend(Record::banning(ban.name(), position)),
         // Here, and not in the group: what that has may be older.

@@ -3,7 +3,7 @@
 use proxy_wasm_host_test::{Answer, Reply, Request, Response, World};
 use serde_json::{Value, json};
 
-use super::stage::{Bridge, Versions, ms, rules, rules_alone, settle, status, world};
+use super::stage::{Bridge, Failure, Versions, ms, rules, rules_alone, settle, status, world};
 
 /// A write to a user makes the user's orders stale, which serve for ten seconds while they are asked about.
 fn softly(mut rules: Value) -> Value {
@@ -79,6 +79,25 @@ fn past_its_window_nothing_that_was_purged_softly_is_served() {
         }
         world.run_for(ms(asked_ms - second_ms));
         assert_eq!(orders(&mut world, 1, 0).text(), served, "{second_ms} {asked_ms}");
+    }
+}
+
+/// I7: the way in which a gateway learns of it doesn't lengthen the window.
+#[test]
+fn a_gateway_that_was_cut_off_counts_from_when_it_should_have_heard() {
+    for (asked_ms, served) in [(9_500, "v1"), (11_100, "v2")] {
+        let (mut world, versions, bridge) = stage(&softly(rules()), 2);
+        orders(&mut world, 0, 0);
+        orders(&mut world, 1, 0);
+        rest(&mut world);
+        bridge.fails(Some(Failure::Refused));
+        world.run_for(ms(300)); // the poll that is held ends
+        versions.write("/users/7");
+        bridge.purge_softly(&world, "user:7");
+        world.run_for(ms(5_000));
+        bridge.fails(None);
+        world.run_for(ms(asked_ms - 5_000));
+        assert_eq!(orders(&mut world, 1, 0).text(), served, "after {asked_ms} ms");
     }
 }
 

@@ -41,7 +41,8 @@ pub struct Record {
     pub tag: Option<u64>,
     /// Where the purge stands in the group's log, once that is known.
     pub group: Option<GroupPosition>,
-    /// When a soft purge was heard of, in milliseconds of the monotonic clock: what it names is stale since, rather than void.
+    /// When a soft purge was heard of, or should have been, in milliseconds of the monotonic clock: what it names is stale
+    /// since, rather than void.
     /// In the ring, a record of its own says so of the next one; a VM of an older filter that reads it purges for good.
     pub soft: Option<u64>,
 }
