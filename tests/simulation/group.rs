@@ -474,7 +474,13 @@ impl State {
             None => {}
             Some(Damage::Truncated) => payload.truncate(payload.len() / 2),
             Some(Damage::Flipped) => payload[last] ^= 1,
-            Some(Damage::OtherVersion) => payload[3] ^= 3, // `rce0`, `rcs2`
+            Some(Damage::OtherVersion) => {
+                // Of a filter whose format means something else by the same bytes: `rce7`, `rcs2`.
+                if let Some(theirs) = with_another_body(&payload) {
+                    payload = theirs;
+                }
+                payload[3] ^= 3;
+            }
             Some(Damage::Oversized) => payload.resize(payload.len() + (1 << 20), b'x'),
             Some(Damage::Foreign) => {
                 // Another key's bytes, which are whole.
@@ -482,10 +488,7 @@ impl State {
                 payload = other.map(|(_, bytes)| bytes.clone()).unwrap_or_default();
             }
             Some(Damage::Forged) => {
-                let (entry, _) = unsealed(&payload);
-                let seal = payload[..payload.len() - entry.len()].to_vec();
-                let forged = Entry::decode(entry.to_vec()).ok().and_then(|entry| entry.with_body(b"forged"));
-                payload = forged.map_or(payload, |forged| [&seal, forged.bytes()].concat());
+                payload = with_another_body(&payload).unwrap_or(payload);
             }
         }
         payload
@@ -587,6 +590,14 @@ impl Upstream for Group {
         state.coming.push((call.at + way, call.clone()));
         Reply::later()
     }
+}
+
+/// An entry's bytes, sealed or not, with a body that no origin has sent, and a checksum that is right.
+fn with_another_body(payload: &[u8]) -> Option<Vec<u8>> {
+    let (entry, _) = unsealed(payload);
+    let seal = &payload[..payload.len() - entry.len()];
+    let forged = Entry::decode(entry.to_vec()).ok()?.with_body(b"forged")?;
+    Some([seal, forged.bytes()].concat())
 }
 
 /// What ends a wait for a lease, if anything does.

@@ -27,7 +27,8 @@ pub enum Law {
     RightAnswer,
     /// C8, I10, I11: what the origin made for one client is shown to no other.
     Private,
-    /// C9, I13, I15: a complete answer is a whole body of the origin, or the part that was asked for.
+    /// C9, I13, I15, I29: a complete answer is a whole body of the origin, or the part that was asked for, whatever else lies in the
+    /// store: damaged bytes, forged ones, and those of filters that write another format.
     WholeAnswer,
     /// I14: only a complete answer to a GET is stored, or one that says that it still holds.
     OnlyWhole,

@@ -306,7 +306,7 @@ impl Plan {
                 _ => 3_600_000,
             },
             origin_ahead_s: if theme == Theme::Anything { chance.of(&[0, 0, -240, 240]) } else { 0 },
-            sealed: theme == Theme::Forgery,
+            sealed: theme == Theme::Forgery && aside.percent(60),
             gateways_ahead_s: (0..gateways).map(|_| walls.of(&[0, 0, -600, -300, -20, 2, 60, 599])).collect(),
             cold: chance.percent(30),
             care: Care::draw(theme, grouped, &mut aside),
@@ -336,7 +336,9 @@ impl Plan {
             Theme::Overtaken => (0..count / 2).flat_map(|_| plan.overtaken(&mut chance)).collect(),
             Theme::Clocks => (0..count / 8).flat_map(|_| plan.clocks(&mut chance)).collect(),
             Theme::Witness => (0..count / 6).flat_map(|_| plan.witness(&mut chance)).collect(),
-            Theme::Forgery if chance.percent(50) => (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect(),
+            Theme::Forgery if !plan.sealed || chance.percent(50) => {
+                (0..count / 6).flat_map(|_| plan.forgery(&mut chance)).collect()
+            }
             Theme::Load => (0..count / 8).flat_map(|_| plan.load(&mut chance)).collect(),
             Theme::Refreshing => (0..count / 8).flat_map(|_| plan.refreshing(&mut chance, &kinds, writes)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
@@ -550,7 +552,8 @@ impl Plan {
         let read = |gateway| What::Read { gateway, worker: 0, user, of, ask: Ask::Whole };
         let at = |after_ms: u64, what| Step { after_us: after_ms * 1000, what };
         let mut steps = vec![at(20, What::Write { gateway, worker: 0, user }), at(300, read(gateway))];
-        steps.push(at(300, What::Damage(Damage::Forged)));
+        let damage = if self.sealed { Damage::Forged } else { Damage::OtherVersion };
+        steps.push(at(300, What::Damage(damage)));
         steps.extend((0..1 + chance.below(3)).map(|_| at(chance.below(40), read((gateway + 1) % self.gateways))));
         steps
     }
@@ -665,7 +668,7 @@ pub enum Theme {
     Crossing,
     /// A failover that loses what one gateway alone has seen.
     Witness,
-    /// Somebody else writes to the store.
+    /// Somebody else writes to the store: forgers where gateways seal, filters of another format where they don't.
     Forgery,
     /// Entries that are stale for a while, by age and by soft purges, and refreshed behind clients, under faults of all kinds.
     Refreshing,

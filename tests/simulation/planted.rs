@@ -79,6 +79,7 @@ pub const PLANTS: &[Plant] = &[
     filter("purged_validated", 300, "what was purged is validated, and stands in for errors"),
     filter("renewed_late", 300, "a renewal takes its position when the origin has answered"),
     filter("checksum_unread", 300, "bytes are taken for an entry whatever their checksum"),
+    filter("version_unread", 300, "bytes of another format are read as if they were of this one"),
     filter("residence_forgotten", 300, "what comes from the group is as old as when it was stored there"),
     filter("seal_unverified", 300, "a seal is taken off unread"),
     filter("ban_ignored", 300, "what a pattern means is served though it was purged by it"),
