@@ -99,7 +99,7 @@ fn a_hit_copies_its_header_however_many_lines_it_has() {
     const LINE_BYTES: u64 = 8 + 10 + 1 + 40 + 1; // lengths, name, value, and what ends them
     let costs = |lines: usize, path: &str| {
         let (builder, _, _) = world(&rules());
-        let line = |answer: Response, line: usize| answer.header(&format!("x-line-{line:03}"), &"v".repeat(40));
+        let line = |answer: Response, line: usize| answer.header(format!("x-line-{line:03}"), "v".repeat(40));
         let origin = move |_: &Call| (0..lines).fold(Response::ok("v1"), line);
         let mut world = builder.origin(origin).workers(2).interleave(false).build().expect("a world");
         settle(&mut world);
