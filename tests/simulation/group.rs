@@ -44,8 +44,8 @@ struct State {
     stirred: bool,
     /// Purges whose answers wait until gateways have heard of them, from when, and whose.
     hearing: Vec<(CallId, PurgeRequest, PurgeReply, Duration, usize)>,
-    /// Those who wait for the end of a lease, from when, and where.
-    waiting: Vec<(CallId, WaitRequest, Duration, usize)>,
+    /// Those who wait for the end of a lease, when that ends by itself, from when, and where.
+    waiting: Vec<(CallId, WaitRequest, u64, Duration, usize)>,
     /// Answers, and deaths, for the world to carry out.
     deeds: Vec<Deed>,
     /// Gateways whose poller dies over its next records, after so many turns.
@@ -302,7 +302,7 @@ impl State {
         let broken: Vec<Held> = broken;
         let (gone, left) = self.waiting.drain(..).partition(|(.., gateway)| which(*gateway));
         self.waiting = left;
-        let gone: Vec<(CallId, WaitRequest, Duration, usize)> = gone;
+        let gone: Vec<(CallId, WaitRequest, u64, Duration, usize)> = gone;
         let (unheard, left) = self.hearing.drain(..).partition(|(.., gateway)| which(*gateway));
         self.hearing = left;
         let unheard: Vec<(CallId, PurgeRequest, PurgeReply, Duration, usize)> = unheard;
@@ -364,13 +364,17 @@ impl State {
 
     /// Answers the polls that have news, or were held long enough.
     fn wake(&mut self, now: Duration) {
-        for (call, request, since, gateway) in std::mem::take(&mut self.waiting) {
+        for (call, request, ends_ms, since, gateway) in std::mem::take(&mut self.waiting) {
             let now_ms = self.store_ms(now);
             let patient = now < since + Duration::from_millis(request.hold_ms);
+            let remaining_ms = self.memory.look_at_lease(&request.namespace, &request.key, now_ms).remaining_ms;
             match over(&mut self.memory, &request, now_ms) {
-                None if patient => self.waiting.push((call, request, since, gateway)),
+                None if patient => self.waiting.push((call, request, now_ms + remaining_ms, since, gateway)),
                 reply => {
-                    let reply = reply.unwrap_or(WaitReply::Held { remaining_ms: 1 });
+                    let reply = match reply {
+                        Some(WaitReply::Released) if (1..=now_ms).contains(&ends_ms) => WaitReply::Expired,
+                        reply => reply.unwrap_or(WaitReply::Held { remaining_ms }),
+                    };
                     self.deeds.push(Deed::Answer(call, marked(&reply, b"").into()));
                 }
             }
@@ -536,7 +540,7 @@ impl State {
             }
             WAIT => {
                 let (request, _) = decode(&call.body).expect("a wait");
-                self.waiting.push((call.id, request, now, gateway));
+                self.waiting.push((call.id, request, 0, now, gateway));
                 self.wake(now);
                 return None;
             }
