@@ -144,3 +144,24 @@ fn a_hit_for_another_query_costs_the_worker_no_more() {
     assert_eq!(status(&get(&mut world, 0, "/users/7?b")), "hit; detail=worker");
     assert_eq!(asked(&world).len(), 4);
 }
+
+/// Found by the simulation: each tag was looked for among all records of the gateway's log, again for each lost race.
+#[test]
+fn hearing_of_a_purge_with_many_tags_costs_about_as_much_a_tag_as_one_with_few() {
+    let cost = |count: usize| {
+        let (builder, _, bridge) = world(&rules());
+        let mut world = builder.interleave(false).build().expect("a world");
+        settle(&mut world);
+        let mut cost = 0;
+        // The first one fills the log.
+        for names in ["first", "second"] {
+            let tags: Vec<_> = (0..count).map(|number| format!("{names}:{number}")).collect();
+            bridge.purge(&world, &tags.iter().map(String::as_str).collect::<Vec<_>>());
+            world.run_for(ms(600));
+            cost = world.trace().iter().rev().map(|callback| callback.fuel).take(20).max().expect("a callback");
+        }
+        cost
+    };
+    let (few, many) = (cost(60), cost(600));
+    assert!(many < few * 15, "{few} for 60 tags, {many} for 600");
+}

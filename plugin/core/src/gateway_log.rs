@@ -176,11 +176,18 @@ impl GatewayLog {
             log.known = None;
         }
         // An own purge comes back through the feed; it was recorded when it was acknowledged.
-        let echo = |record: &Record| {
-            change.feed.is_some()
-                && record.group.is_some()
-                && record.tag.is_some() // others say something of the next one
-                && self.ring.iter().any(|known| known.group == record.group && known.tag == record.tag)
+        // Of a purge with many tags, all have its position: the log is searched for that once.
+        let mut recorded: (Option<GroupPosition>, Vec<Option<u64>>) = (None, Vec::new());
+        let mut echo = |record: &Record| {
+            // Those without a tag say something of the next one.
+            if change.feed.is_none() || record.group.is_none() || record.tag.is_none() {
+                return false;
+            }
+            if recorded.0 != record.group {
+                let known = self.ring.iter().filter(|known| known.group == record.group);
+                recorded = (record.group, known.map(|known| known.tag).collect());
+            }
+            recorded.1.contains(&record.tag)
         };
         for record in change.records.iter().filter(|record| !echo(record)) {
             log.push(*record);
