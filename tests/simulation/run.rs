@@ -24,6 +24,10 @@ use super::planted::{Place, Plant};
 /// How long everything works at the end before it must have healed: several retries and windows.
 const HEALING: Duration = Duration::from_secs(6);
 
+/// How long the last of those who wait may take, and into how many looks that is divided.
+const ENDING: Duration = Duration::from_millis(200);
+const ENDING_TURNS: u32 = 100;
+
 /// How long the origin takes over the end of its answer to a write.
 const LINGERING: Duration = Duration::from_millis(20);
 
@@ -611,6 +615,14 @@ impl Running<'_> {
                 }
             }
             self.world.run_for(Duration::from_millis(self.plan.origin_way_ms * 2 + 250));
+        }
+        // Whoever waits yet does so for a group that works.
+        let asked: Vec<_> = self.reads.iter().map(|asked| asked.id).chain(self.writes.iter().copied()).collect();
+        let waits = |world: &World| asked.iter().any(|id| !self.left.contains(id) && world.finished(*id).is_none());
+        for _ in 0..ENDING_TURNS {
+            if waits(&self.world) {
+                self.world.run_for(ENDING);
+            }
         }
         self.over.set(true);
         self.world.run_until_idle();
