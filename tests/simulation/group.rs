@@ -77,7 +77,8 @@ struct State {
 struct Held {
     call: CallId,
     request: FeedRequest,
-    arrived_ms: u64,
+    /// When it came; as in the bridge, the store's clock has no say in how long it is held.
+    arrived: Duration,
     gateway: usize,
     thread: Thread,
 }
@@ -392,13 +393,14 @@ impl State {
         // As in the bridge: a poll is read again when a purge or a new era wakes it, and when its time is up.
         let (now_ms, stirred) = (self.store_ms(now), std::mem::take(&mut self.stirred));
         for held in std::mem::take(&mut self.held) {
-            let waits = now_ms.saturating_sub(held.arrived_ms) < held.request.hold_ms;
+            let held_ms = u64::try_from(now.saturating_sub(held.arrived).as_millis()).unwrap_or(u64::MAX);
+            let waits = held_ms < held.request.hold_ms;
             if waits && !stirred {
                 self.held.push(held);
                 continue;
             }
             let call = held.call;
-            match self.poll(&held.request, held.gateway, held.arrived_ms, now_ms) {
+            match self.poll(&held.request, held.gateway, now_ms.saturating_sub(held_ms), now_ms) {
                 Some(reply) => {
                     let reply = self.fed(&reply, held.gateway, held.thread);
                     self.deeds.push(Deed::Answer(call, reply));
@@ -559,7 +561,7 @@ impl State {
                     Some(reply) => Some(self.fed(&reply, gateway, call.thread)),
                     None => {
                         let (call, thread) = (call.id, call.thread);
-                        self.held.push(Held { call, request, arrived_ms: now_ms, gateway, thread });
+                        self.held.push(Held { call, request, arrived: now, gateway, thread });
                         None
                     }
                 };
