@@ -176,18 +176,17 @@ impl GatewayLog {
             log.known = None;
         }
         // An own purge comes back through the feed; it was recorded when it was acknowledged.
-        // Of a purge with many tags, all have its position: the log is searched for that once.
-        let mut recorded: (Option<GroupPosition>, Vec<Option<u64>>) = (None, Vec::new());
+        // Of a purge with many tags, all have its position: for those of another gateway, the log is searched once.
+        let mut recorded = (None, false);
         let mut echo = |record: &Record| {
             // Those without a tag say something of the next one.
             if change.feed.is_none() || record.group.is_none() || record.tag.is_none() {
                 return false;
             }
             if recorded.0 != record.group {
-                let known = self.ring.iter().filter(|known| known.group == record.group);
-                recorded = (record.group, known.map(|known| known.tag).collect());
+                recorded = (record.group, self.ring.iter().any(|known| known.group == record.group));
             }
-            recorded.1.contains(&record.tag)
+            recorded.1 && self.ring.iter().any(|known| known.group == record.group && known.tag == record.tag)
         };
         for record in change.records.iter().filter(|record| !echo(record)) {
             log.push(*record);
