@@ -545,14 +545,12 @@ impl Root {
         instance: &Instance,
         operation: u64,
         tags: Vec<String>,
-        mut stream: Option<u32>,
+        stream: Option<u32>,
         until_ms: Option<u64>,
     ) {
         let (now_ms, mut timeout_ms) = (host::monotonic_ms(), u64::from(instance.policy().purge_timeout_ms));
-        match until_ms.map(|until_ms| until_ms.saturating_sub(now_ms)).filter(|_| stream.is_some()) {
-            Some(0) => self.release(instance, stream.take(), Some("purge-pending")),
-            Some(left_ms) => timeout_ms = timeout_ms.min(left_ms),
-            None => {}
+        if let Some(until_ms) = until_ms {
+            timeout_ms = timeout_ms.min(until_ms.saturating_sub(now_ms).max(1)); // to a host, 0 may be for ever
         }
         // The bridge's answer is to be here in time.
         let hold_ms = timeout_ms.saturating_sub((timeout_ms / 4).min(HEARING_MARGIN_MS));

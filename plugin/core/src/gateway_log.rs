@@ -184,9 +184,9 @@ impl GatewayLog {
                 return false;
             }
             if recorded.0 != record.group {
-                recorded = (record.group, self.ring.iter().any(|known| known.group == record.group));
+                recorded = (record.group, self.has(record.group, None));
             }
-            recorded.1 && self.ring.iter().any(|known| known.group == record.group && known.tag == record.tag)
+            recorded.1 && self.has(record.group, record.tag)
         };
         for record in change.records.iter().filter(|record| !echo(record)) {
             log.push(*record);
@@ -216,6 +216,11 @@ impl GatewayLog {
                 .for_each(|pending| pending.sent_ms = *now_ms);
         }
         if log == *self { Applied::Unchanged } else { Applied::Changed(log) }
+    }
+
+    /// Whether it has a record of the group's position; of this tag, if one is given.
+    fn has(&self, group: Option<GroupPosition>, tag: Option<u64>) -> bool {
+        self.ring.iter().any(|known| known.group == group && (tag.is_none() || known.tag == tag))
     }
 
     fn push(&mut self, record: Record) {

@@ -224,7 +224,7 @@ impl Stream {
 
     /// Whether another gateway has the lease, and there is no time left to wait for it.
     pub(super) fn is_late(&self, lease: Option<Lease>) -> bool {
-        let over = |flight: &Flight| flight.rounds >= ROUNDS_MAX || flight.until_ms < host::monotonic_ms();
+        let over = |flight: &Flight| flight.until_ms < host::monotonic_ms();
         matches!(lease, Some(Lease::Held { .. })) && self.flight.as_ref().is_some_and(over)
     }
 
