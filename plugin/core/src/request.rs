@@ -364,51 +364,19 @@ impl Engine {
         found: &Match<'_, '_>,
         arrived: &Arrived<'_>,
     ) -> Result<Prepared<'r>, Bypass> {
-        let fields = arrived.fields;
-        let has_any = |names: &[&str]| names.iter().any(|name| fields.has(name));
         // A rule that was found is in the policy, and is a cache rule; should that ever be untrue, forwarding is safe.
         let rule = self.policy.rules.get(found.rule).ok_or(Bypass::Override)?;
         let Action::Cache(cache) = &rule.action else { return Err(Bypass::Override) };
         if rule.mode == Mode::Off {
             return Err(Bypass::Off);
         }
-        let covered = |name: &str| cache.identity.as_ref().is_some_and(|identity| identity.covers(name));
-        let counts = |name: &&str| fields.has(name) && !covered(name);
-        // §3.5 is the origin's to use: a rule that doesn't hear the origin has no way to tell what is for everybody.
-        let authorised = counts(&"authorization");
-        if CREDENTIALS.iter().any(counts)
-            || authorised && cache.terms.origin != OriginControl::Respect
-            || cache.terms.cookies == Cookies::Respect && counts(&"cookie")
-        {
-            return Err(Bypass::Credentials);
-        }
-        if has_any(&["upgrade", ":protocol"]) {
-            return Err(Bypass::Upgrade);
-        }
-        // Whether it went well stands in trailers, and its messages are a stream.
-        let grpc = |value: &[u8]| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
-        if fields.all("content-type").any(grpc) {
-            return Err(Bypass::Grpc);
+        let fields = arrived.fields;
+        if let Some(reason) = goes_by(asked, cache, arrived) {
+            return Err(reason);
         }
         let is_post = asked.method == "POST";
-        let length = fields.first("content-length");
-        if !is_post
-            && (arrived.body != Body::None
-                || fields.has("transfer-encoding")
-                || length.is_some_and(|length| length != b"0"))
-        {
-            return Err(Bypass::Body);
-        }
-        // Beside `:authority` gateways drop `Host`, or name themselves there and leave the client's word in `Host`.
-        let keyed = fields.first(":authority").or_else(|| fields.first("host")).unwrap_or_default();
-        let other_host = |host: &[u8]| !host.eq_ignore_ascii_case(keyed);
-        if has_any(&OVERRIDES) || ["x-forwarded-host", "host"].iter().any(|name| fields.all(name).any(other_host)) {
-            return Err(Bypass::Override);
-        }
-        if has_any(&FOR_THE_ORIGIN) || is_post && has_any(&OF_GET) {
-            return Err(Bypass::Precondition);
-        }
         if is_post && arrived.body == Body::Coming {
+            let length = fields.first("content-length");
             let declared = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
             let too_long = declared.is_some_and(|length| length > REQUEST_BODY_BYTES_MAX);
             return if too_long { Err(Bypass::Body) } else { Ok(Prepared::NeedsBody) };
@@ -438,13 +406,53 @@ impl Engine {
             is_get: asked.method != "HEAD",
             is_post,
             control,
-            authorised,
+            authorised: says_who(cache, fields, "authorization"),
             https: asked.scheme == "https",
             may_refresh,
             fetched_ms: None,
         };
         Ok(Prepared::Reads(rule, cache, wanted))
     }
+}
+
+/// Whether a request says by this field who its client is, beside what the key holds of it.
+fn says_who(cache: &CacheRule, fields: &Fields<'_>, name: &str) -> bool {
+    fields.has(name) && !cache.identity.as_ref().is_some_and(|identity| identity.covers(name))
+}
+
+/// Why a request isn't answered from the cache whatever its rule's key is, by its header and whether it has a body: its answer
+/// may depend on more than a key can hold.
+fn goes_by(asked: &Asked<'_>, cache: &CacheRule, arrived: &Arrived<'_>) -> Option<Bypass> {
+    let fields = arrived.fields;
+    let has_any = |names: &[&str]| names.iter().any(|name| fields.has(name));
+    let counts = |name: &&str| says_who(cache, fields, name);
+    // §3.5 is the origin's to use: a rule that doesn't hear the origin has no way to tell what is for everybody.
+    if CREDENTIALS.iter().any(counts)
+        || cache.terms.origin != OriginControl::Respect && counts(&"authorization")
+        || cache.terms.cookies == Cookies::Respect && counts(&"cookie")
+    {
+        return Some(Bypass::Credentials);
+    }
+    if has_any(&["upgrade", ":protocol"]) {
+        return Some(Bypass::Upgrade);
+    }
+    // Whether it went well stands in trailers, and its messages are a stream.
+    let grpc = |value: &[u8]| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
+    if fields.all("content-type").any(grpc) {
+        return Some(Bypass::Grpc);
+    }
+    let is_post = asked.method == "POST";
+    let has_length = fields.first("content-length").is_some_and(|length| length != b"0");
+    if !is_post && (arrived.body != Body::None || fields.has("transfer-encoding") || has_length) {
+        return Some(Bypass::Body);
+    }
+    // Beside `:authority` gateways drop `Host`, or name themselves there and leave the client's word in `Host`.
+    let keyed = fields.first(":authority").or_else(|| fields.first("host")).unwrap_or_default();
+    let other_host = |host: &[u8]| !host.eq_ignore_ascii_case(keyed);
+    if has_any(&OVERRIDES) || ["x-forwarded-host", "host"].iter().any(|name| fields.all(name).any(other_host)) {
+        return Some(Bypass::Override);
+    }
+    (has_any(&FOR_THE_ORIGIN) || is_post && has_any(&OF_GET)).then_some(Bypass::Precondition)
 }
 
 /// What a cache rule makes of a request.

@@ -142,9 +142,7 @@ pub fn storable(
     if control.private && !planted("private_stored") {
         return Err(NotStored::Private);
     }
-    // §3.5. `Override` and `Ignore` don't widen what the origin says about whom a response is for.
-    let shareable = control.public || control.must_revalidate || control.s_maxage.is_some();
-    if asked.authorised && !shareable {
+    if asked.authorised && !is_shareable(&control) {
         return Err(NotStored::Credentials);
     }
     let ttl = rule_ttl(response, rule);
@@ -183,26 +181,7 @@ pub fn storable(
         return Err(NotStored::NoCache);
     }
     let (lifetime_ms, source) = lifetime.ok_or(NotStored::Status)?;
-    let never_stale = control.must_revalidate || control.s_maxage.is_some() || control.no_cache;
-    let window = |said: Option<DeltaSeconds>, by_rule: DeltaSeconds| {
-        // An error that stands in for another error helps nobody.
-        if never_stale || response.status >= 500 { 0 } else { said.unwrap_or(by_rule).as_millis() }
-    };
-    let age_ms = initial_age_ms(response);
-    let cut = u64::from(rule.jitter_percent).saturating_mul(asked.chance.into());
-    let cut_ms = lifetime_ms.saturating_sub(age_ms).saturating_mul(cut) / 25_500;
-    let freshness = Freshness {
-        age_ms,
-        lifetime_ms: lifetime_ms.saturating_sub(cut_ms),
-        stale_if_error_ms: window(control.stale_if_error, rule.terms.stale_if_error),
-        stale_while_revalidate_ms: window(control.stale_while_revalidate, rule.terms.stale_while_revalidate),
-        took_ms: took_ms(response),
-        must_revalidate: never_stale,
-        no_cache: control.no_cache,
-        shareable,
-        // What the origin says of a lifetime isn't ours to stretch.
-        sliding_ms: if rule.terms.sliding && source.is_rule() { lifetime_ms.saturating_sub(age_ms) } else { 0 },
-    };
+    let freshness = freshness(response, rule, &control, (lifetime_ms, source), asked.chance);
     // What is stale at once is of use only if it can be validated, or has a window in which it is served stale; and a rule
     // that says "no time at all" means that nothing is stored.
     let said = !source.is_rule() || control.no_cache;
@@ -212,6 +191,42 @@ pub fn storable(
         return Err(NotStored::Stale);
     }
     Ok(freshness)
+}
+
+/// How a response may be reused whose lifetime is known, and where that comes from; `chance` is how much of the rule's jitter it gets.
+fn freshness(
+    response: &Response<'_>,
+    rule: &CacheRule,
+    control: &CacheControl,
+    (lifetime_ms, source): (u64, Source),
+    chance: u8,
+) -> Freshness {
+    let never_stale = control.must_revalidate || control.s_maxage.is_some() || control.no_cache;
+    let window = |said: Option<DeltaSeconds>, by_rule: DeltaSeconds| {
+        // An error that stands in for another error helps nobody.
+        if never_stale || response.status >= 500 { 0 } else { said.unwrap_or(by_rule).as_millis() }
+    };
+    let age_ms = initial_age_ms(response);
+    let cut = u64::from(rule.jitter_percent).saturating_mul(chance.into());
+    let cut_ms = lifetime_ms.saturating_sub(age_ms).saturating_mul(cut) / 25_500;
+    Freshness {
+        age_ms,
+        lifetime_ms: lifetime_ms.saturating_sub(cut_ms),
+        stale_if_error_ms: window(control.stale_if_error, rule.terms.stale_if_error),
+        stale_while_revalidate_ms: window(control.stale_while_revalidate, rule.terms.stale_while_revalidate),
+        took_ms: took_ms(response),
+        must_revalidate: never_stale,
+        no_cache: control.no_cache,
+        shareable: is_shareable(control),
+        // What the origin says of a lifetime isn't ours to stretch.
+        sliding_ms: if rule.terms.sliding && source.is_rule() { lifetime_ms.saturating_sub(age_ms) } else { 0 },
+    }
+}
+
+/// Whether the origin lets the response to a request with `Authorization` be shared (§3.5). `Override` and `Ignore` don't widen
+/// what it says about whom a response is for.
+fn is_shareable(control: &CacheControl) -> bool {
+    control.public || control.must_revalidate || control.s_maxage.is_some()
 }
 
 /// Whether every condition holds, as far as the response has come. Of a body that can't be read, none does.
