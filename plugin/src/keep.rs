@@ -18,7 +18,7 @@ use crate::host;
 use crate::lookup::{variances_of, variants_of};
 use crate::root::Instance;
 use crate::shared::Merge;
-use crate::worker::Job;
+use crate::worker::{Job, Worker};
 
 /// A response that may be stored.
 pub struct Response<'a> {
@@ -66,14 +66,7 @@ pub fn keep(
     });
     let wanted = there.as_ref().unwrap_or(wanted);
     let base = &wanted.key;
-    let held = instance.worker.borrow().entries.peek(base.hash()).map(Rc::clone);
-    let held = held.and_then(|replay| variants_of(wanted, replay.entry()));
-    let known = if held.is_some() || fields.has("vary") {
-        // Another worker may have stored a variant meanwhile.
-        instance.shared.entry(base.hash()).and_then(|entry| variants_of(wanted, &entry)).or(held)
-    } else {
-        None
-    };
+    let known = known_variants(instance, wanted, &fields);
     let (key, variants) = match Variants::with(known, base, request, &fields, &rule.terms.normalize) {
         None => (base.clone(), None),
         Some(Some((variants, key))) => (key, Some(variants)),
@@ -125,8 +118,25 @@ pub fn keep(
         }
         worker.hold(key.hash(), Rc::new(Replay::new(entry, &rule.terms)));
     }
-    // Who waits for the end of another key's lease looks for what is stored.
-    let mut release = leased.cloned();
+    leave(&mut worker, stores, leased.cloned());
+    true
+}
+
+/// The variants of a key that are known, where it has some or is about to.
+fn known_variants(instance: &Instance, wanted: &Wanted, fields: &Fields<'_>) -> Option<Variants> {
+    let hash = wanted.key.hash();
+    let held = instance.worker.borrow().entries.peek(hash).map(Rc::clone);
+    let held = held.and_then(|replay| variants_of(wanted, replay.entry()));
+    if held.is_none() && !fields.has("vary") {
+        return None;
+    }
+    // Another worker may have stored a variant meanwhile.
+    instance.shared.entry(hash).and_then(|entry| variants_of(wanted, &entry)).or(held)
+}
+
+/// Leaves it to the root context to store in the group. A lease that no store ends is given back behind the last of them: who waits
+/// for its end looks for what is stored.
+fn leave(worker: &mut Worker, stores: Vec<(StoreRequest, Vec<u8>)>, mut release: Option<ReleaseRequest>) {
     let last = stores.len();
     for (number, (request, payload)) in (1..).zip(stores) {
         let then = if number == last { release.take() } else { None };
@@ -135,7 +145,6 @@ pub fn keep(
     if let Some(release) = release {
         worker.leave(Job::Release(release));
     }
-    true
 }
 
 /// How long what is nothing is kept, in milliseconds; 0 would be refused.
