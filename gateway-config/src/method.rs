@@ -51,7 +51,7 @@ const UNSAFE: &[&str] = &[
 
 /// The methods of a cache rule.
 pub(crate) fn of_cache(at: Option<&At<'_>>, found: &mut Found) -> Vec<String> {
-    read(at, CACHED, found, |method| match method {
+    read(at, CACHED, found, &|method| match method {
         "GET" | "HEAD" | "POST" => None,
         _ => Some(What::CacheMethod(method.to_owned())),
     })
@@ -59,14 +59,14 @@ pub(crate) fn of_cache(at: Option<&At<'_>>, found: &mut Found) -> Vec<String> {
 
 /// The methods of a purge rule.
 pub(crate) fn of_purge(at: Option<&At<'_>>, found: &mut Found) -> Vec<String> {
-    read(at, WRITES, found, |method| SAFE.contains(&method).then(|| What::SafeMethod(method.to_owned())))
+    read(at, WRITES, found, &|method| SAFE.contains(&method).then(|| What::SafeMethod(method.to_owned())))
 }
 
 fn read(
     at: Option<&At<'_>>,
     default: &[&str],
     found: &mut Found,
-    refuse: impl Fn(&str) -> Option<What>,
+    refuse: &dyn Fn(&str) -> Option<What>,
 ) -> Vec<String> {
     let Some(at) = at else {
         return default.iter().copied().map(str::to_owned).collect();
@@ -75,12 +75,12 @@ fn read(
     if items.is_empty() && matches!(at.node.kind, crate::tree::Kind::List(_)) {
         found.add(at, What::EmptyList("methods"));
     }
+    let known: Vec<&str> = SAFE.iter().chain(UNSAFE).copied().collect();
     let mut methods: Vec<String> = Vec::with_capacity(items.len());
     for item in items {
         let Some(method) = item.text(found) else { continue };
-        let known = || SAFE.iter().chain(UNSAFE).copied();
-        let wrong = if !known().any(|word| word == method) {
-            let similar = nearest(&method.to_ascii_uppercase(), known());
+        let wrong = if !known.contains(&method) {
+            let similar = nearest(&method.to_ascii_uppercase(), known.iter().copied());
             Some(What::BadMethod { method: shorten(method), similar })
         } else if methods.iter().any(|earlier| earlier == method) {
             Some(What::Twice(method.to_owned()))

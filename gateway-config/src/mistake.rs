@@ -38,8 +38,10 @@ pub enum What {
     /// Not JSON at all.
     NotJson(String),
     /// Not YAML at all.
+    #[cfg(feature = "files")]
     NotYaml(String),
     /// YAML that can't be rules.
+    #[cfg(feature = "files")]
     UnusableYaml {
         detail: &'static str,
         mend: &'static str,
@@ -357,7 +359,9 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson(detail) => write!(f, "this is not JSON: {detail}"),
+            #[cfg(feature = "files")]
             Self::NotYaml(detail) => write!(f, "this is not YAML: {detail}"),
+            #[cfg(feature = "files")]
             Self::UnusableYaml { detail, .. } => f.write_str(detail),
             Self::Nothing => f.write_str("there are no rules"),
             Self::WrongKind { said, is, wanted } => write!(f, "`{said}` is {is}, not {}", wanted.name()),
@@ -478,9 +482,11 @@ impl What {
         const WRITE_A_DURATION: &str = "write the number and its unit together, such as `5m` or `300s`";
         Cow::Borrowed(match self {
             Self::NotJson(_) => "give the rules as one JSON object, such as what `routecache render` writes",
+            #[cfg(feature = "files")]
             Self::NotYaml(_) => {
                 "check indentation and quotes: inside `{ }` and `[ ]` templates need quotes, such as `\"/users/{user_id}\"`"
             }
+            #[cfg(feature = "files")]
             Self::UnusableYaml { mend, .. } => mend,
             Self::Nothing => "write at least one rule below `routes`",
             Self::WrongKind { wanted, .. } => wanted.mend(),

@@ -199,7 +199,7 @@ impl<'a> At<'a> {
         &self,
         range: &Range,
         quantity: Result<u64, NoQuantity>,
-        unreadable: impl Fn(String) -> What,
+        unreadable: fn(String) -> What,
         found: &mut Found,
     ) -> Option<u64> {
         let what = match quantity {
