@@ -465,7 +465,7 @@ impl RedisStore {
         Ok(Listing { entries, complete })
     }
 
-    /// Removes what doesn't decode. If something better has come meanwhile, that goes too: a miss.
+    /// Removes what doesn't decode, or the log doesn't vouch for. If something better has come meanwhile, that goes too: a miss.
     async fn drop_entry(&self, name: &str) -> Result<(), StoreError> {
         tracing::warn!(name, "an entry doesn't decode; removing it");
         let mut unlink = Pipeline::new();
@@ -475,7 +475,7 @@ impl RedisStore {
 
     async fn put(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
         match self.connection.is_cluster() {
-            true => self.put_in_two(request, payload).await,
+            true => self.put_in_parallel(request, payload).await,
             false => self.put_in_one(request, payload).await,
         }
     }
@@ -488,8 +488,7 @@ impl RedisStore {
         keys.splice(2..2, entry);
         let (packed, payload) = self.packing.pack(payload, &self.packed).await;
         let least_ms = || self.clocks.with(namespace, |clock, own| clock.least_ms(own));
-        // Filters of before say no time.
-        let mut since_ms = ticket.seen_ms.unwrap_or_else(|| Some(least_ms()).filter(|ms| *ms > 0).unwrap_or(u64::MAX));
+        let mut since_ms = self.since_ms(request);
         for _ in 0..ROUNDS {
             let (value, keep_ms) = written(request, since_ms, packed, payload.clone());
             let mut arguments = self.of_ticket(ticket);
@@ -510,31 +509,42 @@ impl RedisStore {
         Err(self.nonsense("an outcome that the script doesn't give"))
     }
 
-    /// The same where they may be on two: the entry follows once its epochs are there, since without them, and under a ticket
-    /// that the log has lost, it mustn't be found.
-    async fn put_in_two(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
+    /// The same where they may be on two, which are told at once. An entry without epochs is a miss, so it doesn't matter which comes
+    /// first. What the log doesn't vouch for is taken back; until then, lookups judge it as they do what was stored before.
+    async fn put_in_parallel(&self, request: &StoreRequest, payload: Bytes) -> Result<StoreReply, StoreError> {
         let StoreRequest { namespace, key, tags, ticket, holder, .. } = request;
         let name = entry::name(namespace, key);
-        let mut settle = Pipeline::new();
-        let arguments = (self.of_ticket(ticket), tags);
-        settle.add_command(script::SETTLED.call(&log_and_epochs(namespace, tags), arguments));
-        let ((servable, now_ms),): ((bool, u64),) = self.connection.ask(&settle).await?;
-        if !servable {
-            if let Some(holder) = holder {
-                self.end_lease(&name, *holder, None).await?;
-            }
-            return Ok(StoreReply::Void);
-        }
-        let (packed, payload) = self.packing.pack(payload, &self.packed).await;
-        let now_ms = self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own));
-        let since_ms = ticket.seen_ms.map_or(now_ms, |seen_ms| seen_ms.min(now_ms));
-        let (value, keep_ms) = written(request, since_ms, packed, payload);
         let holder = holder.map_or_else(String::new, |holder| holder.to_string());
         let (at, era) = (id_text(ticket.at), ticket.era.to_string());
-        let mut put = Pipeline::new();
-        put.add_command(script::STORED.call(&entry_and_lease(&name), (value, keep_ms, at, era, holder)));
-        let (stored,): (bool,) = self.connection.ask(&put).await?;
-        Ok(if stored { StoreReply::Stored } else { StoreReply::Newer })
+        let (packed, payload) = self.packing.pack(payload, &self.packed).await;
+        let mut since_ms = self.since_ms(request);
+        for _ in 0..ROUNDS {
+            let (value, keep_ms) = written(request, since_ms, packed, payload.clone());
+            let mut both = Pipeline::with_capacity(2);
+            both.add_command(script::SETTLED.call(&log_and_epochs(namespace, tags), (self.of_ticket(ticket), tags)));
+            both.add_command(script::STORED.call(&entry_and_lease(&name), (value, keep_ms, &at, &era, &holder)));
+            let ((servable, now_ms), stored): ((bool, u64), bool) = self.connection.ask(&both).await?;
+            let now_ms = self.clocks.with(namespace, |clock, own| clock.hear(now_ms, own));
+            match (servable, stored) {
+                (false, stored) => {
+                    if stored {
+                        self.drop_entry(&name).await?;
+                    }
+                    return Ok(StoreReply::Void);
+                }
+                (true, false) => return Ok(StoreReply::Newer),
+                (true, true) if since_ms <= now_ms => return Ok(StoreReply::Stored),
+                (true, true) => since_ms = now_ms, // nobody stores what is younger than now; such an entry is a miss
+            }
+        }
+        Err(self.nonsense("a clock that goes back again and again"))
+    }
+
+    /// Since when an entry says that it lies there, by the group's clock. Filters of before say no time, nor may the bridge know one: then
+    /// a time that is still to come.
+    fn since_ms(&self, request: &StoreRequest) -> u64 {
+        let least_ms = || self.clocks.with(&request.namespace, |clock, own| clock.least_ms(own));
+        request.ticket.seen_ms.unwrap_or_else(|| Some(least_ms()).filter(|ms| *ms > 0).unwrap_or(u64::MAX))
     }
 
     /// What the scripts that settle a store are called with first.

@@ -1,4 +1,4 @@
--- The first half of a store where the log and the entry are on two servers. KEYS[3…] are epochs; ARGV[4…6] the ticket (id,
+-- The log's half of a store where the log and the entry are on two servers. KEYS[3…] are epochs; ARGV[4…6] the ticket (id,
 -- unique, era); ARGV[7] how many records this may read; ARGV[8…] the tags. Answers whether the entry can ever be valid, and the
 -- time.
 local epochs = { unpack(KEYS, 3) }
