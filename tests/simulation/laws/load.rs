@@ -334,7 +334,15 @@ impl<'h> View<'h> {
         let known =
             others.iter().filter(|other| other.private && other.at > since && self.ended(other) >= other.answered);
         let known = known.map(|other| other.answered).min().filter(|known| *known <= last)?;
-        let might = read.began.max(known) + self.call() * 3 + self.history.slack;
+        let soon = self.call() * 3 + self.history.slack;
+        // What is stale may be asked about behind a client, which comes to the origin itself where that brings nothing.
+        let about_it = self.history.contacts.iter().filter(|other| {
+            let behind =
+                other.is_background() && (other.gateway, other.worker) == place && other.resource == read.resource;
+            behind && read.began <= other.at && other.at <= read.began.max(known) + soon
+        });
+        let asked = about_it.map(|other| other.ended).max().unwrap_or_default();
+        let might = read.began.max(known).max(asked) + soon;
         if contact.at <= might {
             return None;
         }
