@@ -651,6 +651,38 @@ fn revalidate_after_refreshes_what_is_old_however_fresh_it_is() {
     }
 }
 
+/// It is the origin's word that gets old, wherever it lies.
+#[test]
+fn revalidate_after_counts_the_time_that_the_group_had_it() {
+    let rules = with(rules(), &json!({ "revalidate_after": "5s", "ttl": "1h" }));
+    let (builder, ..) = world(&rules);
+    let mut world = builder
+        .gateways(3)
+        .loopback("routecache-self")
+        .origin(|call: &Call| match call.header("if-none-match") {
+            Some(_) => Response::new(304),
+            None => Response::ok("v1").header("etag", "\"a\""),
+        })
+        .build()
+        .expect("a world");
+    settle(&mut world);
+    let user = |world: &mut World, gateway| {
+        let answer = world.fetch(Request::get("/users/7").gateway(gateway));
+        world.run_for(ms(300));
+        (status(&answer).split(';').next().unwrap_or_default().to_owned(), asked(world))
+    };
+    assert_eq!(user(&mut world, 0), ("fwd=uri-miss".to_owned(), 1));
+    world.run_for(ms(3000));
+    assert_eq!(user(&mut world, 1), ("hit".to_owned(), 1));
+    world.run_for(ms(2500));
+    // It came here 2.8 s ago, and from the origin 6 s ago; what the third gateway gets there is as old.
+    assert_eq!((user(&mut world, 1), user(&mut world, 2)), (("hit".to_owned(), 2), ("hit".to_owned(), 2)));
+    world.run_for(ms(5500));
+    assert_eq!(user(&mut world, 2), ("hit".to_owned(), 3));
+    // What another one has asked about since, and isn't due, is taken from the group.
+    assert_eq!(user(&mut world, 0), ("hit".to_owned(), 3));
+}
+
 #[test]
 fn chance_refreshes_one_client_before_the_end_where_the_rule_asks_for_it() {
     let mut world = stage(&alone(&json!({ "early": { "within": "9s", "probabilistic": true } })), counting(""));

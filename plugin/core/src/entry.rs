@@ -255,14 +255,17 @@ impl Entry {
         })
     }
 
-    /// The same response under the ticket of a lookup in this gateway, `resident_ms` older, received now. What comes from
+    /// The same response under the ticket of a lookup in this gateway, received `resident_ms` before now. What comes from
     /// the group passes through here: its own ticket, era and receipt time mean nothing on this machine.
     #[must_use]
     pub fn adopted(&self, ticket: Ticket, resident_ms: u64, now_ms: u64, tags: &[&str]) -> Option<Self> {
+        // A clock that began later can't say when that was; what is missing counts as age from before the receipt.
+        let received_ms = now_ms.saturating_sub(resident_ms);
+        let before_ms = resident_ms.saturating_sub(now_ms);
         let parts = Parts {
             ticket,
-            received_ms: now_ms,
-            freshness: Freshness { age_ms: self.freshness.age_ms.saturating_add(resident_ms), ..self.freshness },
+            received_ms,
+            freshness: Freshness { age_ms: self.freshness.age_ms.saturating_add(before_ms), ..self.freshness },
             fingerprint: self.fingerprint,
             status: self.status,
             key: self.key(),

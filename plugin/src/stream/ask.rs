@@ -269,7 +269,11 @@ impl Stream {
                             return;
                         }
                     }
-                    Some(Found::None(_, Some(theirs))) if self.is_fetch() && self.adopt(&question, &theirs) => return,
+                    Some(Found::None(_, Some(theirs)))
+                        if self.is_fetch() && self.adopt(&question, &rule.terms, &theirs) =>
+                    {
+                        return;
+                    }
                     Some(Found::None(why, candidate)) => {
                         if !rule.terms.failover {
                             question.why = why;

@@ -7,8 +7,8 @@ use routecache_core::fetch::{FETCH, Kind, Manner, Mark, Outcome, is_failure};
 use routecache_core::fields::{Fields, encode};
 use routecache_core::flights;
 use routecache_core::key::{CacheKey, hash_of};
-use routecache_core::policy::{CacheRule, Reach};
-use routecache_core::refresh::supersedes;
+use routecache_core::policy::{CacheRule, Reach, Terms};
+use routecache_core::refresh::{due, supersedes};
 use routecache_core::reply::Replay;
 use routecache_core::storing::content_length;
 
@@ -82,13 +82,14 @@ impl Stream {
     }
 
     /// Keeps what another gateway has fetched since this one has, if there is such a thing, and is done.
-    pub(super) fn adopt(&mut self, question: &Question, theirs: &Rc<Replay>) -> bool {
+    pub(super) fn adopt(&mut self, question: &Question, terms: &Terms, theirs: &Rc<Replay>) -> bool {
         let Some(ours) = &question.candidate else { return false };
         let now_ms = host::monotonic_ms();
         let entry = theirs.entry();
-        // What is to be validated for each request may be shared by those who waited for that, and by nobody else.
-        let each = entry.freshness().no_cache && !self.has_waited_for_refresh();
-        if each || !supersedes(entry, ours.replay.entry(), now_ms) {
+        // What is to be validated for each request, or is due itself, may be shared by those who waited for that, and by nobody
+        // else.
+        let is_due = entry.freshness().no_cache || due(entry, terms, now_ms, || u64::MAX).is_some();
+        if is_due && !self.has_waited_for_refresh() || !supersedes(entry, ours.replay.entry(), now_ms) {
             return false;
         }
         self.instance.shared.keep(hash_of(entry.key()), entry, now_ms);
