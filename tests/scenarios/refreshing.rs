@@ -683,6 +683,27 @@ fn revalidate_after_counts_the_time_that_the_group_had_it() {
     assert_eq!(user(&mut world, 0), ("hit".to_owned(), 3));
 }
 
+/// A purge says nothing of whether responses are for sharing.
+#[test]
+fn what_is_stored_after_a_purge_that_overtook_a_validation_is_refreshed_as_ever() {
+    let terms = json!({ "early": "4s" });
+    let mut world = stage(&alone(&terms), |call: &Call| match call.method() {
+        "PUT" => Response::new(204),
+        _ => unchanging(call).after(ms(200)),
+    });
+    user(&mut world);
+    wait_s(&mut world, 12);
+    world.send(Request::get("/users/7"));
+    world.run_for(ms(100));
+    world.fetch(Request::put("/users/7").body("x"));
+    world.run_until_idle();
+    user(&mut world);
+    let before = asked(&world);
+    wait_s(&mut world, 8);
+    assert!(status(&user(&mut world)).starts_with("hit"));
+    assert_eq!(asked(&world), before + 1, "behind the client");
+}
+
 #[test]
 fn chance_refreshes_one_client_before_the_end_where_the_rule_asks_for_it() {
     let mut world = stage(&alone(&json!({ "early": { "within": "9s", "probabilistic": true } })), counting(""));

@@ -145,9 +145,11 @@ impl Stream {
         let asked = matches!(question.candidate, Some(Candidate { asked: true, .. }));
         match stored {
             Some(stored) if status == 304 && asked => {
-                let (_, outcome) = self.renew(question, group, rule, &stored, fields);
+                let (renewed, outcome) = self.renew(question, group, rule, &stored, fields);
                 self.land(outcome);
-                Meant::Done(if outcome == flights::Outcome::Stored { Kind::Stored } else { Kind::Uncacheable })
+                // What a purge has overtaken is for sharing all the same, as a fill is that one overtakes.
+                let shared = renewed.is_some() && outcome != flights::Outcome::Uncacheable;
+                Meant::Done(if shared { Kind::Stored } else { Kind::Uncacheable })
             }
             _ if is_failure(status) || !from_origin => Meant::Done(Kind::Failed),
             stored => {
