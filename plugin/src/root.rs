@@ -448,10 +448,15 @@ impl Root {
         if self.recached.0 != second {
             self.recached = (second, 0);
         }
-        while self.fetches_under_way(true) < limits.recache_concurrency && self.recached.1 < limits.recache_rate {
+        while (self.fetches_under_way(true) < limits.recache_concurrency || planted("recache_unbounded"))
+            && self.recached.1 < limits.recache_rate
+        {
             let next = self.recaches.pop_front().or_else(|| self.warming.next(instance, now_ms));
             let Some(fetch) = next else { break };
             self.start(instance, &fetch);
+            if planted("recache_twice") && fetch.errand == Errand::Recache {
+                self.start(instance, &fetch);
+            }
             self.recached.1 = self.recached.1.saturating_add(1);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::behind::Behind;
 use super::chance::Chance;
 use super::plan::Theme;
 
@@ -47,6 +48,8 @@ pub struct Care {
     pub bridge_timeout: Duration,
     /// How long a write waits for its purge.
     pub purge_timeout: Duration,
+    /// What gateways do by themselves, beside that.
+    pub behind: Behind,
 }
 
 impl Default for Care {
@@ -72,6 +75,7 @@ impl Care {
             background: false,
             bridge_timeout: Duration::from_millis(50),
             purge_timeout: Duration::from_millis(250),
+            behind: Behind::default(),
         }
     }
 
@@ -98,6 +102,16 @@ impl Care {
                 background: chance.percent(50),
                 ..usual
             },
+            Theme::Behind => Self {
+                is_said: true,
+                lock: chance.of(&[Reach::Worker, Reach::Gateway, usual.lock, usual.lock]),
+                fills: chance.of(&[None, None, Some(1), Some(2)]),
+                while_revalidate: seconds(chance, &[0, 0, 1]),
+                early: seconds(chance, &[0, 1, 1]),
+                background: true,
+                behind: Behind::draw(chance),
+                ..usual
+            },
             _ => usual,
         }
     }
@@ -122,6 +136,7 @@ impl Care {
                 cache["ttl_by_status"] = json!({ "404": said(missing) });
             }
         }
+        self.behind.say(rules);
         if let Some(fills) = self.fills {
             rules["limits"]["fills"] = json!(fills);
         }
@@ -142,7 +157,8 @@ impl fmt::Display for Care {
         let told = [(self.softly, "soft writes"), (self.protects, "protected"), (self.background, "background")];
         told.iter().filter(|(is, _)| *is).try_for_each(|(_, what)| write!(f, ", {what}"))?;
         self.fills.map_or(Ok(()), |fills| write!(f, ", {fills} fills"))?;
-        self.missing.map_or(Ok(()), |missing| write!(f, ", 404 for {missing:?}"))
+        self.missing.map_or(Ok(()), |missing| write!(f, ", 404 for {missing:?}"))?;
+        write!(f, "{}", self.behind)
     }
 }
 

@@ -98,6 +98,10 @@ pub struct Contact {
     pub whole: bool,
     /// Whether the answer is for this client alone.
     pub private: bool,
+    /// Whether the gateway asks in its own name: for what a write has read again, or what is warmed.
+    pub own: bool,
+    /// Whether the request says who asks.
+    pub named: bool,
 }
 
 /// The request of a [`Contact`] that no client made: a gateway fetches for itself.
@@ -266,12 +270,16 @@ pub struct History {
     pub store_lapses: Vec<Duration>,
     /// Freshness lifetime of what is stored.
     pub lifetime: Duration,
+    /// The same where rules were never changed to a longer one.
+    pub lifetime_least: Duration,
     /// What turns of threads may take: where the host has no queues, their work waits for a tick.
     pub slack: Duration,
     /// How long that tick takes to come; nothing where there are queues.
     pub tick: Duration,
     /// What a call to the bridge takes while nothing fails.
     pub bridge_way: Duration,
+    /// Workers of each gateway.
+    pub workers: usize,
     /// What the rules say of load.
     pub care: Care,
     /// What didn't work, and when.

@@ -1,5 +1,8 @@
 //! The judges of load aren't blind: histories that break each of their laws, and the same without what breaks it.
 
+#[path = "judges/behind.rs"]
+mod behind;
+
 use std::time::Duration;
 
 use e2e::simulation::care::{Care, Reach};
@@ -33,6 +36,8 @@ fn contact(request: usize, from_ms: u64, to_ms: u64) -> Contact {
         is_get: true,
         whole: true,
         private: false,
+        own: false,
+        named: false,
     }
 }
 

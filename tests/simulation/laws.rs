@@ -1,5 +1,6 @@
 //! The laws, as pure functions of a [`History`]. They share no code with what they judge.
 
+mod behind;
 mod load;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use super::history::{Ask, Contact, Death, History, Kind, PART_BYTES, Purge, Read
 /// What a run may break. The numbers are those of facts/invariants.md and of the contracts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Law {
-    /// C2, I2: after a write's response, its gateway serves nothing older.
+    /// C2, C5, I2: after a write's response, or its end where nobody has seen one, its gateway serves nothing older.
     OwnWrites,
     /// C1, C3, C4, I1, I3, I6, I8: a window after a purge is in the group's log, no gateway serves what is older than it.
     GroupWrites,
@@ -44,6 +45,18 @@ pub enum Law {
     Unshared,
     /// I18: a gateway has so many fetches under way as its rules say.
     Fills,
+    /// I11: what a gateway asks by itself says nothing of who wrote.
+    Nobody,
+    /// What a write has read again is asked for once each time, and after the write's response.
+    Again,
+    /// I18: of what writes have read again, and what is warmed, so much is under way, and begins in a second, as the rules say.
+    Paced,
+    /// What is due is asked about behind whoever uses it: what was stored too long ago, what is stale, or soon will be.
+    Due,
+    /// I16: what was asked about isn't asked about again before it is due.
+    Once,
+    /// What is listed is read after a start, and once.
+    Warmed,
     /// I19: an error is stored if the rules say so, and for the time that they say.
     Negative,
     /// C10, C11, I16, I20, I22, I23: nobody waits for longer than a call may take, but for a fetch that is under way, or one
@@ -89,6 +102,7 @@ pub fn breaches(history: &History) -> Vec<Breach> {
     breaches.extend(history.violations.iter().map(any_filter));
     breaches.extend(goes_back(history));
     breaches.extend(load::breaches(history));
+    breaches.extend(behind::breaches(history));
     breaches.extend(history.writes.iter().filter_map(|write| unrecorded(history, write)));
     for bound in history.bounds.iter().filter(|bound| bound.is > bound.at_most) {
         let how = format!("{} is {}, more than {}", bound.what, bound.is, bound.at_most);
@@ -189,7 +203,8 @@ fn too_old(history: &History, read: &Read) -> Option<(Law, String)> {
     let stands_in = read.told.contains("stale-if-error");
     let extra = if stands_in { history.care.if_error } else { history.care.while_revalidate };
     let lifetime = if contact.status == 404 { history.care.missing.unwrap_or_default() } else { history.lifetime };
-    if (read.is_hit() || stands_in) && resident > lifetime + extra + history.transit {
+    let renewed = behind::renewed(history, read, contact);
+    if (read.is_hit() || stands_in) && resident > renewed + lifetime + extra + history.transit {
         return Some((Law::Lifetime, format!("with what the origin sent {:.3} ms before", ms(resident))));
     }
     let age = read.age.as_ref().and_then(|age| age.parse::<u64>().ok());
@@ -304,9 +319,23 @@ fn binds_its_gateway(history: &History, write: &Write, read: &Read, shown: u64) 
         && write.gateway == Some(read.gateway)
         && write.user == read.resource.user
         && shown < write.version
-        && write.released.is_some_and(|released| {
-            released < read.began && !has_forgotten(history, read.gateway, write.done, read.ended)
-        })
+        && known_by(history, write)
+            .is_some_and(|known| known < read.began && !has_forgotten(history, read.gateway, write.done, read.ended))
+}
+
+/// When a write's gateway knows of it: when it releases the response, or else, having seen that the exchange is over.
+fn known_by(history: &History, write: &Write) -> Option<Duration> {
+    let unseen = || write.ended.filter(|ended| write.done < *ended && !dies_in(history, write));
+    write.released.or_else(|| Some(unseen()? + history.slack))
+}
+
+/// Whether the VM that was to purge what a write changed died over it.
+fn dies_in(history: &History, write: &Write) -> bool {
+    let dies = |death: &Death| {
+        let in_flight = write.began <= death.at && write.ended.is_none_or(|ended| death.at <= ended);
+        Some(death.gateway) == write.gateway && death.worker == Some(write.worker) && in_flight
+    };
+    history.deaths.iter().any(dies)
 }
 
 /// C3 without its window. Who polls is known to the store by its own clock, and to no replica that hasn't been told.
@@ -343,9 +372,5 @@ fn binds_in_the_end(history: &History, write: &Write, read: &Read, shown: u64) -
         return true;
     }
     let Some(gateway) = write.gateway else { return false }; // only the API knew of it, and the store has forgotten
-    let dies = |death: &Death| {
-        let in_flight = write.began <= death.at && write.ended.is_none_or(|ended| death.at <= ended);
-        death.gateway == gateway && death.worker == Some(write.worker) && in_flight
-    };
-    !has_forgotten(history, gateway, write.began, Duration::MAX) && !history.deaths.iter().any(dies)
+    !has_forgotten(history, gateway, write.began, Duration::MAX) && !dies_in(history, write)
 }

@@ -1,6 +1,8 @@
 //! What a seed draws: how large the world is, what may fail in it, and what happens step by step.
 
+mod behind;
 mod load;
+mod narrow;
 
 use std::fmt;
 use std::time::Duration;
@@ -233,7 +235,7 @@ impl Plan {
         let alone = matches!(theme, Theme::Alone | Theme::Overtaken);
         let crowd = alone || theme == Theme::Crowd;
         let grouped = match theme {
-            Theme::Load => chance.percent(70),
+            Theme::Load | Theme::Behind => chance.percent(70),
             _ => !alone,
         };
         let (gateways, workers) = match theme {
@@ -249,6 +251,8 @@ impl Plan {
             Theme::Witness => (2, 2),
             Theme::Clocks => (2, 1 + chance.index(2)),
             Theme::Pending => (1 + chance.index(2), 2),
+            Theme::Behind => (if grouped { 1 + chance.index(2) } else { 1 }, 1 + chance.index(2)),
+            Theme::Narrow => (2, 1 + chance.index(2)),
             _ => (1 + chance.index(2) + usize::from(chance.percent(15)), 1 + chance.index(2)),
         };
         let mut weigh = |(share, word, _): &Kind| match theme.kinds() {
@@ -269,6 +273,7 @@ impl Plan {
             window_ms: match theme {
                 _ if narrow => 200,
                 Theme::Crossing => 1000,
+                Theme::Narrow => chance.of(&[300, 400]),
                 _ => chance.of(&[200, 400, 1000]),
             },
             log_records: if theme.kinds().is_some() { 1000 } else { chance.of(&[2, 4, 1000, 1000]) },
@@ -284,6 +289,8 @@ impl Plan {
                 Theme::Witness => 10,
                 Theme::Clocks => 90,
                 Theme::Load => chance.of(&[1, 10, 45]),
+                Theme::Behind => chance.of(&[1, 10]),
+                Theme::Narrow => 10,
                 _ => chance.of(&[1, 10, 45, 100]),
             },
             origin_way_ms: match theme {
@@ -293,6 +300,7 @@ impl Plan {
                 Theme::LateStore => 40,
                 Theme::Ageing => chance.of(&[40, 150]),
                 Theme::Load => chance.of(&[40, 150, 300]),
+                Theme::Narrow => 150,
                 _ => chance.of(&[5, 40, 150]),
             },
             grouped,
@@ -302,6 +310,8 @@ impl Plan {
                 Theme::Ageing | Theme::Refreshing => chance.of(&[1000, 2000]),
                 Theme::Load => chance.of(&[2000, 3_600_000]),
                 Theme::Clocks => chance.of(&[3000, 3_600_000]),
+                Theme::Behind => chance.of(&[3000, 4000]),
+                Theme::Narrow => 1000,
                 Theme::Anything => chance.of(&[2000, 3_600_000, 3_600_000]),
                 _ => 3_600_000,
             },
@@ -341,6 +351,8 @@ impl Plan {
             }
             Theme::Load => (0..count / 8).flat_map(|_| plan.load(&mut chance)).collect(),
             Theme::Refreshing => (0..count / 8).flat_map(|_| plan.refreshing(&mut chance, &kinds, writes)).collect(),
+            Theme::Behind => (0..count / 12).flat_map(|_| plan.behind(&mut chance, &kinds, writes)).collect(),
+            Theme::Narrow => (0..count / 6).flat_map(|_| plan.narrow(&mut chance)).collect(),
             _ => (0..count).map(|_| plan.step(&mut chance, theme, &kinds, writes, pace_us)).collect(),
         };
         for step in plan.steps.iter_mut().filter(|_| plan.sealed) {
@@ -617,8 +629,11 @@ impl Plan {
                 3 => Ask::Authorised,
                 _ => Ask::Whole,
             };
-            let ask =
-                if matches!(theme, Theme::Anything | Theme::Ageing | Theme::Refreshing) { ask } else { Ask::Whole };
+            let ask = if matches!(theme, Theme::Anything | Theme::Ageing | Theme::Refreshing | Theme::Behind) {
+                ask
+            } else {
+                Ask::Whole
+            };
             return step(What::Read { gateway, worker, user, of: chance.of(&KINDS_OF), ask });
         }
         if draw < 100 + writes {
@@ -678,6 +693,10 @@ pub enum Theme {
     Clocks,
     /// Writers that others overtake between two host calls.
     Overtaken,
+    /// What gateways fetch by themselves: what uses renew, what a write has read again, what is warmed.
+    Behind,
+    /// What shows a mistake only if it happens just so, and seldom does elsewhere.
+    Narrow,
 }
 
 impl Theme {
@@ -713,22 +732,28 @@ impl Theme {
         Self::Overtaken,
     ];
 
+    /// Those that came last. Each takes every eighth run, from this one on, of those that are left, so that a few are among
+    /// any hundred.
+    const IN_TURN: [(u64, Self); 2] = [(3, Self::Narrow), (7, Self::Behind)];
+
     /// The later theme that takes this seed's run, if one does.
     fn aside(seed: u64) -> Option<Self> {
         let takes = |number: u64| Chance::new(seed ^ (0x7468_656d_6500 + number)).below(16) == 0;
-        (0..).zip(Self::ASIDE).find_map(|(number, theme)| takes(number).then_some(theme))
+        let of_turn = || Self::IN_TURN.into_iter().find(|(turn, _)| seed % 8 == *turn).map(|(_, theme)| theme);
+        (0..).zip(Self::ASIDE).find_map(|(number, theme)| takes(number).then_some(theme)).or_else(of_turn)
     }
 
     /// The theme of that name.
     pub fn named(name: &str) -> Option<Self> {
         let of_name = |theme: &Self| format!("{theme:?}").eq_ignore_ascii_case(name);
-        Self::DRAWN.into_iter().chain(Self::ASIDE).find(of_name)
+        let last = Self::IN_TURN.map(|(_, theme)| theme);
+        Self::DRAWN.into_iter().chain(Self::ASIDE).chain(last).find(of_name)
     }
 
     /// The faults that it is about; none in particular.
     fn kinds(self) -> Option<&'static [&'static str]> {
         Some(match self {
-            Self::Anything | Self::Refreshing => return None,
+            Self::Anything | Self::Refreshing | Self::Behind => return None,
             Self::Crowd => &["race", "crash", "cut"],
             Self::FailOver => &["fail over"],
             Self::Feed => &["write behind", "cut"],
@@ -739,6 +764,7 @@ impl Theme {
             Self::Ageing => &["origin", "clock", "store clock"],
             Self::FeedLoss | Self::LateStore | Self::DyingPoller | Self::Pending => &[],
             Self::Heard | Self::Crossing | Self::Witness | Self::Load | Self::Clocks | Self::Overtaken => &[],
+            Self::Narrow => &[],
             Self::Forgery => &["damage", "fail over", "restart", "reconfigure", "write behind"],
         })
     }

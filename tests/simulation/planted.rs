@@ -63,7 +63,7 @@ pub const PLANTS: &[Plant] = &[
     filter("no_token", 300, "lookups don't carry the newest known position"),
     filter("purge_after_release", 300, "a write's response is released before its purge"),
     filter("not_retried", 300, "a purge that wasn't acknowledged isn't sent again"),
-    filter("unknown_outcome", 1000, "a write whose outcome nobody saw purges nothing"),
+    filter("unknown_outcome", 300, "a write whose outcome nobody saw purges nothing"),
     filter("key_uncompared", 300, "keys are told apart by a short hash only"),
     filter("partial_stored", 300, "a body that broke off is stored"),
     filter("cas_ignored", 300, "shared data is overwritten unread"),
@@ -111,6 +111,17 @@ pub const PLANTS: &[Plant] = &[
     ),
     filter("deadline_ignored", 300, "calls to the bridge may take twenty times as long as they may"),
     filter("breaker_never_opens", 300, "a bridge that doesn't answer is asked by every request"),
+    filter("sliding_past_limit", 300, "a use renews a lifetime by four"),
+    filter("sliding_past_purges", 300, "what was used is served whatever was purged since"),
+    filter("revalidate_never", 300, "what was stored too long ago isn't asked about"),
+    filter("early_always", 300, "what is to be refreshed early is refreshed by every use"),
+    filter("recache_as_writer", 300, "what a write has read again is asked for in the writer's name"),
+    filter("recache_twice", 300, "what a write has read again is asked for twice"),
+    filter("recache_early", 300, "what a write has read again is asked for before the write's response is released"),
+    filter("recache_unbounded", 300, "what is read again, or warmed, is asked for all at once"),
+    filter("warm_again", 300, "a gateway that is warm is warmed again"),
+    filter("warm_not_all", 300, "the first half of what is to be warmed isn't"),
+    filter("warm_uncounted", 300, "what is warmed isn't among the fetches that are counted"),
 ];
 
 /// The plant of that name.

@@ -31,6 +31,10 @@ const ENDING_TURNS: u32 = 100;
 /// How long the origin takes over the end of its answer to a write.
 const LINGERING: Duration = Duration::from_millis(20);
 
+/// Who writes, where something is read again behind writes.
+const WRITER: [(&str, &str); 3] =
+    [("authorization", "Bearer writer"), ("cookie", "session=writer"), ("x-writer", "writer")];
+
 /// The cluster that leads a gateway back to itself.
 const SELF: &str = "routecache-self";
 
@@ -97,6 +101,10 @@ struct Origin {
     says: Option<Says>,
     /// Whether the answers to writes end a while after they began.
     lingers: bool,
+    /// What they say.
+    done: String,
+    /// Whether it matters what they say, so that they are held to their ends.
+    tells: bool,
     contacts: Vec<(RequestId, Contact)>,
     chance: Chance,
     way_ms: u64,
@@ -111,6 +119,8 @@ impl Origin {
             failure: None,
             says: None,
             lingers: plan.care.is_said,
+            tells: plan.care.behind.reads_responses(),
+            done: plan.care.behind.body().unwrap_or_else(|| "done".to_owned()),
             contacts: Vec::new(),
             chance: Chance::new(plan.seed ^ 0x6f72_6967),
             way_ms: plan.origin_way_ms,
@@ -138,6 +148,8 @@ impl Origin {
             is_get: call.method() == "GET",
             whole: false,
             private: false,
+            own: call.header("user-agent") == Some("routecache"),
+            named: WRITER.iter().any(|(name, _)| call.header(name).is_some()),
         };
         if self.failure == Some(OriginFailure::Refuses) {
             self.contacts.push((request, Contact { status: 503, ..contact }));
@@ -177,13 +189,17 @@ impl Origin {
             response = response.header("etag", &tag);
         }
         if call.method() == "PUT" {
-            self.contacts.push((request, contact));
             let begun = response.after(after);
-            return if self.lingers {
-                begun.chunk(Duration::ZERO, "do").chunk(LINGERING, "ne").into()
-            } else {
-                begun.body("done").into()
-            };
+            if !self.lingers {
+                self.contacts.push((request, contact));
+                return begun.body(&self.done).into();
+            }
+            let (first, second) = self.done.split_at(self.done.len() / 2);
+            if self.tells {
+                contact.ended += LINGERING;
+            }
+            self.contacts.push((request, contact));
+            return begun.chunk(Duration::ZERO, first).chunk(LINGERING, second).into();
         }
         if call.header("authorization").is_some() {
             contact.private = true;
@@ -295,6 +311,9 @@ pub fn run(plan: &Plan, filter: &Path, plant: Option<&Plant>) -> History {
     if plan.care.background {
         builder = builder.loopback(SELF);
     }
+    if plan.care.behind.reads_responses() {
+        builder = builder.body_callbacks_while_headers_paused(true);
+    }
     if let Some(Plant { place: Place::Filter, name, .. }) = plant {
         builder = builder.env("ROUTECACHE_PLANTED", name);
     }
@@ -387,7 +406,12 @@ impl Running<'_> {
             }
             What::Write { gateway, worker, user } => {
                 let path = Resource { user, kind: Kind::User }.path();
-                self.writes.push(self.world.send(Request::put(&path).body("x").gateway(gateway).worker(worker)));
+                let behind = &self.plan.care.behind;
+                let body = behind.body().unwrap_or_else(|| "x".to_owned());
+                let write = Request::put(&path).body(&body).gateway(gateway).worker(worker);
+                let says = if behind.again.is_empty() { &[][..] } else { &WRITER };
+                let write = says.iter().fold(write, |write, (name, value)| write.header(*name, *value));
+                self.writes.push(self.world.send(write));
             }
             What::Leave { back } => {
                 let mut ids: Vec<RequestId> =
@@ -634,11 +658,13 @@ impl Running<'_> {
         let longer = |step: &Step| matches!(step.what, What::Reconfigure { longer: true, .. });
         let more_ms = if self.plan.steps.iter().any(longer) { 1000 } else { 0 };
         history.lifetime = Duration::from_millis(self.plan.lifetime_ms + more_ms);
+        history.lifetime_least = Duration::from_millis(self.plan.lifetime_ms);
         history.care = self.plan.care.clone();
         history.tick = Duration::from_millis(if self.plan.exact { 250 } else { 0 });
         history.slack = history.tick + Duration::from_millis(20);
         // There and back, and it is taken in every millisecond.
         history.bridge_way = Duration::from_millis(self.plan.bridge_way_ms + 3);
+        history.workers = self.plan.workers;
         if Duration::from_millis(self.plan.bridge_way_ms) >= history.care.bridge_timeout {
             // Its answers may come too late at any time.
             let (from, to) = (Duration::ZERO, Duration::from_secs(1 << 20));

@@ -3,12 +3,14 @@
 #[path = "judges.rs"]
 mod judges;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use e2e::simulation::hunt::{hunt, shrink};
 use e2e::simulation::plan::Plan;
-use e2e::simulation::planted::named;
+use e2e::simulation::planted::{PLANTS, Place, Plant, named};
 use e2e::simulation::run::run;
 
 /// What a share of the seeds may take. It needs some eight seconds of a core; and it ends in time to shrink what was found, before
@@ -85,6 +87,29 @@ fn a_seed_repeats_its_run() {
         let [once, again] = runs.map(|history| format!("{history}{:?}", history.contacts));
         assert_eq!(once, again, "seed {seed}");
     }
+}
+
+/// What the list says of the filter is there, and nothing else.
+#[test]
+fn every_mistake_of_the_list_is_planted_somewhere_and_listed_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = vec![root.join("plugin/src"), root.join("plugin/core/src")];
+    let mut planted = BTreeSet::new();
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(&path).expect("a folder").map(|file| file.expect("a file").path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source");
+        let calls = text.split("planted(\"").skip(1);
+        planted.extend(calls.filter_map(|rest| rest.split_once("\")")).map(|(name, _)| name.to_owned()));
+    }
+    let of_filter = |plant: &&Plant| plant.place == Place::Filter;
+    let listed: Vec<String> = PLANTS.iter().filter(of_filter).map(|plant| plant.name.to_owned()).collect();
+    assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), planted);
+    assert_eq!(listed.len(), planted.len(), "one is listed twice");
+    // So that a default run looks for each as far as it is said to be found.
+    assert!(PLANTS.iter().all(|plant| plant.seeds == 300));
 }
 
 #[test]

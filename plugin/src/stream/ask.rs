@@ -192,7 +192,9 @@ impl Stream {
         // Of the group's word that nothing has purged it since, the seal vouches for none.
         let as_of = made.and_then(|made| worker.purges.as_of(made.at));
         let ticket = ticket.map(|ticket| as_of.filter(|as_of| as_of.position < ticket.position).unwrap_or(ticket));
-        let entry = stored.adopted(ticket?, older_ms, now_ms, &tags)?;
+        // As if it had come here when the group got it, or when this clock began: it is no younger for having lain there.
+        let since_ms = now_ms.saturating_sub(older_ms);
+        let entry = stored.adopted(ticket?, older_ms.saturating_sub(now_ms), since_ms, &tags)?;
         // Counted from when it was asked for: rather too early than too late.
         let stale = stale_ms.and_then(|stale_ms| entry.softened(question.asked_ms.saturating_sub(stale_ms)));
         let entry = stale.unwrap_or(entry);

@@ -17,6 +17,7 @@ use super::{Accepted, Fill, Flight, Question, State, Stream};
 use crate::bridge::GroupTicket;
 use crate::host::{self, Map};
 use crate::lookup::Candidate;
+use crate::random;
 
 const DETAILS: &str = "routecache_fetched";
 
@@ -88,7 +89,7 @@ impl Stream {
         let entry = theirs.entry();
         // What is to be validated for each request, or is due itself, may be shared by those who waited for that, and by nobody
         // else.
-        let is_due = entry.freshness().no_cache || due(entry, terms, now_ms, || u64::MAX).is_some();
+        let is_due = entry.freshness().no_cache || due(entry, terms, now_ms, random).is_some();
         if is_due && !self.has_waited_for_refresh() || !supersedes(entry, ours.replay.entry(), now_ms) {
             return false;
         }

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::CACHE_NAME;
-use routecache_core::fetch::Edit;
+use routecache_core::fetch::{Edit, Manner};
 use routecache_core::fields;
 use routecache_core::flights::Outcome;
+use routecache_core::planted::planted;
 use routecache_core::policy::{CacheRule, RangeMiss};
 use routecache_core::targeted::SURROGATE_CONTROL;
 use routecache_core::validation::Validators;
@@ -32,6 +33,7 @@ impl Stream {
         }
         if let (Part::Full | Part::Alone, Some(flight), false) = (question.part, &self.flight, self.counted) {
             match self.instance.turn(self.id, flight.until_ms) {
+                _ if planted("warm_uncounted") && self.fetched_for == Some(Manner::Reads) => {}
                 Turn::Now { counted } => self.counted = counted,
                 Turn::Later => {
                     self.state = State::Queueing { question, group };

@@ -1,7 +1,11 @@
 //! A write: what its body, its response and its response's body say of what it purges.
 
+use std::mem;
+
 use proxy_wasm::types::Action;
 use routecache_core::cache_status::{CacheStatus, Forward};
+#[cfg(feature = "planted")]
+use routecache_core::fetch::{Edit, edited};
 use routecache_core::fields::Fields;
 use routecache_core::planted::planted;
 use routecache_core::recache::{Done, READS_MAX, Read};
@@ -12,12 +16,16 @@ use super::tell::{status_of, tell};
 use super::{State, Stream};
 use crate::fetch::{Errand, Fetch};
 use crate::host::{self, Buffer, Map};
+use crate::worker::Job;
 
 /// A write that was forwarded.
 pub(super) struct Write {
     pub(super) writing: Writing,
     /// Its own body, where that says what it purges.
     body: Gathered,
+    /// Who wrote, where that is remembered by mistake.
+    #[cfg(feature = "planted")]
+    writer: Option<Vec<u8>>,
 }
 
 impl Write {
@@ -29,7 +37,12 @@ impl Write {
             Body::None => Gathered::of(b""),
             Body::Whole(body) => Gathered::of(body),
         };
-        Self { writing, body }
+        Self {
+            writing,
+            body,
+            #[cfg(feature = "planted")]
+            writer: fields.first("x-writer").map(<[u8]>::to_vec).filter(|_| planted("recache_as_writer")),
+        }
     }
 
     /// A piece of its body passes.
@@ -59,6 +72,14 @@ impl Stream {
         if succeeded {
             let done = Done { request: write.body.whole(), response: None, tags: &tags };
             self.recaches = fetches(&write.writing, write.writing.recaches(&done));
+            #[cfg(feature = "planted")]
+            if let Some(writer) = &write.writer {
+                self.recaches.iter_mut().for_each(|fetch| name(fetch, writer));
+            }
+            if planted("recache_early") {
+                let mut worker = self.instance.worker.borrow_mut();
+                mem::take(&mut self.recaches).into_iter().for_each(|fetch| worker.leave(Job::Fetch(fetch)));
+            }
         }
         if succeeded && write.writing.reads_response_body() {
             if end_of_stream || coded {
@@ -157,6 +178,13 @@ impl Stream {
 fn fetches(writing: &Writing, reads: Vec<Read>) -> Vec<Fetch> {
     let fetch = |read: Read| Fetch { errand: Errand::Recache, header: read.header(), https: writing.is_https() };
     reads.into_iter().map(fetch).collect()
+}
+
+/// Has a fetch say who wrote: the mistake `recache_as_writer`.
+#[cfg(feature = "planted")]
+fn name(fetch: &mut Fetch, writer: &[u8]) {
+    let named = String::from_utf8_lossy(writer).into_owned();
+    fetch.header = edited(&Fields::decode(&fetch.header).unwrap_or_default(), &[Edit::Add("x-writer", named)]);
 }
 
 /// Whether the gateway answers for the origin, which may have done what it was asked all the same: the connection broke, or

@@ -10,15 +10,15 @@ use super::{Breach, Law, ms};
 use crate::simulation::care::Reach;
 use crate::simulation::history::{Ask, Contact, Death, History, Purge, Read, Trouble, While, Write};
 
-const fn millis(ms: u64) -> Duration {
+pub(super) const fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// How long a gateway's lease, or a line of its permits, counts that isn't renewed, and how late that is noticed.
-const LEASE: Duration = millis(3000 + 250);
+pub(super) const LEASE: Duration = millis(3000 + 250);
 
 /// How long the group's lease of a refresh counts.
-const REFRESH: Duration = Duration::from_secs(15);
+pub(super) const REFRESH: Duration = Duration::from_secs(15);
 
 /// How long it is remembered that answers aren't for sharing.
 const PASS: Duration = Duration::from_secs(60);
@@ -92,27 +92,27 @@ fn negative(history: &History, read: &Read) -> Option<Breach> {
 }
 
 /// A history, and what is looked up in it.
-struct View<'h> {
+pub(super) struct View<'h> {
     history: &'h History,
     reads: HashMap<usize, &'h Read>,
     contacts: HashMap<usize, &'h Contact>,
 }
 
 impl<'h> View<'h> {
-    fn of(history: &'h History) -> Self {
+    pub(super) fn of(history: &'h History) -> Self {
         let reads = history.reads.iter().map(|read| (read.request, read)).collect();
         let contacts = history.contacts.iter().map(|contact| (contact.request, contact)).collect();
         Self { history, reads, contacts }
     }
 
     /// The request of a client for all of it, which may wait, and be waited for.
-    fn plain(&self, contact: &Contact) -> Option<&'h Read> {
+    pub(super) fn plain(&self, contact: &Contact) -> Option<&'h Read> {
         let plain = |read: &&Read| read.ask == Ask::Whole || read.ask == Ask::IfChanged && read.had.is_none();
         self.reads.get(&contact.request).copied().filter(plain)
     }
 
     /// Whether what a place asks for is collapsed with what another does.
-    fn is_together(&self, one: (usize, usize), other: (usize, usize)) -> bool {
+    pub(super) fn is_together(&self, one: (usize, usize), other: (usize, usize)) -> bool {
         match self.history.care.lock {
             Reach::Off => false,
             Reach::Worker => one == other,
@@ -126,19 +126,25 @@ impl<'h> View<'h> {
     }
 
     /// The troubles that a gateway may have felt between two times.
-    fn troubled(&self, gateway: usize, from: Duration, to: Duration, what: impl Fn(Trouble) -> bool) -> bool {
+    pub(super) fn troubled(
+        &self,
+        gateway: usize,
+        from: Duration,
+        to: Duration,
+        what: impl Fn(Trouble) -> bool,
+    ) -> bool {
         let felt = |it: &While| it.gateway.is_none_or(|whose| whose == gateway) && it.from <= to && from <= it.to;
         self.history.troubles.iter().any(|it| what(it.trouble) && felt(it))
     }
 
-    fn died(&self, gateway: usize, worker: Option<usize>, from: Duration, to: Duration) -> bool {
+    pub(super) fn died(&self, gateway: usize, worker: Option<usize>, from: Duration, to: Duration) -> bool {
         let hits = |death: &Death| death.worker.is_none() || worker.is_none() || death.worker == worker;
         let within = |death: &Death| death.gateway == gateway && from <= death.at && death.at <= to;
         self.history.deaths.iter().any(|death| hits(death) && within(death))
     }
 
     /// When nobody waited any more for an answer of the origin.
-    fn ended(&self, contact: &Contact) -> Duration {
+    pub(super) fn ended(&self, contact: &Contact) -> Duration {
         let left = self.reads.get(&contact.request).filter(|read| read.left).map(|read| read.ended);
         let mine = |death: &&Death| {
             let worker = death.worker.is_none_or(|worker| contact.is_background() || worker == contact.worker);
@@ -149,7 +155,7 @@ impl<'h> View<'h> {
     }
 
     /// Whether those who wait for a fetch get nothing of it, because the origin failed or a purge came meanwhile.
-    fn is_vain(&self, contact: &Contact) -> bool {
+    pub(super) fn is_vain(&self, contact: &Contact) -> bool {
         let (from, to) = (contact.at.saturating_sub(self.call()), contact.ended + self.history.window);
         let purged = |at: Duration, user: u64| user == contact.resource.user && from <= at && at <= to;
         // A gateway records a purge when it hears of it; its own write's a second time, when that is acknowledged.
@@ -200,7 +206,7 @@ impl<'h> View<'h> {
     }
 
     /// What a call to the bridge may take.
-    fn call(&self) -> Duration {
+    pub(super) fn call(&self) -> Duration {
         if self.history.grouped { self.history.care.bridge_timeout } else { Duration::ZERO }
     }
 
@@ -219,7 +225,8 @@ impl<'h> View<'h> {
         let Contact { gateway, worker, resource, at, .. } = *contact;
         let read = self.plain(contact);
         let fault = |trouble| matches!(trouble, Trouble::Shared);
-        let judged = (contact.is_background() || read.is_some()) && contact.is_get;
+        // What a write has read again is newer than whatever is under way.
+        let judged = (contact.is_background() && !contact.own || read.is_some()) && contact.is_get;
         if !judged || self.history.care.lock == Reach::Off || self.is_passed(contact) || self.is_down(contact) {
             return None;
         }
@@ -229,7 +236,7 @@ impl<'h> View<'h> {
         }
         let before = self.history.contacts.iter().take_while(|other| !std::ptr::eq(*other, contact));
         let meets = |other: &&Contact| {
-            let asks = other.is_get && (other.is_background() || self.plain(other).is_some());
+            let asks = other.is_get && (other.is_background() && !other.own || self.plain(other).is_some());
             let late = self.plain(other).is_some_and(|read| self.goes_alone(read));
             asks && !late && other.resource == resource && self.ended(other) > at
         };
@@ -260,7 +267,7 @@ impl<'h> View<'h> {
 
     /// Whether a request says that it waited in vain, or that it doesn't trust what others have; or would have said so, if its client
     /// had heard anything before it, or the gateway, went away.
-    fn goes_alone(&self, read: &Read) -> bool {
+    pub(super) fn goes_alone(&self, read: &Read) -> bool {
         read.told.is_empty() && self.is_new(read)
             || ["lock-wait", "crowded", "fills", "feed-lost", "shared-data"].iter().any(|why| read.told.contains(why))
     }
@@ -436,7 +443,9 @@ impl<'h> View<'h> {
         let answered = self.history.contacts.iter().filter(|contact| !contact.is_get);
         let answered = answered.filter(|contact| contact.gateway == write.gateway.unwrap_or(usize::MAX));
         let answered = answered.filter(|contact| contact.at == write.done && contact.resource.user == write.user);
-        let answered = answered.map(|contact| contact.answered).max()?;
+        // What says what to read again is read to its end.
+        let reads = self.history.care.behind.reads_responses();
+        let answered = answered.map(|contact| if reads { contact.ended } else { contact.answered }).max()?;
         let timeout = self.history.care.purge_timeout;
         let late = released.saturating_sub(answered + timeout + self.history.slack);
         if late.is_zero() || self.died(write.gateway?, Some(write.worker), write.began, released) {

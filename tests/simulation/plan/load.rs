@@ -12,11 +12,11 @@ const CROWD: u64 = 10;
 /// Longer than a lease that isn't renewed, and than a lock's wait.
 const ALL_LEASES_END_MS: u64 = 5500;
 
-fn at(after_ms: u64, what: What) -> Step {
+pub(super) fn at(after_ms: u64, what: What) -> Step {
     Step { after_us: after_ms * 1000, what }
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or_default()
 }
 
@@ -56,19 +56,19 @@ impl Plan {
         steps.into_iter().filter(|step| self.grouped || reaches_gateways(&step.what)).collect()
     }
 
-    fn anywhere(&self, chance: &mut Chance, user: u64, of: Kind, ask: Ask) -> What {
+    pub(super) fn anywhere(&self, chance: &mut Chance, user: u64, of: Kind, ask: Ask) -> What {
         let (gateway, worker) = (chance.index(self.gateways), chance.index(self.workers));
         What::Read { gateway, worker, user, of, ask }
     }
 
-    fn everywhere(&self, of: Kind, after_ms: u64) -> impl Iterator<Item = Step> {
+    pub(super) fn everywhere(&self, of: Kind, after_ms: u64) -> impl Iterator<Item = Step> {
         let places = |gateway| (0..self.workers).map(move |worker| (gateway, worker));
         let read = move |(gateway, worker)| What::Read { gateway, worker, user: 0, of, ask: Ask::Whole };
         (0..self.gateways).flat_map(places).map(move |place| at(after_ms, read(place)))
     }
 
     /// So long that whoever asked for something has got it.
-    fn long_ms(&self) -> u64 {
+    pub(super) fn long_ms(&self) -> u64 {
         self.origin_way_ms * 2 + self.bridge_way_ms * 2 + 300
     }
 
